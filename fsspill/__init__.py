@@ -1,0 +1,52 @@
+"""fsspill: spill the objects of a Ray cluster to any fsspec URI.
+
+Three ways to use it: installed beside Ray, with a URI as ``object_spilling_directory``; as a
+library, with `ExternalStorage` and the `InMemoryObjectStore`; from the command line, ``fsspill``.
+"""
+
+from fsspill.config import (
+    delete_spilled_objects,
+    reset_external_storage,
+    restore_spilled_objects,
+    setup_external_storage,
+    spill_objects,
+)
+from fsspill.errors import (
+    ConfigError,
+    CorruptObjectError,
+    FsspillError,
+    MissingPackageError,
+    ObjectNotFoundError,
+    StorageNotFoundError,
+    StoragePermissionError,
+    StorageUnavailableError,
+)
+from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.object_store import InMemoryObjectStore, ObjectStore
+from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "CorruptObjectError",
+    "ExternalStorage",
+    "FsspillError",
+    "InMemoryObjectStore",
+    "MissingPackageError",
+    "NullStorage",
+    "ObjectNotFoundError",
+    "ObjectStore",
+    "ParsedURL",
+    "StorageNotFoundError",
+    "StoragePermissionError",
+    "StorageUnavailableError",
+    "__version__",
+    "create_url_with_offset",
+    "delete_spilled_objects",
+    "parse_url_with_offset",
+    "reset_external_storage",
+    "restore_spilled_objects",
+    "setup_external_storage",
+    "spill_objects",
+]

@@ -1,0 +1,23 @@
+"""Arms the hook in child processes of one that called `fsspill.ray.install`.
+
+Python imports the first ``sitecustomize`` on its path at every start. This one steps aside at
+the end and lets the next one, the user's own, have its turn.
+"""
+
+import os
+import runpy
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_STARTUP = os.path.join(os.path.dirname(_HERE), "_startup.py")
+
+if os.environ.get("FSSPILL_HOOK") != "0":
+    runpy.run_path(_STARTUP)["arm"]()
+
+sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _HERE]
+sys.modules.pop("sitecustomize", None)
+try:
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+except ImportError as error:
+    if error.name != "sitecustomize":
+        raise

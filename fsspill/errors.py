@@ -1,0 +1,160 @@
+"""The errors that fsspill raises, grouped by what a handler does about them.
+
+::
+
+    FsspillError
+    ├── ConfigError (ValueError)                     change the configuration
+    │   └── MissingPackageError (ImportError)        install a package
+    ├── ObjectNotFoundError (ValueError)             the object store has no such object
+    ├── StorageNotFoundError (FileNotFoundError)     a bucket, directory or file is not there
+    ├── StoragePermissionError (PermissionError)     change credentials or permissions
+    ├── StorageUnavailableError (OSError)            try again later
+    └── CorruptObjectError (ValueError)              the bytes are not those that were spilled
+
+Every one carries a single message that says what happened, where, what was expected and
+what to do; each is raised ``from`` its cause and survives pickling, because Ray carries
+errors between processes.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "CorruptObjectError",
+    "FsspillError",
+    "MissingPackageError",
+    "ObjectNotFoundError",
+    "StorageNotFoundError",
+    "StoragePermissionError",
+    "StorageUnavailableError",
+    "is_missing",
+    "translate",
+]
+
+
+class FsspillError(Exception):
+    """Base of every error that fsspill raises."""
+
+
+class ConfigError(FsspillError, ValueError):
+    """The configuration cannot work; nothing was started, written or removed."""
+
+
+class MissingPackageError(ConfigError, ImportError):
+    """The package that speaks a URI's protocol is not installed in this environment."""
+
+
+class ObjectNotFoundError(FsspillError, ValueError):
+    """An object that was to be spilled is not in the object store of this node."""
+
+
+class StorageNotFoundError(FsspillError, FileNotFoundError):
+    """A bucket, directory or spilled file does not exist."""
+
+
+class StoragePermissionError(FsspillError, PermissionError):
+    """The storage refused the credentials, or the operation with these credentials."""
+
+
+class StorageUnavailableError(FsspillError, OSError):
+    """The storage could not do its work now: unreachable, overloaded, full, timed out."""
+
+
+class CorruptObjectError(FsspillError, ValueError):
+    """What was read is not what was spilled. Nothing of it reached the object store."""
+
+
+# Classes that mean "these credentials will not do" and are neither a PermissionError nor
+# carry a status code. Named, because importing them would import every cloud SDK.
+_REFUSED_BY_NAME = frozenset(
+    {
+        "ClientAuthenticationError",  # azure.core
+        "CredentialRetrievalError",  # botocore
+        "DefaultCredentialsError",  # google.auth
+        "NoCredentialsError",  # botocore
+        "PartialCredentialsError",  # botocore
+        "PermissionDeniedError",  # obstore
+        "RefreshError",  # google.auth
+        "TokenRetrievalError",  # botocore, SSO
+        "UnauthenticatedError",  # obstore
+    }
+)
+_MISSING_BY_NAME = frozenset({"ResourceNotFoundError"})  # azure.core
+_STATUS_ATTRIBUTES = ("status_code", "status", "code")
+
+
+def translate(error: BaseException, action: str, location: str) -> FsspillError:
+    """Turn what a filesystem raised into the error of this module that says what to do.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the filesystem raised. An `FsspillError` comes back as it is.
+    action : str
+        What was being done, as in "could not write".
+    location : str
+        The URL or URI that it was done to.
+
+    Returns
+    -------
+    FsspillError
+        Not raised here: ``raise translate(error, ...) from error``.
+
+    Notes
+    -----
+    Filesystems agree on neither classes nor texts, so this decides by class, class name and
+    HTTP status, never by text.
+    """
+    if isinstance(error, FsspillError):
+        return error
+    message = f"{action} {location}: {_describe(error)}. "
+    status = _status(error)
+    if isinstance(error, FileNotFoundError) or status == 404 or _named(error, _MISSING_BY_NAME):
+        return StorageNotFoundError(
+            message + "Expected the bucket, container or file to exist: create it, or correct "
+            "the URI. fsspill creates directories, never buckets."
+        )
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return StoragePermissionError(
+            message + "Expected permission to write, read, list and delete there: check the "
+            "credentials and their policy."
+        )
+    if _named(error, _REFUSED_BY_NAME):
+        return StoragePermissionError(
+            message + "Expected credentials that this process can find: set the environment "
+            "variables or profile of the storage on every node."
+        )
+    if isinstance(error, NotImplementedError):
+        return ConfigError(
+            message + "Expected a filesystem that can write: choose a URI with another protocol."
+        )
+    if isinstance(error, TypeError):
+        return ConfigError(
+            message + "Expected storage_options that this filesystem takes: correct their names "
+            "and types."
+        )
+    return StorageUnavailableError(
+        message + "Expected the storage to answer: check the endpoint, the network and free space."
+    )
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether `error` says that the file is already gone."""
+    return isinstance(translate(error, "", ""), StorageNotFoundError)
+
+
+def _named(error: BaseException, names: frozenset[str]) -> bool:
+    return any(cls.__name__ in names for cls in type(error).__mro__)
+
+
+def _status(error: BaseException) -> int | None:
+    for attribute in _STATUS_ATTRIBUTES:
+        value = getattr(error, attribute, None)
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def _describe(error: BaseException) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

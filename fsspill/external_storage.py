@@ -1,0 +1,485 @@
+"""The contract that Ray has with a spill backend, fulfilled for any fsspec URI.
+
+Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.frame`), puts it into a
+fused file (`fsspill.planning`) named under a URI (`fsspill.location`), and has the file moved
+(`fsspill.transfer`). Its URL comes back through `restore_spilled_objects`, which reads the frame
+and hands it to the object store (`fsspill.object_store`).
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from random import randrange
+from typing import Any
+
+from fsspill.errors import ConfigError, ObjectNotFoundError
+from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
+from fsspill.local import LocalTransfer
+from fsspill.location import SpillLocation
+from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
+from fsspill.planning import plan_files
+from fsspill.remote import RemoteTransfer
+from fsspill.transfer import Limits, SpillFile, Transfer
+from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+
+__all__ = ["ExternalStorage", "NullStorage"]
+
+logger = logging.getLogger(__name__)
+
+_EXIT_TIMEOUT = 60
+"""Seconds for a destroy that had to be handed to a child process: its own limit, and a start."""
+
+
+class NullStorage:
+    """What is set up before any storage is: every call raises NotImplementedError."""
+
+    def spill_objects(
+        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("External storage is not initialized")
+
+    def restore_spilled_objects(
+        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
+    ) -> int:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("External storage is not initialized")
+
+    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("External storage is not initialized")
+
+    def destroy_external_storage(self) -> None:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("External storage is not initialized")
+
+
+class ExternalStorage(NullStorage):
+    """Spills objects to fsspec URIs, restores them, and deletes them.
+
+    Parameters
+    ----------
+    uri : str or list of str
+        Where to spill to, such as ``s3://bucket/prefix``. Buckets must exist; directories are
+        made. With a list, files go to one URI after another.
+    storage_options : mapping, optional
+        Options for the filesystem in fsspec's names; they win over the tuned ones. Keep secrets
+        out of them: under Ray they show in process lists. Filesystems find theirs in the
+        environment.
+    prefix : str, optional
+        Path below the URI under which everything lies.
+    shared : bool, optional
+        For ``file://`` only: the directory is mounted on every node (NFS, Lustre), so that any
+        node can restore what another spilled, also after that one died.
+    file_size, range_size, max_requests_in_flight, max_bytes_in_flight : int, optional
+        See `fsspill.transfer.Limits`.
+    node_id, session_name : str, optional
+        Parts of every file's path, made up where they are not given. `destroy_external_storage`
+        removes only what belongs to `node_id`.
+    object_store : ObjectStore, optional
+        Where objects come from and go to; a new `InMemoryObjectStore` if not given.
+
+    Attributes
+    ----------
+    object_store : ObjectStore
+        The one in use.
+    node_local : bool
+        Whether the files can be read on this machine only.
+    uris : list of str
+        The configured URIs with the prefix.
+
+    Raises
+    ------
+    ConfigError
+        An argument cannot work; it says which and why. No request was made.
+
+    Notes
+    -----
+    *Guarantees.* Every URL that `spill_objects` returns can be read in full. When it raises,
+    nothing was stored and nothing that could be removed is left. An object is put into the
+    object store only when its frame is there and its lengths are right; if a frame larger than
+    ``max_bytes_in_flight`` fails after that, the object store sees the error and must drop it.
+    Only files under the configured URIs are ever read or deleted.
+
+    *Threads.* One call at a time. Every call blocks until its bytes have moved.
+
+    *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
+    Spilling pins objects in the object store until their file is on its way.
+
+    *Requests.* None to construct. A fused file is one request (more above 32 MiB), a restored
+    object one per range, a list of deletions one per URI where the filesystem has bulk deletes.
+
+    Examples
+    --------
+    >>> from fsspill import ExternalStorage, InMemoryObjectStore
+    >>> store = InMemoryObjectStore()
+    >>> store.put(b"a", b"some data")
+    >>> storage = ExternalStorage("memory://spill", object_store=store)
+    >>> urls = storage.spill_objects([b"a"])
+    >>> store.delete(b"a")
+    >>> storage.restore_spilled_objects([b"a"], urls)
+    9
+    >>> bytes(store.get(b"a"))
+    b'some data'
+    >>> storage.delete_spilled_objects(urls)
+    """
+
+    def __init__(
+        self,
+        uri: str | Sequence[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        prefix: str = "",
+        shared: bool = False,
+        file_size: int = Limits.file_size,
+        range_size: int = Limits.range_size,
+        max_requests_in_flight: int = Limits.max_requests_in_flight,
+        max_bytes_in_flight: int = Limits.max_bytes_in_flight,
+        node_id: str | None = None,
+        session_name: str | None = None,
+        object_store: ObjectStore | None = None,
+    ) -> None:
+        limits = Limits(file_size, range_size, max_requests_in_flight, max_bytes_in_flight)
+        node_id = uuid.uuid4().hex if node_id is None else node_id
+        if session_name is None:
+            session_name = time.strftime("session_%Y-%m-%d_%H-%M-%S")
+        names = {"prefix": prefix, "session_name": session_name, "node_id": node_id}
+        _check_types(storage_options, shared, names)
+        self._locations = [SpillLocation(u, shared=shared, **names) for u in _list_of_uris(uri)]
+        _check_same_kind(self._locations, shared)
+        self._limits = limits
+        self._next_location = count(randrange(len(self._locations)))
+        self._undeleted: list[str] = []
+        self._transfer = _make_transfer(self._locations, storage_options or {}, limits)
+        self.node_local = self._locations[0].node_local
+        self.uris = [location.uri for location in self._locations]
+        self.object_store: ObjectStore = object_store or InMemoryObjectStore()
+        self._arguments = {
+            "uri": self.uris,
+            "storage_options": storage_options,
+            "shared": shared,
+            "node_id": node_id,
+            "session_name": session_name,
+        }
+
+    def check(self) -> None:
+        """Prove that every URI can be written, read and deleted with these credentials.
+
+        Raises
+        ------
+        StorageNotFoundError, StoragePermissionError, StorageUnavailableError, ConfigError
+            It cannot; the message says what to do.
+
+        Notes
+        -----
+        Three requests per URI, on a file of one byte that is gone afterwards. Local directories
+        are made if they are missing.
+        """
+        self._transfer.check()
+
+    def spill_objects(
+        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """Store objects in fused files.
+
+        Parameters
+        ----------
+        object_refs : sequence
+            The objects, which must be in the object store.
+        owner_addresses : sequence of bytes, optional
+            One per object, stored with it; empty ones if not given.
+
+        Returns
+        -------
+        list of bytes
+            The URLs of the leading objects, in their order: of all of them, or, when a file
+            could not be stored, of those before it. The rest was not spilled, and what was
+            stored of it has been removed as far as the storage let.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            An object is not in the object store. Nothing was spilled.
+        FsspillError
+            Not even the first file could be stored. Nothing was spilled.
+        """
+        owner_addresses = _owners(object_refs, owner_addresses)
+        if not len(object_refs):
+            return []
+        files = self._fuse(object_refs, owner_addresses)
+        stored, error = self._transfer.write_files(files)
+        for file in files:
+            file.release()
+        if error is not None:
+            _drop_frames(error)
+            if not stored:
+                raise error
+            logger.warning("spilled %d of %d files: %s", stored, len(files), error)
+        return [url for file in files[:stored] for url in _urls(file)]
+
+    def _fuse(
+        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
+    ) -> list[SpillFile]:
+        frames = []
+        objects = self._get_objects_from_store(object_refs)
+        for ref, owner_address, (buffer, metadata, *_) in zip(
+            object_refs, owner_addresses, objects, strict=True
+        ):
+            if buffer is None and not metadata:
+                raise ObjectNotFoundError(
+                    f"cannot spill object {_name(ref)}: expected it in the object store of this "
+                    "node, found nothing. Nothing of its batch was spilled."
+                )
+            frames.append(Frame.of(owner_address, metadata, buffer))
+        plan = plan_files([frame.nbytes for frame in frames], self._limits.file_size)
+        return [self._new_file(frames[objects_of_file]) for objects_of_file in plan]
+
+    def _new_file(self, frames: Sequence[Frame]) -> SpillFile:
+        location = self._locations[next(self._next_location) % len(self._locations)]
+        return SpillFile(location.new_file(len(frames)), frames)
+
+    def restore_spilled_objects(
+        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
+    ) -> int:
+        """Read objects back and put them into the object store.
+
+        Parameters
+        ----------
+        object_refs : sequence
+            The objects.
+        url_with_offset_list : sequence of bytes or str
+            Their URLs, as `spill_objects` returned them, here or on another node.
+
+        Returns
+        -------
+        int
+            Bytes of the restored buffers, without headers and metadata.
+
+        Raises
+        ------
+        ValueError
+            Not as many URLs as refs, or something that is not a URL with offset.
+        ConfigError
+            A URL that is not under a configured URI. Nothing was read.
+        CorruptObjectError
+            The file is too short, or what it holds is not the object's frame.
+        StorageNotFoundError, StoragePermissionError, StorageUnavailableError
+            The file is gone, may not be read, or cannot be read now.
+
+            Objects before the one that failed are in the object store, complete.
+        """
+        if len(object_refs) != len(url_with_offset_list):
+            raise ValueError(
+                f"cannot restore {len(object_refs)} objects from {len(url_with_offset_list)} "
+                "URLs: expected one URL for each object."
+            )
+        locations = [self._parse(url) for url in url_with_offset_list]
+        return sum(
+            self._restore(ref, location)
+            for ref, location in zip(object_refs, locations, strict=True)
+        )
+
+    def _restore(self, object_ref: Any, location: ParsedURL) -> int:
+        url = create_url_with_offset(
+            url=location.base_url, offset=location.offset, size=location.size
+        )
+        with self._transfer.open_frame(location) as stream:
+            header = FrameHeader.unpack(stream.read(HEADER_LENGTH), size=location.size, url=url)
+            owner_address = stream.read(header.address_length)
+            metadata = stream.read(header.metadata_length)
+            stream.prefetch()
+            self._put_object_to_store(
+                metadata, header.buffer_length, stream, object_ref, owner_address
+            )
+        return header.buffer_length
+
+    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
+        """Delete files.
+
+        Parameters
+        ----------
+        urls : sequence of bytes or str
+            URLs of objects; the whole file of each is deleted.
+
+        Raises
+        ------
+        ValueError
+            Some URLs are not under a configured URI. All others have been deleted.
+
+        Notes
+        -----
+        What is already gone is fine. What the storage does not let go is logged, and tried
+        again with the next call.
+        """
+        files = dict.fromkeys(self._undeleted)
+        refused: list[ValueError] = []
+        for url in urls:
+            try:
+                files[self._parse(url).base_url] = None
+            except ValueError as error:
+                refused.append(error)
+        failures = self._transfer.remove(list(files)) if files else {}
+        self._undeleted = list(failures)
+        for failure in failures.values():
+            logger.warning("%s", failure)
+        if refused:
+            raise refused[0]
+
+    def destroy_external_storage(self) -> None:
+        """Delete every file of this node, and nothing else.
+
+        Notes
+        -----
+        Never raises: what could not be removed is logged. Works in `atexit` handlers too, where
+        Python starts no more threads: there it hands the work to a child process. Takes at most
+        a minute.
+        """
+        try:
+            if isinstance(self._transfer, RemoteTransfer) and _interpreter_exits():
+                _destroy_in_child(self._arguments)
+            else:
+                self._transfer.destroy()
+        except Exception as error:
+            logger.warning("could not remove all spilled files of this node: %s", error)
+
+    def _get_objects_from_store(self, object_refs: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+        return self.object_store.get_if_local(object_refs)
+
+    def _put_object_to_store(
+        self,
+        metadata: bytes,
+        data_size: int,
+        file_like: FileLike,
+        object_ref: Any,
+        owner_address: bytes,
+    ) -> None:
+        self.object_store.put_file_like_object(
+            metadata, data_size, file_like, object_ref, owner_address
+        )
+
+    def _parse(self, url: bytes | str) -> ParsedURL:
+        parsed = parse_url_with_offset(url.decode() if isinstance(url, bytes) else url)
+        if not any(location.contains(parsed.base_url) for location in self._locations):
+            roots = ", ".join(location.root for location in self._locations)
+            raise ConfigError(
+                f"refused {parsed.base_url}: expected a spilled file under {roots}. fsspill reads "
+                "and deletes nothing else."
+            )
+        return parsed
+
+
+def _list_of_uris(uri: str | Sequence[str]) -> list[str]:
+    uris = [uri] if isinstance(uri, str) else uri
+    if not isinstance(uris, (list, tuple)) or not uris:
+        raise ConfigError(f"cannot spill to uri={uri!r}: expected a URI or a list of URIs.")
+    if len(set(uris)) < len(uris):
+        raise ConfigError(f"cannot spill to uri={uri!r}: expected each URI once.")
+    return list(uris)
+
+
+def _check_types(storage_options: object, shared: object, names: Mapping[str, object]) -> None:
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        kind = type(storage_options).__name__
+        raise ConfigError(f"cannot use storage_options of type {kind}: expected a mapping.")
+    if not isinstance(shared, bool):
+        raise ConfigError(f"cannot use shared={shared!r}: expected True or False.")
+    for name, value in names.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"cannot use {name}={value!r}: expected a string.")
+
+
+def _check_same_kind(locations: Sequence[SpillLocation], shared: bool) -> None:
+    uris = ", ".join(location.uri for location in locations)
+    if len({location.local for location in locations}) > 1:
+        raise ConfigError(
+            f"cannot spill to {uris}: expected only file:// URIs or none, because Ray has one "
+            "setting for the whole cluster that says whether spilled files are local to a node."
+        )
+    if shared and not locations[0].local:
+        raise ConfigError(
+            f"cannot use shared=True with {uris}: expected a file:// URI. Other storage is shared "
+            "by all nodes anyway; leave it out."
+        )
+
+
+def _make_transfer(
+    locations: Sequence[SpillLocation], storage_options: Mapping[str, Any], limits: Limits
+) -> Transfer:
+    if not locations[0].local:
+        return RemoteTransfer(locations, storage_options, limits)
+    if storage_options:
+        raise ConfigError(
+            f"cannot use storage_options ({', '.join(sorted(storage_options))}) with "
+            f"{locations[0].uri}: expected none, local directories take no options."
+        )
+    return LocalTransfer(locations)
+
+
+def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None) -> Sequence[bytes]:
+    if owner_addresses is None:
+        return [b""] * len(object_refs)
+    if len(owner_addresses) != len(object_refs):
+        raise ValueError(
+            f"cannot spill {len(object_refs)} objects with {len(owner_addresses)} owner "
+            "addresses: expected one for each object, or None."
+        )
+    return owner_addresses
+
+
+def _urls(file: SpillFile) -> list[bytes]:
+    urls = []
+    offset = 0
+    for size in file.frame_sizes:
+        urls.append(create_url_with_offset(url=file.url, offset=offset, size=size).encode())
+        offset += size
+    return urls
+
+
+def _name(object_ref: Any) -> str:
+    return object_ref.hex() if hasattr(object_ref, "hex") else repr(object_ref)
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of the objects that the frames of a traceback pin."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _interpreter_exits() -> bool:
+    """Whether Python has begun to exit and starts no more threads, which fsspec relies on."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        executor.submit(int)
+    except RuntimeError:
+        return True
+    finally:
+        executor.shutdown()
+    return False
+
+
+_CHILD = """
+import pickle, sys
+from fsspill.external_storage import ExternalStorage
+ExternalStorage(**pickle.load(sys.stdin.buffer)).destroy_external_storage()
+"""
+
+
+def _destroy_in_child(arguments: Mapping[str, Any]) -> None:
+    # The arguments go through a pipe: a command line would show what is in them.
+    subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{_CHILD}"],
+        input=pickle.dumps(dict(arguments)),
+        timeout=_EXIT_TIMEOUT,
+        check=True,
+    )

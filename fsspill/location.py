@@ -1,0 +1,105 @@
+"""Where the files of one node lie under one configured URI. Names only, no I/O.
+
+::
+
+    remote or shared   <uri>[/<prefix>]/<session name>/ray_spilled_objects_<node id>/<file>
+    node-local         <directory>[/<prefix>]/ray_spilled_objects_<node id>/<file>
+
+Node-local files follow Ray's own layout, plain path and all, because there the raylet reads
+them itself. Remote ones carry the session, because many clusters may share a bucket.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+
+from fsspill.errors import ConfigError
+from fsspill.filesystem import check_uri, is_local
+
+__all__ = ["OBJECT_PREFIX", "SpillLocation"]
+
+OBJECT_PREFIX = "ray_spilled_objects"
+"""Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class SpillLocation:
+    """One configured URI, as one node of one session uses it.
+
+    Parameters
+    ----------
+    uri : str
+        The configured URI.
+    prefix : str
+        Path below the URI under which everything lies; may be empty.
+    session_name, node_id : str
+        Letters, digits, ``-``, ``_`` and ``.`` only.
+    shared : bool
+        For ``file://``: the directory is one filesystem that every node mounts, so that any
+        node can read what another spilled.
+
+    Attributes
+    ----------
+    uri : str
+        The configured URI with the prefix; no slash at the end.
+    local : bool
+        Whether the URI is a directory in this machine's own tree of files.
+    node_local : bool
+        Whether only this machine can read the files.
+    root : str
+        What every base URL under this URI starts with: the URI, or the plain path of a local
+        directory.
+    session_directory : str or None
+        Base URL of the directory of the session; None where there is none.
+    node_directory : str
+        Base URL of the directory of the node, the only one that `destroy` may remove.
+    """
+
+    def __init__(
+        self, uri: str, *, prefix: str, session_name: str, node_id: str, shared: bool
+    ) -> None:
+        checked = check_uri(uri)
+        for name, value in (("session_name", session_name), ("node_id", node_id)):
+            _check_component(name, value)
+        for component in filter(None, prefix.split("/")):
+            _check_component("prefix", component)
+        self.local = is_local(checked)
+        self.node_local = self.local and not shared
+        self.uri = "/".join([checked, *filter(None, prefix.split("/"))])
+        self.root = local_path(self.uri) if self.local else self.uri
+        self.session_directory = None if self.node_local else f"{self.root}/{session_name}"
+        parent = self.session_directory or self.root
+        self.node_directory = f"{parent}/{OBJECT_PREFIX}_{node_id}"
+
+    def new_file(self, object_count: int) -> str:
+        """Return the base URL of a new fused file, in Ray's naming."""
+        return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}"
+
+    def contains(self, base_url: str) -> bool:
+        """Whether `base_url` names a file of some node under this URI, and nothing else."""
+        if not base_url.startswith(self.root + "/"):
+            return False
+        components = base_url[len(self.root) + 1 :].split("/")
+        return len(components) == (2 if self.node_local else 3) and all(
+            _PLAIN.fullmatch(component) and component not in (".", "..") for component in components
+        )
+
+    def relative(self, base_url: str) -> str:
+        """Return what follows the URI in a base URL under it, with a leading slash."""
+        return base_url[len(self.root) :]
+
+
+def local_path(uri: str) -> str:
+    """Return the normalised plain path of a ``file://`` URI."""
+    return os.path.normpath(uri.partition("://")[2])
+
+
+def _check_component(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _PLAIN.fullmatch(value) or value in (".", ".."):
+        raise ConfigError(
+            f"cannot use {name}={value!r}: expected letters, digits, '-', '_' and '.' only, "
+            "because it becomes part of every URL."
+        )

@@ -1,0 +1,121 @@
+"""A real S3 API on this machine: moto's server in a child process, for the demo and the tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from types import TracebackType
+from typing import NamedTuple
+
+from fsspill.errors import MissingPackageError
+
+__all__ = ["Request", "S3Server"]
+
+_CHILD = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LOGGED = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3})')
+
+
+class Request(NamedTuple):
+    """One HTTP request that the server answered."""
+
+    method: str
+    path: str
+    status: int
+
+
+class S3Server:
+    """moto's S3 server on a free port of the loopback interface. A context manager.
+
+    Attributes
+    ----------
+    endpoint_url : str
+        Where it listens.
+    environment : dict
+        What a process needs in its environment to use it: endpoint and credentials.
+
+    Notes
+    -----
+    The server lives in a child process and ends when this process does, however that ends: the
+    child waits for the end of a pipe. It keeps all buckets in memory.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("moto") is None:
+            raise MissingPackageError(
+                "cannot start an S3 server: expected the package moto. Install it: "
+                'pip install "fsspill[all]"'
+            )
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        port = self._process.stdout.readline().strip()
+        if not port:
+            self.close()
+            raise RuntimeError(
+                "moto's server did not start: run 'python -m moto.server' to see why"
+            )
+        self.endpoint_url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+
+    def create_bucket(self, name: str) -> None:
+        """Create a bucket."""
+        self._call("PUT", f"/{name}")
+
+    def reset(self) -> None:
+        """Forget every bucket."""
+        self._call("POST", "/moto-api/reset")
+
+    def requests(self) -> list[Request]:
+        """Return every request answered so far, in order."""
+        logged = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
+        lines = _LOGGED.findall(_COLOUR.sub("", logged))
+        return [Request(method, path, int(status)) for method, path, status in lines]
+
+    def close(self) -> None:
+        """Stop the server."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.terminate()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def __enter__(self) -> S3Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str) -> None:
+        request = urllib.request.Request(self.endpoint_url + path, data=b"", method=method)
+        with urllib.request.urlopen(request) as response:
+            response.read()

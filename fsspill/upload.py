@@ -1,0 +1,138 @@
+"""One fused file on its way up: in one request, or part after part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+from fsspec.spec import AbstractBufferedFile
+
+from fsspill.filesystem import Endpoint
+from fsspill.in_flight import InFlight
+from fsspill.transfer import MIB, SpillFile
+
+__all__ = ["SINGLE_REQUEST_SIZE", "put", "upload"]
+
+T = TypeVar("T")
+
+SINGLE_REQUEST_SIZE = 32 * MIB
+"""Bytes up to which a file goes up in one request. Above, parts are cheaper: they go side by
+side, and their memory is bounded, for two requests more than there are parts."""
+
+PART_SIZE = 8 * MIB
+_MAX_PARTS = 10_000  # S3's limit
+
+
+async def upload(endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight) -> None:
+    """Store `file` at `path`, and release its objects as soon as they are copied.
+
+    When this raises, the file may be there in part or in full: the caller removes it. A
+    multipart upload that failed has been aborted.
+
+    Notes
+    -----
+    One request up to `SINGLE_REQUEST_SIZE`. Above that, on S3 a multipart upload with its parts
+    side by side; on other filesystems what their own ``open`` does, one block at a time.
+    """
+    try:
+        if file.nbytes <= min(SINGLE_REQUEST_SIZE, in_flight.max_bytes):
+            await _upload_at_once(endpoint, path, file, in_flight)
+        elif endpoint.tuning.multipart:
+            await _upload_multipart(endpoint.fs, path, file, in_flight)
+        else:
+            async with in_flight.slot(2 * PART_SIZE):
+                await asyncio.to_thread(_upload_stream, endpoint, path, file)
+    finally:
+        file.release()
+
+
+async def _upload_at_once(
+    endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight
+) -> None:
+    async with in_flight.slot(file.nbytes):
+        # The one copy on the way up: filesystems take the body as contiguous bytes.
+        body = b"".join(file.chunks())
+        file.release()
+        await put(endpoint, path, body)
+
+
+async def put(endpoint: Endpoint, path: str, body: bytes) -> None:
+    """Store `body` at `path` in one request, making its directory where there are any."""
+    try:
+        await endpoint.fs._pipe_file(path, body)
+    except FileNotFoundError:
+        if not endpoint.tuning.has_directories:
+            raise
+        # The first file of this node on a filesystem that has directories.
+        await endpoint.fs._makedirs(path.rpartition("/")[0], exist_ok=True)
+        await endpoint.fs._pipe_file(path, body)
+
+
+async def _upload_multipart(fs: Any, path: str, file: SpillFile, in_flight: InFlight) -> None:
+    """Upload through S3's multipart API, which s3fs itself only offers for one `bytes`."""
+    bucket, key, _ = fs.split_path(path)
+    where = {"Bucket": bucket, "Key": key}
+    upload_id = (await fs._call_s3("create_multipart_upload", **where))["UploadId"]
+    where["UploadId"] = upload_id
+
+    async def send(number: int, part: list[memoryview]) -> dict[str, Any]:
+        async with in_flight.slot(sum(map(len, part))):
+            answer = await fs._call_s3(
+                "upload_part", PartNumber=number, Body=b"".join(part), **where
+            )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    part_size = max(PART_SIZE, -(-file.nbytes // _MAX_PARTS))
+    try:
+        sends = [send(number, part) for number, part in enumerate(file.parts(part_size), 1)]
+        parts = await _all_or_none(sends)
+        await fs._call_s3("complete_multipart_upload", MultipartUpload={"Parts": parts}, **where)
+    except BaseException:
+        await fs._call_s3("abort_multipart_upload", **where)
+        raise
+
+
+async def _all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+    """Return all results, or cancel the rest, wait for its end and raise the first error."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _upload_stream(endpoint: Endpoint, path: str, file: SpillFile) -> None:
+    target = _open(endpoint, path)
+    try:
+        for part in file.parts(PART_SIZE):
+            target.write(b"".join(part))
+        target.close()
+    except BaseException:
+        _discard(target)
+        raise
+
+
+def _open(endpoint: Endpoint, path: str) -> Any:
+    try:
+        return endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
+    except FileNotFoundError:
+        if not endpoint.tuning.has_directories:
+            raise
+        endpoint.sync_fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
+
+
+def _discard(target: Any) -> None:
+    """Give up a file that is being written: closing it would commit what it has so far."""
+    if isinstance(target, AbstractBufferedFile):
+        try:
+            target.discard()
+        except Exception:
+            pass  # not every filesystem can; the caller removes the file
+        target.closed = True
+    else:
+        target.close()
