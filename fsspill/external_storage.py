@@ -162,7 +162,8 @@ class ExternalStorage(NullStorage):
         self._transfer = _make_transfer(self._locations, storage_options or {}, limits)
         self.node_local = self._locations[0].node_local
         self.uris = [location.uri for location in self._locations]
-        self.object_store: ObjectStore = object_store or InMemoryObjectStore()
+        # Not "or": an empty store is falsy.
+        self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._arguments = {
             "uri": self.uris,
             "storage_options": storage_options,
@@ -333,6 +334,16 @@ class ExternalStorage(NullStorage):
             logger.warning("%s", failure)
         if refused:
             raise refused[0]
+
+    def list_spilled_files(self) -> list[str]:
+        """Return the base URLs of all files of this node, by listing its directories.
+
+        Raises
+        ------
+        StoragePermissionError, StorageUnavailableError
+            The storage does not list them.
+        """
+        return self._transfer.list_files()
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else.

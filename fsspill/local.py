@@ -82,6 +82,16 @@ class LocalTransfer(Transfer):
                 failures[path] = translate(error, "cannot delete", path)
         return failures
 
+    def list_files(self) -> list[str]:
+        """Return the paths of this node's files."""
+        directories = [location.node_directory for location in self._locations]
+        return [
+            f"{directory}/{name}"
+            for directory in directories
+            if os.path.isdir(directory)
+            for name in sorted(os.listdir(directory))
+        ]
+
     def destroy(self) -> None:
         """Remove this node's directories, again while other processes still write there."""
         for location in self._locations:

@@ -140,6 +140,19 @@ class RemoteTransfer(Transfer):
         failures = _run(endpoint, _remove(endpoint, list(paths), self._limits))
         return {paths[path]: error for path, error in failures.items()}
 
+    def list_files(self) -> list[str]:
+        """List this node's directory under every URI."""
+        urls = []
+        for location in self._locations:
+            endpoint = self._endpoint(location)
+            node = endpoint.root + location.relative(location.node_directory)
+            try:
+                paths = _run(endpoint, _list(endpoint, node))
+            except Exception as error:
+                raise translate(error, "cannot list", location.node_directory) from error
+            urls += [location.root + path[len(endpoint.root) :] for path in paths]
+        return urls
+
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
         for location in self._locations:

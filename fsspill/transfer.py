@@ -188,5 +188,9 @@ class Transfer(ABC):
         """
 
     @abstractmethod
+    def list_files(self) -> list[str]:
+        """Return the base URLs of the files in the directory of this node, by a listing."""
+
+    @abstractmethod
     def destroy(self) -> None:
         """Remove the directory of this node, and that of the session if it is empty then."""

@@ -1,0 +1,87 @@
+"""The errors: their tree, their pickling, and how filesystems' errors become them."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from fsspill import errors
+from fsspill.errors import FsspillError, is_missing, translate
+
+TREE: dict[str, tuple[type, ...]] = {
+    "ConfigError": (FsspillError, ValueError),
+    "MissingPackageError": (errors.ConfigError, ImportError),
+    "ObjectNotFoundError": (FsspillError, ValueError),
+    "StorageNotFoundError": (FsspillError, FileNotFoundError),
+    "StoragePermissionError": (FsspillError, PermissionError),
+    "StorageUnavailableError": (FsspillError, OSError),
+    "CorruptObjectError": (FsspillError, ValueError),
+}
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_the_tree(name: str) -> None:
+    """Each error is ours and the builtin that a handler would look for."""
+    assert getattr(errors, name).__bases__ == TREE[name]
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_errors_pickle(name: str) -> None:
+    """Ray carries errors between processes: class and message survive."""
+    error = getattr(errors, name)("what, where, expected, found")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error) == "what, where, expected, found"
+
+
+class WithStatus(Exception):
+    def __init__(self, status_code: int) -> None:
+        super().__init__("refused")
+        self.status_code = status_code
+
+
+def named(name: str) -> Exception:
+    """Return an error of a class that is only known by name, as those of cloud SDKs are."""
+    error: Exception = type(name, (Exception,), {})("reason")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FileNotFoundError("x"), errors.StorageNotFoundError),
+        (WithStatus(404), errors.StorageNotFoundError),
+        (named("ResourceNotFoundError"), errors.StorageNotFoundError),
+        (PermissionError("x"), errors.StoragePermissionError),
+        (WithStatus(403), errors.StoragePermissionError),
+        (named("NoCredentialsError"), errors.StoragePermissionError),
+        (named("ClientAuthenticationError"), errors.StoragePermissionError),
+        (NotImplementedError("x"), errors.ConfigError),
+        (TypeError("x"), errors.ConfigError),
+        (OSError("x"), errors.StorageUnavailableError),
+        (WithStatus(503), errors.StorageUnavailableError),
+        (named("EndpointConnectionError"), errors.StorageUnavailableError),
+        (TimeoutError(), errors.StorageUnavailableError),
+    ],
+)
+def test_translation(error: Exception, expected: type[Exception]) -> None:
+    """Classes, names and status codes decide; action, place and reason are in the message."""
+    translated = translate(error, "cannot write", "s3://bucket/key")
+    assert type(translated) is expected
+    assert "cannot write s3://bucket/key" in str(translated)
+    assert type(error).__name__ in str(translated)
+    assert "Expected" in str(translated)
+
+
+def test_our_own_errors_stay_as_they_are() -> None:
+    """An error is translated once."""
+    error = errors.CorruptObjectError("x")
+    assert translate(error, "a", "b") is error
+
+
+def test_missing() -> None:
+    """Only what says so means that a file is gone."""
+    assert is_missing(FileNotFoundError())
+    assert is_missing(WithStatus(404))
+    assert not is_missing(PermissionError())

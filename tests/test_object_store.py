@@ -1,0 +1,61 @@
+"""The object store that lives in this process."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from fsspill import InMemoryObjectStore, ObjectStore
+
+
+@pytest.fixture
+def store() -> InMemoryObjectStore:
+    return InMemoryObjectStore()
+
+
+def test_it_is_an_object_store(store: InMemoryObjectStore) -> None:
+    """It has the protocol's methods; mypy checks their types here."""
+    as_protocol: ObjectStore = store
+    assert as_protocol.get_if_local([b"x"]) == [(None, b"")]
+
+
+def test_put_does_not_copy_and_get_is_read_only(store: InMemoryObjectStore) -> None:
+    """What is put is viewed, not copied, and cannot be written through the store."""
+    data = bytearray(b"abc")
+    store.put(b"x", data, metadata=b"m", owner_address=b"o")
+    data[0] = ord("z")
+    assert store.get(b"x") == b"zbc"
+    assert (store.metadata(b"x"), store.owner_address(b"x")) == (b"m", b"o")
+    with pytest.raises(TypeError):
+        store.get(b"x")[0] = 1
+
+
+def test_a_short_source_leaves_nothing(store: InMemoryObjectStore) -> None:
+    """An object appears whole or not at all."""
+    with pytest.raises(EOFError, match="expected 5 bytes"):
+        store.put_file_like_object(b"m", 5, io.BytesIO(b"1234"), b"x", b"o")
+    assert b"x" not in store
+    assert len(store) == 0
+
+
+def test_objects_never_change(store: InMemoryObjectStore) -> None:
+    """Restoring one that is there keeps the first, as Ray does."""
+    store.put(b"x", b"first")
+    store.put_file_like_object(b"", 6, io.BytesIO(b"second"), b"x", b"")
+    assert store.get(b"x") == b"first"
+
+
+def test_missing_objects(store: InMemoryObjectStore) -> None:
+    """get raises KeyError, get_if_local answers (None, b""), delete does nothing."""
+    with pytest.raises(KeyError):
+        store.get(b"x")
+    assert store.get_if_local([b"x"]) == [(None, b"")]
+    store.delete(b"x")
+    assert list(store) == []
+
+
+def test_an_object_must_be_something(store: InMemoryObjectStore) -> None:
+    """Neither data nor metadata could not be told from a missing object."""
+    with pytest.raises(ValueError, match="expected data or metadata"):
+        store.put(b"x", None)

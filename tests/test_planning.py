@@ -1,0 +1,38 @@
+"""How batches become files, and frames ranges."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsspill.planning import plan_files, plan_ranges
+
+sizes = st.lists(st.integers(24, 500), max_size=60)
+
+
+@given(sizes=sizes, file_size=st.integers(1, 1000))
+def test_files_cover_the_batch_in_order(sizes: list[int], file_size: int) -> None:
+    """Each object is in exactly one file, and the files hold consecutive objects."""
+    planned = list(plan_files(sizes, file_size))
+    assert [i for part in planned for i in range(part.start, part.stop)] == list(range(len(sizes)))
+    assert all(part.start < part.stop for part in planned)
+
+
+@given(sizes=sizes, file_size=st.integers(1, 1000))
+def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> None:
+    """None exceeds the size unless it is one object; no neighbours would fit into one."""
+    filled = [(len(sizes[part]), sum(sizes[part])) for part in plan_files(sizes, file_size)]
+    assert all(total <= file_size or count == 1 for count, total in filled)
+    starts = [sizes[part.start] for part in plan_files(sizes, file_size)]
+    for (_, total), following in zip(filled, starts[1:], strict=False):
+        assert total + following > file_size
+
+
+@given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
+def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
+    """No gap, no overlap, none empty, none too long, no more than needed."""
+    ranges = plan_ranges(start, start + length, size)
+    assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
+    assert all(0 < b - a <= size for a, b in ranges)
+    assert len(ranges) == -(-length // size)
+    assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
