@@ -88,6 +88,10 @@ class S3Server:
         """Forget every bucket."""
         self._call("POST", "/moto-api/reset")
 
+    def check_credentials(self) -> None:
+        """Check signatures and policies from now on; before, every key is accepted."""
+        self._call("POST", "/moto-api/reset-auth", b"0")
+
     def requests(self) -> list[Request]:
         """Return every request answered so far, in order."""
         logged = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode()
@@ -115,7 +119,9 @@ class S3Server:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str) -> None:
-        request = urllib.request.Request(self.endpoint_url + path, data=b"", method=method)
+    def _call(self, method: str, path: str, body: bytes = b"") -> None:
+        # Without a type urllib says that the body is a form, and the server takes it apart.
+        headers = {"Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(self.endpoint_url + path, body, headers, method=method)
         with urllib.request.urlopen(request) as response:
             response.read()

@@ -226,7 +226,7 @@ class ExternalStorageContract:
         store.delete(b"a")
         base = split_url(url)[0]
         self.write_at_rest(base, self.files_at_rest(uri)[base][:keep])
-        with pytest.raises(CorruptObjectError, match="expected .* found") as caught:
+        with pytest.raises(CorruptObjectError, match=r"expected .* found") as caught:
             storage.restore_spilled_objects([b"a"], [url])
         assert base in str(caught.value)
         assert len(store) == 0
@@ -243,7 +243,7 @@ class ExternalStorageContract:
         data = bytearray(self.files_at_rest(uri)[base])
         data[position] ^= 1
         self.write_at_rest(base, bytes(data))
-        with pytest.raises(CorruptObjectError, match="expected a frame of .* found") as caught:
+        with pytest.raises(CorruptObjectError, match=r"expected a frame of .* found") as caught:
             storage.restore_spilled_objects([b"a"], [url])
         assert url.decode() in str(caught.value)
         assert len(store) == 0

@@ -90,7 +90,7 @@ def test_ray_restores_what_fsspill_spilled(tmp_path: Path) -> None:
 
 
 def test_fsspill_restores_and_deletes_what_ray_spilled(tmp_path: Path) -> None:
-    """fsspill reads the files of Ray's FileSystemStorage by its URLs, and deletes them."""
+    """Fsspill reads the files of Ray's FileSystemStorage by its URLs, and deletes them."""
     owners = [owner for owner, _, _ in GOLDEN.values()]
     urls = ray_storage(tmp_path, golden_store()).spill_objects(list(GOLDEN), owners)
     restored = InMemoryObjectStore()

@@ -29,7 +29,7 @@ def test_unknown_parameters_are_passed_over(url: str, extra: str) -> None:
 
 
 def test_the_form_is_the_one_that_ray_documents() -> None:
-    """The raylet's pattern is ``^(.*)\\?offset=(\\d+)&size=(\\d+)$``."""
+    r"""The raylet's pattern is ``^(.*)\?offset=(\d+)&size=(\d+)$``."""
     assert create_url_with_offset(url="/a/b", offset=3, size=40) == "/a/b?offset=3&size=40"
     assert parse_url_with_offset("s3://b/k?offset=3&size=40") == ParsedURL("s3://b/k", 3, 40)
 
@@ -45,7 +45,7 @@ def test_the_form_is_the_one_that_ray_documents() -> None:
         "/a?offset=&size=1",
         "/a?offset=-1&size=1",
         "/a?offset=1&size=1.5",
-        "/a?offset=1&size=١",
+        "/a?offset=1&size=\u0661",
         "/a?offset=1&offset=2&size=1",
         "/a?offset=1 &size=1",
         "/a#b?offset=1&size=1",
