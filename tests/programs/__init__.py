@@ -1,0 +1,1 @@
+"""Ray programs as users write them, run in processes of their own by the tests."""

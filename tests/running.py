@@ -1,0 +1,157 @@
+"""Run programs in processes of their own, and clean up after them."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+PROGRAMS = Path(__file__).parent / "programs"
+PATIENCE = 120.0
+"""Seconds to wait for what should take a few: machines that run tests are shared."""
+
+
+@contextmanager
+def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """Yield an environment in which Ray has a directory of its own, and end what started there."""
+    # Short, because Ray puts sockets there, whose paths may have 107 characters.
+    directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_TMPDIR": directory, "RAY_USAGE_STATS_ENABLED": "0", **(extra or {})}
+    try:
+        yield environment
+    finally:
+        poll(lambda: not kill_processes(directory), "Ray's processes to end")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def kill_processes(directory: str) -> list[int]:
+    """Kill the processes that have `directory` as RAY_TMPDIR, and return their ids."""
+    pids = processes(directory)
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return pids
+
+
+def processes(directory: str) -> list[int]:
+    """Return the ids of the processes that have `directory` as RAY_TMPDIR."""
+    wanted = f"RAY_TMPDIR={directory}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # ended, or somebody else's
+            if wanted in variables:
+                found.append(int(entry.name))
+    return found
+
+
+def poll(condition: Callable[[], object], what: str) -> None:
+    """Wait until `condition` holds."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.1)
+
+
+class Program:
+    """A Python program in a process of its own, line by line. A context manager.
+
+    Parameters
+    ----------
+    arguments : str
+        What follows ``python``; the first may be a file of `PROGRAMS`.
+    environment : mapping
+        Its environment.
+    """
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str]) -> None:
+        first = PROGRAMS / arguments[0]
+        command = [str(first) if first.exists() else arguments[0], *arguments[1:]]
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._printed: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",  # so that nothing is imported from the working tree
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def expect(self, text: str) -> str:
+        """Wait for a line that contains `text`, and return it."""
+        while (line := self._next()) is not None:
+            if text in line:
+                return line
+        raise AssertionError(f"ended without printing {text!r}:\n{self._so_far()}")
+
+    def _next(self) -> str | None:
+        try:
+            line = self._lines.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise AssertionError(
+                f"silent for {PATIENCE} s, having printed:\n{self._so_far()}"
+            ) from None
+        self._printed.append(line or "")
+        return line
+
+    def _so_far(self) -> str:
+        return "\n".join(self._printed)
+
+    def tell(self, line: str = "") -> None:
+        """Send a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def output(self) -> str:
+        """Close its standard input, wait for its end, which must be a success, and return all."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        while self._next() is not None:
+            pass
+        code = self._process.wait(timeout=PATIENCE)
+        assert code == 0, f"exit code {code}:\n{self._so_far()}"
+        return self._so_far()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._reader.join()
+        self._process.stdout.close()

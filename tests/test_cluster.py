@@ -1,0 +1,249 @@
+"""Real Ray clusters that spill."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.running import Program, poll, processes, ray_environment
+
+pytestmark = [pytest.mark.ray]
+pytest.importorskip("ray")
+
+STORE = 100_000_000
+LOCAL = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+
+
+@pytest.fixture
+def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
+    """Return the environment of a program: endpoint and keys, and a directory for Ray."""
+    with ray_environment() as environment:
+        yield environment
+
+
+def keys(bucket: str = "bucket") -> list[str]:
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    found: list[str] = fs.find(bucket)
+    return found
+
+
+def files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def spill_and_drop(program: Program, at_rest: object, empty: object) -> None:
+    """Follow spill.py to its end: objects verified, files there, refs dropped, files gone."""
+    program.expect("verified")
+    assert callable(at_rest)
+    assert at_rest(), "nothing was spilled"
+    program.tell()
+    program.expect("dropped")
+    assert callable(empty)
+    poll(empty, "Ray to delete the files")
+    program.tell()
+    program.output()
+
+
+def test_a_directory_that_is_a_bucket(environment: dict[str, str]) -> None:
+    """ray.init(object_spilling_directory="s3://...") is all it takes: spill, restore, delete.
+
+    Keys are <uri>/<session name>/ray_spilled_objects_<node id>/<unique file>.
+    """
+    arguments = {**LOCAL, "object_spilling_directory": "s3://bucket/prefix"}
+    with Program("spill.py", json.dumps(arguments), environment=environment) as program:
+        spill_and_drop(program, assert_remote_keys, lambda: not keys())
+
+
+def assert_remote_keys() -> bool:
+    pattern = (
+        r"bucket/prefix/session_[0-9_-]+/ray_spilled_objects_[0-9a-f]{56}/[0-9a-f]{32}-multi-[0-9]+"
+    )
+    found = keys()
+    assert all(re.fullmatch(pattern, key) for key in found)
+    return len(found) > 0
+
+
+def test_a_directory_that_is_a_file_uri(environment: dict[str, str], tmp_path: Path) -> None:
+    """With file:// the files lie in Ray's own layout, and are private to the user."""
+    arguments = {**LOCAL, "object_spilling_directory": f"file://{tmp_path}/spill"}
+
+    def at_rest() -> bool:
+        found = files(tmp_path)
+        pattern = (
+            rf"{tmp_path}/spill/ray_spilled_objects_[0-9a-f]{{56}}/[0-9a-f]{{32}}-multi-[0-9]+"
+        )
+        assert all(re.fullmatch(pattern, str(path)) for path in found)
+        assert all(path.stat().st_mode & 0o077 == 0 for path in found)
+        return len(found) > 0
+
+    with Program("spill.py", json.dumps(arguments), environment=environment) as program:
+        spill_and_drop(program, at_rest, lambda: not files(tmp_path))
+
+
+def test_a_plain_path_stays_rays_own(environment: dict[str, str], tmp_path: Path) -> None:
+    """Without a scheme Ray's own storage is used, as before."""
+    arguments = {**LOCAL, "object_spilling_directory": str(tmp_path)}
+    with Program("spill.py", json.dumps(arguments), environment=environment) as program:
+        spill_and_drop(program, lambda: files(tmp_path), lambda: not files(tmp_path))
+
+
+def test_the_environment_variable(environment: dict[str, str]) -> None:
+    """RAY_object_spilling_directory works like the argument."""
+    environment["RAY_object_spilling_directory"] = "s3://bucket"
+    with Program("spill.py", json.dumps(LOCAL), environment=environment) as program:
+        spill_and_drop(program, keys, lambda: not keys())
+
+
+@pytest.mark.parametrize("where", ["_system_config", "environment"])
+def test_a_configuration_of_type_fsspec(environment: dict[str, str], where: str) -> None:
+    """All parameters, through _system_config or RAY_object_spilling_config."""
+    params = {"uri": ["s3://bucket/a", "s3://bucket/b"], "prefix": "below", "file_size": 2**20}
+    config = json.dumps({"type": "fsspec", "params": params})
+    arguments: dict[str, object] = dict(LOCAL)
+    if where == "environment":
+        environment["RAY_object_spilling_config"] = config
+    else:
+        arguments["_system_config"] = {"object_spilling_config": config}
+
+    def at_rest() -> bool:
+        found = keys()
+        return all(any(key.startswith(f"bucket/{x}/below/") for key in found) for x in "ab")
+
+    with Program("spill.py", json.dumps(arguments), environment=environment) as program:
+        spill_and_drop(program, at_rest, lambda: not keys())
+
+
+def test_ray_start(environment: dict[str, str]) -> None:
+    """`ray start --head --object-spilling-directory=s3://...` works, for drivers that join."""
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")
+    flags = ["--head", "--port=0", "--num-cpus=1", f"--object-store-memory={STORE}", "--block"]
+    start = [ray, "start", *flags, "--object-spilling-directory=s3://bucket/started"]
+    start += ["--include-dashboard=false", "--disable-usage-stats"]
+    with Program(*start, environment=environment) as head:
+        head.expect("Ray runtime started")
+        arguments = json.dumps({"address": "auto"})
+        with Program("spill.py", arguments, environment=environment) as program:
+            spill_and_drop(program, keys, lambda: not keys())
+
+
+def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
+    """The end of a driver that holds all its refs leaves an empty prefix, from atexit."""
+    arguments = json.dumps({**LOCAL, "object_spilling_directory": "s3://bucket/prefix"})
+    with Program("spill.py", arguments, "--exit-with-objects", environment=environment) as program:
+        program.expect("verified")
+        output = program.output()
+    assert keys() == [], output
+    assert "could not remove" not in output
+
+
+def test_another_node_reads_what_a_killed_node_spilled(environment: dict[str, str]) -> None:
+    """On S3 every node restores by itself, also after SIGKILL of the raylet that spilled."""
+    with Program("two_nodes.py", "s3://bucket/x", "--kill", environment=environment) as program:
+        assert int(program.expect("spilled").split()[1]) > 30
+        program.expect("read on the other node")
+        program.expect("read after the node was killed")
+        program.output()
+
+
+def test_two_nodes_with_local_directories(environment: dict[str, str], tmp_path: Path) -> None:
+    """With file:// the node that spilled serves the bytes to the other one."""
+    with Program("two_nodes.py", f"file://{tmp_path}", environment=environment) as program:
+        assert int(program.expect("spilled").split()[1]) > 30
+        program.expect("read on the other node")
+        program.output()
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "worker"),
+    [
+        ("s3://bucket/a", "s3://bucket/b"),
+        ("s3://bucket/a", "/tmp"),
+        ("/tmp", "s3://bucket/a"),
+    ],
+)
+def test_a_worker_node_with_another_directory(
+    environment: dict[str, str], head: str, worker: str
+) -> None:
+    """It does not start, and the message names both and says what to do."""
+    with Program("worker_node.py", head, worker, environment=environment) as program:
+        message = program.expect("refused")
+        program.output()
+    assert head in message
+    assert worker in message
+    assert "Leave out --object-spilling-directory" in message
+
+
+def test_a_worker_node_with_the_same_directory(environment: dict[str, str]) -> None:
+    """Naming the directory of the head again is fine."""
+    same = ("s3://bucket/a", "s3://bucket/a/")
+    with Program("worker_node.py", *same, environment=environment) as program:
+        program.expect("started")
+        program.output()
+
+
+def test_a_shuffle_of_ray_data(environment: dict[str, str]) -> None:
+    """A dataset four times the object store is shuffled over S3, and every row is right."""
+    pytest.importorskip("ray.data")
+    with Program("shuffle.py", "s3://bucket/shuffle", environment=environment) as program:
+        line = program.expect("shuffled")
+        program.output()
+    assert int(line.split()[2]) > STORE
+    assert keys() == []
+
+
+BAD: list[tuple[str | None, object, str, str]] = [
+    ("nonsense://x", None, "ValueError", "knows no protocol 'nonsense'"),
+    ("memory://x", None, "ValueError", "storage that all processes share"),
+    ("s3://no-such-bucket/x", None, "FileNotFoundError", "never buckets"),
+    ("file:///proc/nonsense", None, "OSError", "cannot spill to file:///proc/nonsense"),
+    ("file://relative", None, "ValueError", "expected an absolute path"),
+    (None, {"uri": "s3://bucket", "nonsense": 1}, "ValueError", "unknown parameter 'nonsense'"),
+    (None, {"uri": "s3://bucket", "file_size": "1"}, "ValueError", "expected an integer"),
+    (None, {"uri": ["s3://bucket", "file:///tmp/x"]}, "ValueError", "only file:// URIs or none"),
+    (None, {}, "ValueError", "expected params['uri']"),
+]
+
+
+def test_what_is_wrong_is_said_when_ray_starts(environment: dict[str, str]) -> None:
+    """Each bad configuration stops ray.init with its own error; nothing is started by it.
+
+    Afterwards a good one starts.
+    """
+    attempts = [
+        (directory, params if params is None else {"type": "fsspec", "params": params})
+        for directory, params, _, _ in BAD
+    ]
+    with Program("validation.py", "s3://bucket/good", environment=environment) as program:
+        program.tell(json.dumps(attempts))
+        lines = [line for line in program.output().splitlines() if line.startswith("{")]
+    outcomes = [json.loads(line) for line in lines]
+    for (_, _, kind, message), outcome in zip(BAD, outcomes, strict=False):
+        assert kind in outcome["raised"]
+        assert message in outcome["message"]
+        assert not outcome["running"]
+    assert len(outcomes) == len(BAD) + 1
+    assert outcomes[-1] == {"raised": None}
+    poll(lambda: not processes(environment["RAY_TMPDIR"]), "everything to have ended")
+    assert keys() == []
+
+
+def test_ray_start_says_what_is_wrong(environment: dict[str, str]) -> None:
+    """The flag is checked too: the command fails, with the message, and nothing runs."""
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")
+    flags = ["--head", "--port=0", "--object-spilling-directory=s3://no-such-bucket"]
+    ended = subprocess.run(
+        [ray, "start", *flags], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "fsspill creates directories, never buckets" in ended.stdout + ended.stderr
+    assert processes(environment["RAY_TMPDIR"]) == []
