@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fsspill.s3_server import S3Server
+
+# Machines that run tests are shared and noisy: no test depends on how long anything takes.
+settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fsspill")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -35,13 +35,19 @@ def program(text: str) -> str:
 
 def test_it_is_light() -> None:
     """At a start of Python nothing but the hook is imported, in well under a millisecond."""
-    runs = [python("-X", "importtime", "-c", "pass") for _ in range(5)]
-    timed = [re.findall(r"\|\s+(\d+) \|\s+(\S+)$", run, re.MULTILINE) for run in runs]
-    names = {name for run in timed for _, name in run}
+    imported = python("-X", "importtime", "-c", "pass")
+    names = set(re.findall(r"\|\s+(\S+)$", imported, re.MULTILINE))
     assert "_fsspill_startup" in names
     assert not [n for n in names if n.split(".")[0] in ("fsspill", "fsspec", "ray", "typing")]
-    # The best of five is the work itself; what the machine adds is not ours.
-    assert min(int(t) for run in timed for t, n in run if n == "_fsspill_startup") < 1000
+    # Processor time, because the machine may be busy; the best of five is the work itself.
+    text = """
+        import sys, time
+        del sys.modules["_fsspill_startup"]
+        before = time.process_time_ns()
+        import _fsspill_startup
+        print(time.process_time_ns() - before)
+    """
+    assert min(int(python("-c", program(text))) for _ in range(5)) < 1_000_000
 
 
 @pytest.mark.parametrize(("value", "armed"), [("0", False), ("1", True), ("", True)])

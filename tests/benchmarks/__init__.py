@@ -1,0 +1,1 @@
+"""fsspill beside Ray's own storage classes: ``python -m tests.benchmarks``."""

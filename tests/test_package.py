@@ -1,0 +1,74 @@
+"""The package: what is public, and what its extras install."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import types
+from pathlib import Path
+
+import fsspill
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_public_names_are_those_that_are_visible() -> None:
+    """`__all__` is complete, and holds nothing else."""
+    visible = {
+        name
+        for name, value in vars(fsspill).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert visible | {"__version__"} == set(fsspill.__all__)
+
+
+def test_the_contract_is_importable_from_the_top() -> None:
+    """Ray's names, in one place."""
+    for name in (
+        "create_url_with_offset",
+        "parse_url_with_offset",
+        "ParsedURL",
+        "ExternalStorage",
+        "NullStorage",
+        "setup_external_storage",
+        "reset_external_storage",
+        "spill_objects",
+        "restore_spilled_objects",
+        "delete_spilled_objects",
+        "InMemoryObjectStore",
+        "ObjectStore",
+    ):
+        assert name in fsspill.__all__
+
+
+def test_the_extras() -> None:
+    """They are called what a user says, and the core needs fsspec alone."""
+    metadata = importlib.metadata.metadata("fsspill")
+    extras = set(metadata.get_all("Provides-Extra") or [])
+    assert extras >= {"s3", "gcs", "azure", "ray", "cli", "all", "test"}
+    requirements = importlib.metadata.requires("fsspill") or []
+    core = [line for line in requirements if "extra ==" not in line]
+    assert [re.match(r"[\w-]+", line)[0] for line in core] == ["fsspec"]  # type: ignore[index]
+
+
+def test_versions_agree() -> None:
+    """The package and its metadata tell the same version."""
+    assert importlib.metadata.version("fsspill") == fsspill.__version__
+
+
+def test_modules_import_one_way() -> None:
+    """Each module imports only those that stand before it in the README's list."""
+    listed = re.search(
+        r"in the order in which they import one another: (.*?)\n\n", README, re.DOTALL
+    )
+    assert listed
+    order = re.findall(r"`(\w+)`", listed[1])
+    modules = {path.stem for path in (ROOT / "fsspill").glob("*.py")} - {"__init__", "_startup"}
+    assert set(order) == modules
+    for number, module in enumerate(order):
+        tree = ast.parse((ROOT / "fsspill" / f"{module}.py").read_text())
+        named = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imported = {name.partition(".")[2] for name in named if name.startswith("fsspill.")}
+        assert imported <= {*order[:number], "_startup"}, f"{module} imports {imported}"
