@@ -1,7 +1,7 @@
 """Make fsspill known to Ray, in every Python process and without anybody's code.
 
-Ray knows only its own storage types. This module is installed a second time beside the package,
-as ``_fsspill_startup``, and a ``.pth`` file imports it at every start of Python. It arms an
+Ray knows only its own storage types. This module is installed beside the package, as
+``_fsspill_startup``, and a ``.pth`` file calls its `start` at every start of Python. It arms an
 import hook and does nothing else: standard library only, well under a millisecond, silent
 whatever goes wrong. Once Ray's own modules are imported it wraps four functions in them, and
 `fsspill` itself is imported only when a URI or a configuration of type ``fsspec`` arrives.
@@ -126,7 +126,7 @@ WRAPPERS: dict[str, Any] = {
 
 def arm() -> None:
     """Wrap Ray's modules when they are imported, or now if they are already."""
-    if any(type(finder).__name__ == "RayHook" for finder in sys.meta_path):
+    if any(isinstance(finder, RayHook) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, RayHook())
     for name, wrap in WRAPPERS.items():
@@ -134,5 +134,7 @@ def arm() -> None:
             wrap(sys.modules[name])
 
 
-if __name__ == "_fsspill_startup" and os.environ.get("FSSPILL_HOOK") != "0":
-    arm()
+def start() -> None:
+    """Arm the hook, unless the environment says otherwise. Called at every start of Python."""
+    if os.environ.get("FSSPILL_HOOK") != "0":
+        arm()

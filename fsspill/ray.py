@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fsspill import _startup
+import _fsspill_startup
+
 from fsspill.config import make_external_storage
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage, NullStorage
@@ -296,13 +297,13 @@ def _shown(config: Mapping[str, Any]) -> str:
 
 def is_installed() -> bool:
     """Whether Ray, as this process has imported it or will, knows fsspill."""
-    for name in _startup.WRAPPERS:
+    for name in _fsspill_startup.WRAPPERS:
         module = sys.modules.get(name)
         if module is not None:
             wrapped = getattr(module, "setup_external_storage", None) or module.Node
             marked = getattr(wrapped, "validate_external_storage", wrapped)
             return hasattr(marked, "__fsspill__")
-    return any(type(finder).__name__ == "RayHook" for finder in sys.meta_path)
+    return any(isinstance(finder, _fsspill_startup.RayHook) for finder in sys.meta_path)
 
 
 def install() -> None:
@@ -321,7 +322,7 @@ def install() -> None:
 
     Notes
     -----
-    Changes ``PYTHONPATH`` in the environment of this process.
+    Changes ``PYTHONPATH`` in the environment of this process, and removes ``FSSPILL_HOOK``.
     """
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized() and not is_installed():
@@ -329,9 +330,11 @@ def install() -> None:
             "cannot make fsspill known to Ray: it already runs. Expected install() before "
             "ray.init(), in the process that starts the cluster."
         )
-    _startup.arm()
+    _fsspill_startup.arm()
     package = os.path.dirname(os.path.abspath(__file__))
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    needed = [os.path.join(package, "_site"), os.path.dirname(package)]
-    paths = [*needed, *(path for path in inherited if path and path not in needed)]
+    modules = (package, os.path.abspath(_fsspill_startup.__file__))
+    needed = [os.path.join(package, "_site"), *map(os.path.dirname, modules)]
+    paths = dict.fromkeys([*needed, *filter(None, inherited)])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ.pop("FSSPILL_HOOK", None)

@@ -5,14 +5,13 @@ the end and lets the next one, the user's own, have its turn.
 """
 
 import os
-import runpy
 import sys
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_STARTUP = os.path.join(os.path.dirname(_HERE), "_startup.py")
+import _fsspill_startup
 
-if os.environ.get("FSSPILL_HOOK") != "0":
-    runpy.run_path(_STARTUP)["arm"]()
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+_fsspill_startup.start()
 
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _HERE]
 sys.modules.pop("sitecustomize", None)

