@@ -1,0 +1,51 @@
+"""Spill and restore far more than may be in flight, and print the private memory it took.
+
+Usage: memory.py URI LIMIT COUNT SIZE
+"""
+
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fsspill import ExternalStorage
+
+
+class OneObject:
+    """An object store in which all objects are the same, and restored ones share one place."""
+
+    def __init__(self, size: int) -> None:
+        self.data = bytearray(b"x") * size
+        self.target = bytearray(b"y") * size
+
+    def get_if_local(self, refs: Sequence[Any], /) -> list[tuple[bytearray, bytes]]:
+        return [(self.data, b"m")] * len(refs)
+
+    def put_file_like_object(self, metadata, size, file_like, ref, owner) -> None:  # type: ignore[no-untyped-def]
+        view = memoryview(self.target)
+        filled = 0
+        while filled < size:
+            filled += file_like.readinto(view[filled:])
+        assert self.target == self.data
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    uri, (limit, count, size) = sys.argv[1], map(int, sys.argv[2:])
+    store = OneObject(size)
+    storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit)
+    storage.check()
+    before = peak()
+    refs = [b"%d" % number for number in range(count)]
+    urls = storage.spill_objects(refs)
+    spilled = peak()
+    for ref, url in zip(refs, urls, strict=True):
+        storage.restore_spilled_objects([ref], [url])
+    storage.delete_spilled_objects(urls)
+    print(f"peak {spilled - before} {peak() - before}", flush=True)
+
+
+main()
