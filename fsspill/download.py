@@ -30,7 +30,8 @@ class RangeStream(FrameStream):
         self._path = path
         stop = location.offset + location.size
         self._ranges = deque(plan_ranges(location.offset, stop, limits.range_size))
-        self._held = limits.max_bytes_in_flight // limits.range_size
+        longest = max((stop - start for start, stop in self._ranges), default=1)
+        self._held = limits.max_bytes_in_flight // longest
         self._held = min(self._held, limits.max_requests_in_flight if endpoint.concurrent else 1)
         self._arriving: deque[Future[bytes]] = deque()
         self._current = memoryview(b"")

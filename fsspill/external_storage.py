@@ -113,9 +113,9 @@ class ExternalStorage(NullStorage):
     *Threads.* One call at a time. Every call blocks until its bytes have moved.
 
     *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
-    Spilling pins objects in the object store until their file is on its way.
+    Spilling pins objects in the object store until their file is stored.
 
-    *Requests.* None to construct. A fused file is one request (more above 32 MiB), a restored
+    *Requests.* None to construct. A fused file is one request (more above 16 MiB), a restored
     object one per range, a list of deletions one per URI where the filesystem has bulk deletes.
 
     Examples

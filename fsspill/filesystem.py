@@ -45,14 +45,14 @@ class Tuning:
     has_directories : bool
         Whether a parent directory must exist before a file is written. Where it is false,
         nothing is ever created but files: making a "directory" there would make a bucket.
-    multipart : bool
-        Whether the filesystem offers S3's multipart API (``_call_s3`` of s3fs).
+    s3_api : bool
+        Whether the filesystem is s3fs, which offers S3's multipart API and sends file objects.
     """
 
     extra: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     has_directories: bool = True
-    multipart: bool = False
+    s3_api: bool = False
 
 
 # Checksums and signatures of the body are left out where the transport allows: they cost 2 CPU
@@ -60,7 +60,7 @@ class Tuning:
 _S3 = Tuning(
     extra="s3",
     has_directories=False,
-    multipart=True,
+    s3_api=True,
     options={
         "use_listings_cache": False,
         "config_kwargs": {

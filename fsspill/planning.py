@@ -7,6 +7,8 @@ from itertools import pairwise
 
 __all__ = ["plan_files", "plan_ranges"]
 
+_MEDIUM_RANGES = 8
+
 
 def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
     """Cut a batch into fused files of neighbouring objects.
@@ -42,15 +44,26 @@ def plan_ranges(start: int, stop: int, range_size: int) -> list[tuple[int, int]]
     start, stop : int
         Offsets in the file, in bytes; `stop` is the first byte not wanted.
     range_size : int
-        Bytes that a range may have.
+        Bytes that a range may have, give or take.
 
     Returns
     -------
     list of (int, int)
-        As few ranges as will do, in order, without gap or overlap. None is empty: a request
-        for an empty range returns the whole file on some filesystems.
+        In order, without gap or overlap. None is empty: a request for an empty range returns
+        the whole file on some filesystems.
+
+    Notes
+    -----
+    Up to half of `range_size` is one range. Above, medium frames are cut finer than large ones:
+    down to half of `range_size` if that gives them up to 8 ranges, since a frame of 20 MiB is
+    bound by the bandwidth of its connections, one of 200 MiB by the cost of requests (measured at
+    30 ms and 80 MB/s a connection: 20 MiB in 4 MiB ranges 228 MiB/s, in 2 MiB ranges 283).
+
+    No range is more than 1/16 above `range_size`: the header of a frame must not push an object
+    of a round size into one range more.
     """
     length = stop - start
-    count = -(-length // range_size)
+    wanted = max(range_size // 2, min(range_size, length // _MEDIUM_RANGES), 1)
+    count = -(-length // (wanted + wanted // 16))
     edges = [start + length * index // count for index in range(count + 1)] if count else []
     return list(pairwise(edges))

@@ -46,13 +46,14 @@ class RemoteTransfer(Transfer):
 
     Notes
     -----
-    *Requests.* A file of up to 32 MiB is one request, a larger one several; a frame is one per
-    range; a removal is one bulk request per URI where the filesystem has them. Never a listing
-    or a HEAD to write, read or delete (but one HEAD to explain a read that failed).
+    *Requests.* A file is one request, one above 16 MiB (on S3, 32 MiB elsewhere) several; a
+    frame is one per range; a removal is one bulk request per URI where the filesystem has them.
+    Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
+    failed).
 
-    *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing copies each byte once,
-    because filesystems want the body of a request as one `bytes`; reading copies it once, from
-    the `bytes` that the filesystem returns into the object store.
+    *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing to S3 copies nothing;
+    other filesystems want the body of a request as one `bytes`, which copies each byte once.
+    Reading copies it once, from the `bytes` that the filesystem returns into the object store.
 
     *Threads.* Requests run on the event loop thread that fsspec shares within the process;
     filesystems without an asynchronous interface get one operation at a time.

@@ -30,8 +30,8 @@ class Limits:
         Bytes that objects are fused up to. A larger object gets a file of its own. Small
         files upload side by side and free their space sooner; large ones cost fewer requests.
     range_size : int
-        Bytes of one ranged read. Larger objects are read in several ranges at once, smaller
-        ones with exactly one request.
+        Bytes of one ranged read. Objects up to half of it are read with exactly one request,
+        others in several ranges at once; see `fsspill.planning.plan_ranges`.
     max_requests_in_flight : int
         Requests at once.
     max_bytes_in_flight : int

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fsspill.planning import plan_files, plan_ranges
 
+MIB = 2**20
 sizes = st.lists(st.integers(24, 500), max_size=60)
 
 
@@ -30,9 +32,26 @@ def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> N
 
 @given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
 def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
-    """No gap, no overlap, none empty, none too long, no more than needed."""
+    """No gap, no overlap, none empty, all nearly equal, none above the size by more than 1/16."""
     ranges = plan_ranges(start, start + length, size)
     assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
-    assert all(0 < b - a <= size for a, b in ranges)
-    assert len(ranges) == -(-length // size)
+    assert all(0 < b - a <= size + size // 16 for a, b in ranges)
     assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
+
+
+@pytest.mark.parametrize(
+    ("frame", "ranges"),
+    [
+        (0, 0),
+        (1, 1),
+        (2 * MIB + 100, 1),
+        (4 * MIB + 100, 2),
+        (10 * MIB + 100, 5),
+        (20 * MIB + 100, 8),
+        (32 * MIB + 100, 8),
+        (200 * MIB + 100, 48),
+    ],
+)
+def test_medium_frames_are_cut_finer(frame: int, ranges: int) -> None:
+    """The ranges of a frame, header and all, at the default size of 4 MiB."""
+    assert len(plan_ranges(7, 7 + frame, 4 * MIB)) == ranges

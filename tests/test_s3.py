@@ -105,8 +105,8 @@ def test_a_large_object_is_read_in_ranges_of_exactly_its_bytes(
     store.delete(ref)
     recorder.requests()
     storage.restore_spilled_objects([ref], urls)
-    assert recorder.methods() == {"GET": 3}
-    assert all(request.status == 206 for request in recorder.requests())
+    requests = recorder.requests()
+    assert [(request.method, request.status) for request in requests] == [("GET", 206)] * 5
     assert store.get(ref) == bytes(10 * MIB)
 
 
@@ -126,10 +126,10 @@ def test_a_deletion_of_files_in_two_buckets(
 def test_a_file_above_the_limit_goes_up_in_parts(
     recorder: Recorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
 ) -> None:
-    """40 MiB go up as a multipart upload of 8 MiB parts, and come back."""
+    """40 MiB go up as a multipart upload of 5 parts side by side, and come back."""
     [ref] = fill(store, 1, 40 * MIB)
     urls = storage.spill_objects([ref])
-    assert recorder.methods() == {"POST": 2, "PUT": 6}
+    assert recorder.methods() == {"POST": 2, "PUT": 5}
     store.delete(ref)
     assert storage.restore_spilled_objects([ref], urls) == 40 * MIB
     assert store.get(ref) == bytes(40 * MIB)

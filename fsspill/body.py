@@ -1,0 +1,109 @@
+"""The body of an upload, read from the objects' own memory while it is sent."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any
+
+__all__ = ["UploadBody"]
+
+_JOINED = 64 * 2**10
+"""Bytes under which neighbouring chunks are copied into one: a call to send costs more than a
+copy of that length."""
+
+
+class UploadBody(io.BytesIO):
+    """A read-only file over consecutive chunks of memory, without a copy of them.
+
+    Parameters
+    ----------
+    chunks : iterable of bytes-like
+        What the file consists of. Held until `release`.
+
+    Notes
+    -----
+    For s3fs, whose HTTP client sends a file object piece by piece: a `BytesIO` of the same bytes
+    costs three copies of each (measured: 1.1 CPU seconds per GiB instead of 0.5 to 0.75). It is a
+    `BytesIO` only by type, so that aiohttp reads it on the event loop and not in a thread.
+
+    Asking for the length rewinds. Every attempt to send a request begins with it, and s3fs repeats
+    a request with the body just as the failed attempt left it.
+    """
+
+    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+        super().__init__()
+        self._chunks = [memoryview(chunk) for chunk in chunks if len(chunk)]
+        self._ends = list(accumulate(map(len, self._chunks)))
+        self._length = self._ends[-1] if self._ends else 0
+        self._position = 0
+
+    def __len__(self) -> int:
+        self._position = 0
+        return self._length
+
+    def __bool__(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        """Return the position of the next read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move the position of the next read, and return it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        self._position = min(max(0, base + offset), self._length)
+        return self._position
+
+    def getbuffer(self) -> Any:
+        """Return something of the length of the file: all that aiohttp wants to know."""
+        return _Sized(self._length)
+
+    def read(self, size: int | None = -1, /) -> Any:
+        """Return up to `size` bytes, as a view where that spares a copy, and b"" at the end."""
+        left = self._length - self._position
+        size = left if size is None or size < 0 else min(size, left)
+        if not size:
+            return b""
+        first = self._at(self._position, size)
+        if len(first) < min(size, _JOINED):
+            return self._joined(size)
+        self._position += len(first)
+        return first
+
+    def _joined(self, size: int) -> bytes:
+        pieces: list[memoryview] = []
+        found = 0
+        while found < min(size, _JOINED):
+            pieces.append(self._at(self._position + found, size - found))
+            found += len(pieces[-1])
+        self._position += found
+        return b"".join(pieces)
+
+    def _at(self, position: int, size: int) -> memoryview:
+        """Return what one chunk has at `position`, up to `size` bytes of it."""
+        index = bisect_right(self._ends, position)
+        start = position - (self._ends[index] - len(self._chunks[index]))
+        return self._chunks[index][start : start + size]
+
+    def release(self) -> None:
+        """Let go of the chunks; nothing can be read any more."""
+        self._chunks, self._ends, self._length = [], [], 0
+
+
+class _Sized:
+    """A buffer that has a length and nothing else."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __enter__(self) -> _Sized:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        pass
