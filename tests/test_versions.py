@@ -20,8 +20,10 @@ def test_the_oldest_ray(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True)
     requirements = [f"{ROOT}[s3,cli]", f"ray[data]=={OLDEST}"]
     requirements += ["moto[server]", "pytest", "pytest-timeout", "hypothesis", "numpy"]
-    install = [f"{tmp_path}/bin/pip", "install", "--quiet", *requirements]
-    subprocess.run(install, check=True)
+    pip = [f"{tmp_path}/bin/pip", "install", "--quiet"]
+    # The pip that comes with Python 3.11 gives up on finding versions that go together.
+    subprocess.run([*pip, "--upgrade", "pip"], check=True)
+    subprocess.run([*pip, *requirements], check=True)
     tests = ["test_cluster.py", "test_ray.py", "test_startup.py", "test_layout.py", "test_cli.py"]
     command = [f"{tmp_path}/bin/pytest", "-q", *(f"tests/{name}" for name in tests)]
     path = os.pathsep.join([f"{tmp_path}/bin", os.environ["PATH"]])
