@@ -9,18 +9,15 @@ and hands it to the object store (`fsspill.object_store`).
 from __future__ import annotations
 
 import logging
-import pickle
-import subprocess
-import sys
 import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from random import randrange
 from typing import Any
 
+from fsspill.at_exit import destroy_in_child, interpreter_exits
 from fsspill.errors import ConfigError, ObjectNotFoundError
 from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.local import LocalTransfer
@@ -34,9 +31,6 @@ from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 __all__ = ["ExternalStorage", "NullStorage"]
 
 logger = logging.getLogger(__name__)
-
-_EXIT_TIMEOUT = 60
-"""Seconds for a destroy that had to be handed to a child process: its own limit, and a start."""
 
 
 class NullStorage:
@@ -116,7 +110,7 @@ class ExternalStorage(NullStorage):
     Spilling pins objects in the object store until their file is stored.
 
     *Requests.* None to construct. A fused file is one request (more above 16 MiB), a restored
-    object one per range, a list of deletions one per URI where the filesystem has bulk deletes.
+    object one per range, a list of deletions one per bucket where the filesystem has bulk deletes.
 
     Examples
     --------
@@ -216,10 +210,16 @@ class ExternalStorage(NullStorage):
         owner_addresses = _owners(object_refs, owner_addresses)
         if not len(object_refs):
             return []
-        files = self._fuse(object_refs, owner_addresses)
-        stored, error = self._transfer.write_files(files)
-        for file in files:
-            file.release()
+        files: list[SpillFile] = []
+        try:
+            files = self._fuse(object_refs, owner_addresses)
+            stored, error = self._transfer.write_files(files)
+        except BaseException as failure:
+            _drop_frames(failure)
+            raise
+        finally:
+            for file in files:
+                file.release()
         if error is not None:
             _drop_frames(error)
             if not stored:
@@ -355,8 +355,8 @@ class ExternalStorage(NullStorage):
         a minute.
         """
         try:
-            if isinstance(self._transfer, RemoteTransfer) and _interpreter_exits():
-                _destroy_in_child(self._arguments)
+            if isinstance(self._transfer, RemoteTransfer) and interpreter_exits():
+                destroy_in_child(self._arguments)
             else:
                 self._transfer.destroy()
         except Exception as error:
@@ -465,32 +465,3 @@ def _drop_frames(error: BaseException) -> None:
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
-
-
-def _interpreter_exits() -> bool:
-    """Whether Python has begun to exit and starts no more threads, which fsspec relies on."""
-    executor = ThreadPoolExecutor(1)
-    try:
-        executor.submit(int)
-    except RuntimeError:
-        return True
-    finally:
-        executor.shutdown()
-    return False
-
-
-_CHILD = """
-import pickle, sys
-from fsspill.external_storage import ExternalStorage
-ExternalStorage(**pickle.load(sys.stdin.buffer)).destroy_external_storage()
-"""
-
-
-def _destroy_in_child(arguments: Mapping[str, Any]) -> None:
-    # The arguments go through a pipe: a command line would show what is in them.
-    subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{_CHILD}"],
-        input=pickle.dumps(dict(arguments)),
-        timeout=_EXIT_TIMEOUT,
-        check=True,
-    )

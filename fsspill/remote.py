@@ -47,7 +47,7 @@ class RemoteTransfer(Transfer):
     Notes
     -----
     *Requests.* A file is one request, one above 16 MiB (on S3, 32 MiB elsewhere) several; a
-    frame is one per range; a removal is one bulk request per URI where the filesystem has them.
+    frame is one per range; a removal is one bulk request per bucket where the filesystem has them.
     Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
     failed).
 
@@ -84,8 +84,8 @@ class RemoteTransfer(Transfer):
 
     def write_files(self, files: Sequence[SpillFile]) -> tuple[int, Exception | None]:
         """Upload files side by side, as many as the limits let."""
-        endpoints = [self._endpoint(self._location(file.url)) for file in files]
-        outcomes = _run(endpoints[0], self._write_all(files, endpoints))
+        places = [self._place(file.url) for file in files]
+        outcomes = _run(places[0][0], self._write_all(files, places))
         stored = next((i for i, outcome in enumerate(outcomes) if outcome), len(files))
         if stored == len(files):
             return stored, None
@@ -93,53 +93,39 @@ class RemoteTransfer(Transfer):
         return stored, next(e for e in outcomes if e and not isinstance(e, Stopped))
 
     async def _write_all(
-        self, files: Sequence[SpillFile], endpoints: Sequence[Endpoint]
+        self, files: Sequence[SpillFile], places: Sequence[tuple[Endpoint, str]]
     ) -> list[Exception | None]:
-        in_flight = InFlight(self._limits, all(e.concurrent for e in endpoints))
+        in_flight = InFlight(self._limits, all(endpoint.concurrent for endpoint, _ in places))
         writes = [
-            self._write(file, endpoint, in_flight)
-            for file, endpoint in zip(files, endpoints, strict=True)
+            _write(file, endpoint, path, in_flight)
+            for file, (endpoint, path) in zip(files, places, strict=True)
         ]
         return await asyncio.gather(*writes)
 
-    async def _write(
-        self, file: SpillFile, endpoint: Endpoint, in_flight: InFlight
-    ) -> Exception | None:
-        """Upload one file, or none once another has failed; return why it is not stored."""
-        path = endpoint.root + self._location(file.url).relative(file.url)
-        try:
-            await upload(endpoint, path, file, in_flight)
-        except Exception as error:
-            in_flight.stop()
-            failure = translate(error, "cannot write", file.url)
-            failure.__cause__ = None if failure is error else error
-            return failure
-        return None
-
     def open_frame(self, location: ParsedURL) -> FrameStream:
         """Ask for all ranges of the frame that the limits let be held."""
-        spill_location = self._location(location.base_url)
-        endpoint = self._endpoint(spill_location)
-        path = endpoint.root + spill_location.relative(location.base_url)
+        endpoint, path = self._place(location.base_url)
         return RangeStream(endpoint, path, location, self._limits)
 
     def remove(self, urls: Sequence[str]) -> dict[str, Exception]:
-        """Delete all files under one URI with one ``rm``."""
+        """Delete all files of a bucket with one ``rm``."""
         failures: dict[str, Exception] = {}
-        for location in self._locations:
-            mine = [url for url in urls if location.contains(url)]
-            if mine:
-                failures.update(self._remove_under(location, mine))
+        buckets: dict[tuple[int, str], dict[str, str]] = {}
+        endpoints: dict[tuple[int, str], Endpoint] = {}
+        for url in urls:
+            try:
+                endpoint, path = self._place(url)
+            except FsspillError as error:
+                failures[url] = error
+                continue
+            bucket = (id(endpoint.fs), path.lstrip("/").partition("/")[0])
+            endpoints[bucket] = endpoint
+            buckets.setdefault(bucket, {})[path] = url
+        for bucket, paths in buckets.items():
+            endpoint = endpoints[bucket]
+            failed = _run(endpoint, _remove(endpoint, list(paths), self._limits))
+            failures.update({paths[path]: error for path, error in failed.items()})
         return failures
-
-    def _remove_under(self, location: SpillLocation, urls: Sequence[str]) -> dict[str, Exception]:
-        try:
-            endpoint = self._endpoint(location)
-        except FsspillError as error:
-            return dict.fromkeys(urls, error)
-        paths = {endpoint.root + location.relative(url): url for url in urls}
-        failures = _run(endpoint, _remove(endpoint, list(paths), self._limits))
-        return {paths[path]: error for path, error in failures.items()}
 
     def list_files(self) -> list[str]:
         """List this node's directory under every URI."""
@@ -174,8 +160,11 @@ class RemoteTransfer(Transfer):
         if endpoint.tuning.has_directories:
             await _remove_empty_directories(endpoint, [node, node.rpartition("/")[0]])
 
-    def _location(self, base_url: str) -> SpillLocation:
-        return next(location for location in self._locations if location.contains(base_url))
+    def _place(self, base_url: str) -> tuple[Endpoint, str]:
+        """Return the filesystem of a file, and its path there."""
+        location = next(place for place in self._locations if place.contains(base_url))
+        endpoint = self._endpoint(location)
+        return endpoint, endpoint.root + location.relative(base_url)
 
     def _endpoint(self, location: SpillLocation) -> Endpoint:
         if location.uri not in self._endpoints:
@@ -189,6 +178,20 @@ def _run(endpoint: Endpoint, coroutine: Coroutine[Any, Any, T]) -> T:
 
     result: T = sync(endpoint.fs.loop, run)
     return result
+
+
+async def _write(
+    file: SpillFile, endpoint: Endpoint, path: str, in_flight: InFlight
+) -> Exception | None:
+    """Upload one file, or none once another has failed; return why it is not stored."""
+    try:
+        await upload(endpoint, path, file, in_flight)
+    except Exception as error:
+        in_flight.stop()
+        failure = translate(error, "cannot write", file.url)
+        failure.__cause__ = None if failure is error else error
+        return failure
+    return None
 
 
 async def _check(endpoint: Endpoint, path: str) -> None:

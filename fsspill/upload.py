@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from fsspill.transfer import MIB, SpillFile
 
 __all__ = ["SINGLE_PUT_SIZE", "SINGLE_REQUEST_SIZE", "put", "upload"]
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SINGLE_REQUEST_SIZE = 32 * MIB
@@ -111,8 +113,16 @@ async def _upload_multipart(fs: Any, path: str, file: SpillFile, in_flight: InFl
         parts = await _all_or_none(sends)
         await fs._call_s3("complete_multipart_upload", MultipartUpload={"Parts": parts}, **where)
     except BaseException:
-        await fs._call_s3("abort_multipart_upload", **where)
+        await _abort(fs, where)
         raise
+
+
+async def _abort(fs: Any, upload: Mapping[str, str]) -> None:
+    """Give up a multipart upload; that this fails too must not hide why."""
+    try:
+        await fs._call_s3("abort_multipart_upload", **upload)
+    except Exception as error:
+        logger.warning("could not abort the upload %s: %s", upload, error)
 
 
 def _part_size(nbytes: int) -> int:

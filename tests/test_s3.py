@@ -123,6 +123,18 @@ def test_a_deletion_of_files_in_two_buckets(
     assert keys(s3_bucket) == keys("second") == []
 
 
+def test_a_deletion_of_files_under_two_uris_of_a_bucket(
+    s3_bucket: str, store: InMemoryObjectStore, recorder: Recorder
+) -> None:
+    """One bulk request, because it is one bucket."""
+    storage = ExternalStorage([f"s3://{s3_bucket}/a", f"s3://{s3_bucket}/b"], object_store=store)
+    urls = storage.spill_objects(fill(store, 4, 8 * MIB))
+    recorder.requests()
+    storage.delete_spilled_objects(urls)
+    assert recorder.methods() == {"POST": 1}
+    assert keys(s3_bucket) == []
+
+
 def test_a_file_above_the_limit_goes_up_in_parts(
     recorder: Recorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
 ) -> None:
