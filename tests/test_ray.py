@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,13 +71,12 @@ def head(uri: str) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    ("uri", "local"), [("file:///tmp/fsspill-test-validation", True), ("s3://bucket", False)]
-)
+@pytest.mark.parametrize("local", [True, False])
 def test_validation_tells_ray_whether_files_are_local_to_a_node(
-    uri: str, local: bool, s3_bucket: str
+    local: bool, s3_bucket: str, tmp_path: Path
 ) -> None:
     """Both places of the flag are set, and the raylet learns which disk to watch."""
+    uri = f"file://{tmp_path}" if local else f"s3://{s3_bucket}"
     node = head(uri)
     validate_external_storage(node, lambda node: None)
     assert node._config["is_external_storage_type_fs"] is local
