@@ -79,7 +79,7 @@ class RemoteTransfer(Transfer):
             path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
             try:
                 _run(endpoint, asyncio.wait_for(_check(endpoint, path), CHECK_TIMEOUT))
-            except (Exception, asyncio.TimeoutError) as error:
+            except Exception as error:
                 raise translate(error, "cannot spill to", location.uri) from error
 
     def write_files(self, files: Sequence[SpillFile]) -> tuple[int, Exception | None]:
@@ -131,8 +131,7 @@ class RemoteTransfer(Transfer):
         """List this node's directory under every URI."""
         urls = []
         for location in self._locations:
-            endpoint = self._endpoint(location)
-            node = endpoint.root + location.relative(location.node_directory)
+            endpoint, node = self._node(location)
             try:
                 paths = _run(endpoint, _list(endpoint, node))
             except Exception as error:
@@ -143,11 +142,10 @@ class RemoteTransfer(Transfer):
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
         for location in self._locations:
-            endpoint = self._endpoint(location)
-            node = endpoint.root + location.relative(location.node_directory)
+            endpoint, node = self._node(location)
             try:
                 _run(endpoint, asyncio.wait_for(self._destroy(endpoint, node), DESTROY_TIMEOUT))
-            except (Exception, asyncio.TimeoutError) as error:
+            except Exception as error:
                 raise translate(error, "cannot remove", location.node_directory) from error
 
     async def _destroy(self, endpoint: Endpoint, node: str) -> None:
@@ -165,6 +163,11 @@ class RemoteTransfer(Transfer):
         location = next(place for place in self._locations if place.contains(base_url))
         endpoint = self._endpoint(location)
         return endpoint, endpoint.root + location.relative(base_url)
+
+    def _node(self, location: SpillLocation) -> tuple[Endpoint, str]:
+        """Return the filesystem of this node's directory, and its path there."""
+        endpoint = self._endpoint(location)
+        return endpoint, endpoint.root + location.relative(location.node_directory)
 
     def _endpoint(self, location: SpillLocation) -> Endpoint:
         if location.uri not in self._endpoints:

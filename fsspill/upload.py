@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
@@ -58,7 +59,8 @@ async def upload(endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFl
             await _upload_copy(endpoint, path, file, in_flight)
         else:
             async with in_flight.slot(2 * PART_SIZE):
-                await asyncio.to_thread(_upload_stream, endpoint, path, file)
+                stream = partial(asyncio.to_thread, _upload_stream, endpoint, path, file)
+                await _in_directory(endpoint, path, stream)
     finally:
         file.release()
 
@@ -85,14 +87,18 @@ async def _upload_copy(endpoint: Endpoint, path: str, file: SpillFile, in_flight
 
 async def put(endpoint: Endpoint, path: str, body: bytes | UploadBody) -> None:
     """Store `body` at `path` in one request, making its directory where there are any."""
+    await _in_directory(endpoint, path, lambda: endpoint.fs._pipe_file(path, body))
+
+
+async def _in_directory(endpoint: Endpoint, path: str, write: Callable[[], Awaitable[Any]]) -> None:
     try:
-        await endpoint.fs._pipe_file(path, body)
+        await write()
     except FileNotFoundError:
         if not endpoint.tuning.has_directories:
             raise
         # The first file of this node on a filesystem that has directories.
         await endpoint.fs._makedirs(path.rpartition("/")[0], exist_ok=True)
-        await endpoint.fs._pipe_file(path, body)
+        await write()
 
 
 async def _upload_multipart(fs: Any, path: str, file: SpillFile, in_flight: InFlight) -> None:
@@ -144,7 +150,7 @@ async def _all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
 
 
 def _upload_stream(endpoint: Endpoint, path: str, file: SpillFile) -> None:
-    target = _open(endpoint, path)
+    target = endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
     try:
         for part in file.parts(PART_SIZE):
             target.write(b"".join(part))
@@ -152,16 +158,6 @@ def _upload_stream(endpoint: Endpoint, path: str, file: SpillFile) -> None:
     except BaseException:
         _discard(target)
         raise
-
-
-def _open(endpoint: Endpoint, path: str) -> Any:
-    try:
-        return endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
-    except FileNotFoundError:
-        if not endpoint.tuning.has_directories:
-            raise
-        endpoint.sync_fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
 
 
 def _discard(target: Any) -> None:

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
+from tests.at_rest import files, keys
 from tests.running import Program, poll, processes, ray_environment
 
 pytestmark = [pytest.mark.ray]
@@ -27,17 +27,6 @@ def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
     """Return the environment of a program: endpoint and keys, and a directory for Ray."""
     with ray_environment() as environment:
         yield environment
-
-
-def keys(bucket: str = "bucket") -> list[str]:
-    fs = fsspec.filesystem("s3")
-    fs.invalidate_cache()
-    found: list[str] = fs.find(bucket)
-    return found
-
-
-def files(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 def spill_and_drop(program: Program, at_rest: object, empty: object) -> None:

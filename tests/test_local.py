@@ -18,6 +18,7 @@ from fsspill import (
 )
 from fsspill.object_store import FileLike
 from fsspill.testing import split_url
+from tests.at_rest import files
 
 MIB = 2**20
 
@@ -30,10 +31,6 @@ def store() -> InMemoryObjectStore:
 @pytest.fixture
 def storage(tmp_path: Path, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"file://{tmp_path}/spill", object_store=store, node_id="n")
-
-
-def files(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from fsspill.config import _OWN_PARAMETERS
 from fsspill.s3_server import S3Server
 from fsspill.transfer import Limits
+from tests.at_rest import keys
 from tests.running import Program, poll, processes, ray_environment
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -29,13 +29,6 @@ def environment(s3_server: S3Server, s3_bucket: str) -> Iterator[dict[str, str]]
         s3_server.create_bucket(bucket)
     with ray_environment() as environment:
         yield environment
-
-
-def keys(bucket: str) -> list[str]:
-    fs = fsspec.filesystem("s3")
-    fs.invalidate_cache()
-    found: list[str] = fs.find(bucket)
-    return found
 
 
 @pytest.mark.ray

@@ -19,6 +19,7 @@ from fsspill import (
 )
 from fsspill.s3_server import Request, S3Server
 from fsspill.testing import split_url
+from tests.at_rest import keys
 
 KIB, MIB = 2**10, 2**20
 
@@ -52,13 +53,6 @@ class Recorder:
 @pytest.fixture
 def recorder(s3_server: S3Server, s3_bucket: str) -> Recorder:
     return Recorder(s3_server)
-
-
-def keys(bucket: str) -> list[str]:
-    fs = fsspec.filesystem("s3")
-    fs.invalidate_cache()
-    found: list[str] = fs.find(bucket)
-    return found
 
 
 def fill(store: InMemoryObjectStore, count: int, size: int) -> list[bytes]:

@@ -1,0 +1,20 @@
+"""What lies in storage, looked at without fsspill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+
+
+def keys(bucket: str = "bucket") -> list[str]:
+    """Return every key of a bucket of the S3 server."""
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    found: list[str] = fs.find(bucket)
+    return found
+
+
+def files(directory: Path) -> list[Path]:
+    """Return every file below a directory."""
+    return [path for path in directory.rglob("*") if path.is_file()]

@@ -1,0 +1,89 @@
+"""Files too large for one request, on filesystems that are not S3."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
+
+from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableError
+from tests.at_rest import files
+
+MIB = 2**20
+
+
+class Directories(LocalFileSystem):  # type: ignore[misc]
+    """A remote filesystem with directories: those of this machine, under another protocol."""
+
+    protocol = "directories"
+    auto_mkdir = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix(f"{cls.protocol}://")
+
+
+class Full(Directories):
+    """The same, on which no file can be longer than 20 MiB."""
+
+    protocol = "full"
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        file = super().open(path, mode, **kwargs)
+        return Limited(file) if "w" in mode else file
+
+
+class Limited:
+    """A file that refuses to grow beyond 20 MiB."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def write(self, data: bytes) -> None:
+        if self._file.tell() + len(data) > 20 * MIB:
+            raise OSError(28, "No space left on device")
+        self._file.write(data)
+
+
+@pytest.fixture(autouse=True)
+def _protocols() -> Iterator[None]:
+    for cls in (Directories, Full):
+        fsspec.register_implementation(cls.protocol, cls, clobber=True)
+    yield
+    for cls in (Directories, Full):
+        _registry.pop(cls.protocol, None)
+
+
+def large() -> InMemoryObjectStore:
+    store = InMemoryObjectStore()
+    store.put(b"x", bytes(range(256)) * (40 * MIB // 256))
+    return store
+
+
+@pytest.mark.parametrize("protocol", ["memory", "directories"])
+def test_a_large_file_is_written_block_by_block(protocol: str, tmp_path: Path) -> None:
+    """It comes back as it was, also where its directory had to be made first."""
+    store = large()
+    uri = f"{protocol}://{uuid.uuid4().hex}" if protocol == "memory" else f"{protocol}://{tmp_path}"
+    storage = ExternalStorage(uri, object_store=store)
+    urls = storage.spill_objects([b"x"])
+    store.delete(b"x")
+    assert storage.restore_spilled_objects([b"x"], urls) == 40 * MIB
+    assert store.get(b"x") == bytes(range(256)) * (40 * MIB // 256)
+    storage.destroy_external_storage()
+    assert storage.list_spilled_files() == []
+
+
+def test_a_large_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """What was written of it is removed."""
+    storage = ExternalStorage(f"full://{tmp_path}", object_store=large())
+    with pytest.raises(StorageUnavailableError, match="No space left"):
+        storage.spill_objects([b"x"])
+    assert files(tmp_path) == []
