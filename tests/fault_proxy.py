@@ -1,0 +1,510 @@
+"""An HTTP proxy in front of an S3 server that does to requests what networks and servers do.
+
+It runs in threads of the process that makes it, so a test switches faults on and off while
+processes of Ray, which found it in ``AWS_ENDPOINT_URL``, go on using it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import socket
+import socketserver
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from enum import Enum, auto
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+__all__ = ["Fault", "FaultProxy", "Request", "is_bulk_delete", "is_object", "is_part"]
+
+UPSTREAM_TIMEOUT = 120
+"""Seconds that the server behind the proxy may stay silent."""
+
+_HOP_BY_HOP = ("Connection", "Keep-Alive", "Expect", "Transfer-Encoding")
+_RANGE = re.compile(r"bytes (\d+)-\d+/(.*)")
+_OTHER_BYTES = bytes(byte ^ 0xA5 for byte in range(256))
+
+
+class Fault(Enum):
+    """What can happen to a request.
+
+    Faults of an answer's body happen to answers with status 200 or 206 that have one. A stall ends
+    when the client closes the connection, or the proxy is paused or closed.
+    """
+
+    UNAVAILABLE = auto()
+    """503 SlowDown; nothing is forwarded."""
+    THROTTLED = auto()
+    """429 TooManyRequests; nothing is forwarded."""
+    FORBIDDEN = auto()
+    """403 AccessDenied; nothing is forwarded."""
+    DELETE_DENIED = auto()
+    """A bulk delete is answered 200 with AccessDenied for every key, any other DELETE 403; nothing
+    is forwarded, and other requests are left alone."""
+    RESET = auto()
+    """The connection is reset (RST); nothing is forwarded."""
+    STALL = auto()
+    """No answer, and the connection stays open; nothing is forwarded."""
+    FLIP_UP = auto()
+    """One bit of the request's body is flipped on its way to the server, in the body as it was
+    sent: with the content encoding aws-chunked, that may be one of the framing."""
+    RESET_AFTER = auto()
+    """The server has done what it was asked; the connection is reset instead of an answer."""
+    STALL_HALF = auto()
+    """The headers and half of the body, then nothing, and the connection stays open."""
+    CUT = auto()
+    """The true Content-Length and half of the body, then the end of the connection."""
+    SHORT = auto()
+    """The end of the body is missing, up to half of it, and all headers agree with that."""
+    FLIP = auto()
+    """One bit of the answer's body is flipped."""
+    SWAP = auto()
+    """Every byte of the body is another; their number stays."""
+
+
+_OF_ANSWERS = frozenset(
+    {Fault.RESET_AFTER, Fault.STALL_HALF, Fault.CUT, Fault.SHORT, Fault.FLIP, Fault.SWAP}
+)
+_REFUSALS = {
+    Fault.UNAVAILABLE: (503, "SlowDown"),
+    Fault.THROTTLED: (429, "TooManyRequests"),
+    Fault.FORBIDDEN: (403, "AccessDenied"),
+    Fault.DELETE_DENIED: (403, "AccessDenied"),
+}
+
+
+class Request(NamedTuple):
+    """One request that came in; `path` includes the query."""
+
+    method: str
+    path: str
+
+
+def is_object(path: str) -> bool:
+    """Whether a path with query names an object, and not a bucket or a listing of one."""
+    return "/" in urlsplit(path).path.strip("/")
+
+
+def is_part(path: str) -> bool:
+    """Whether a path with query is that of one part of a multipart upload."""
+    return "partNumber" in _query(path)
+
+
+def is_bulk_delete(path: str) -> bool:
+    """Whether a path with query is that of a deletion of many objects."""
+    return "delete" in _query(path)
+
+
+def _query(path: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(path).query, keep_blank_values=True)
+
+
+class FaultProxy:
+    """Stands before a server and injects faults. A context manager.
+
+    Parameters
+    ----------
+    endpoint_url : str
+        Of the server, ``http://<host>:<port>``.
+
+    Attributes
+    ----------
+    endpoint_url : str
+        Where the proxy itself listens, on the loopback interface.
+    environment : dict
+        What a process needs in its environment to use it: endpoint and credentials.
+    requests : list of Request
+        All that came in, refused and spoiled ones included, in order.
+    injected : Counter
+        How often each ``(fault, method)`` happened. Counted before the client can see it.
+
+    Notes
+    -----
+    One thread per connection, each with one connection to the server. A request is read whole
+    before it is forwarded and an answer before it is sent; headers, Host included, go through as
+    they came, except those that concern one connection only. A server that cannot be reached ends
+    the client's connection.
+    """
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._upstream = urlsplit(endpoint_url).netloc
+        self.requests: list[Request] = []
+        self.injected: Counter[tuple[Fault, str]] = Counter()
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+        self._reserved = _reserve_port()
+        self._address: tuple[str, int] = self._reserved.getsockname()
+        self.endpoint_url = f"http://127.0.0.1:{self._address[1]}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+        self.resume()
+
+    @contextmanager
+    def inject(
+        self,
+        fault: Fault,
+        *,
+        rate: float = 1.0,
+        count: float = math.inf,
+        method: str | None = None,
+        where: Callable[[str], bool] | None = None,
+        seed: int = 0,
+    ) -> Iterator[None]:
+        """Inject a fault until the block ends.
+
+        Parameters
+        ----------
+        fault : Fault
+            What happens. Of several blocks, the first that strikes a request wins; one that
+            happens to the request and one that happens to its answer can both strike.
+        rate : float
+            The share of the matching requests that it happens to, 0 to 1.
+        count : int, optional
+            How often it happens at most.
+        method : str, optional
+            Only to requests with this method.
+        where : callable, optional
+            Only to requests whose path, with query, it is true for.
+        seed : int
+            Of the choice of requests and of bits.
+        """
+        rule = _Rule(fault, rate, count, method, where, random.Random(seed))
+        with self._lock:
+            self._rules.append(rule)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._rules.remove(rule)
+
+    def pause(self) -> None:
+        """Be a server that is down: connections are refused, and those that were open are closed.
+
+        When this returns, nothing more is forwarded. Requests that had been forwarded took effect.
+        """
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def resume(self) -> None:
+        """Listen again, on the same port."""
+        if self._server is None:
+            self._server = _Server(self._address, self)
+
+    def close(self) -> None:
+        """End every connection and free the port."""
+        self.pause()
+        self._reserved.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _strike(self, call: _Call, answer: _Answer | None = None) -> _Rule | None:
+        """Return the rule that strikes a request, or its answer, and count it."""
+        with self._lock:
+            for rule in self._rules:
+                if rule.strikes(call, answer):
+                    self.injected[rule.fault, call.method] += 1
+                    return rule
+        return None
+
+
+def _reserve_port() -> socket.socket:
+    """Bind a port without listening on it.
+
+    While the proxy is paused nobody else gets the port, and no client that connects to it gets
+    it as its own, which would connect the client with itself.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
+@dataclass
+class _Call:
+    """A request in full."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+
+@dataclass
+class _Answer:
+    """An answer in full."""
+
+    status: int
+    reason: str
+    headers: Message
+    body: bytes
+
+    def replace_body(self, body: bytes) -> None:
+        """Set another body and its length."""
+        self.body = body
+        del self.headers["Content-Length"]
+        self.headers["Content-Length"] = str(len(body))
+
+
+@dataclass(eq=False)
+class _Rule:
+    """One call of `FaultProxy.inject`."""
+
+    fault: Fault
+    rate: float
+    left: float
+    method: str | None
+    where: Callable[[str], bool] | None
+    random: random.Random
+
+    def strikes(self, call: _Call, answer: _Answer | None) -> bool:
+        """Decide about a request, or about its answer if that is what the fault happens to."""
+        matches = (
+            (self.fault in _OF_ANSWERS) == (answer is not None)
+            and self.method in (None, call.method)
+            and (self.where is None or self.where(call.path))
+            and _can_happen(self.fault, call, answer)
+        )
+        if not matches or self.left < 1 or self.random.random() >= self.rate:
+            return False
+        self.left -= 1
+        return True
+
+
+def _can_happen(fault: Fault, call: _Call, answer: _Answer | None) -> bool:
+    if fault is Fault.DELETE_DENIED:
+        return call.method == "DELETE" or is_bulk_delete(call.path)
+    if fault is Fault.FLIP_UP:
+        return bool(call.body)
+    if answer is None or fault is Fault.RESET_AFTER:
+        return True
+    least = 2 if fault is Fault.SHORT else 1
+    return answer.status in (200, 206) and len(answer.body) >= least
+
+
+def _refuse(fault: Fault, call: _Call) -> _Answer:
+    """Return the answer of a server that does not do what it was asked."""
+    status, code = _REFUSALS[fault]
+    if fault is Fault.DELETE_DENIED and is_bulk_delete(call.path):
+        status, root = 200, ElementTree.Element("DeleteResult")
+        for key in ElementTree.fromstring(call.body).iterfind(".//{*}Key"):
+            error = ElementTree.SubElement(root, "Error")
+            ElementTree.SubElement(error, "Key").text = key.text
+            ElementTree.SubElement(error, "Code").text = code
+    else:
+        root = ElementTree.Element("Error")
+        ElementTree.SubElement(root, "Code").text = code
+        ElementTree.SubElement(root, "Message").text = "Injected by the proxy"
+    answer = _Answer(status, code, Message(), b"")
+    answer.headers["Content-Type"] = "application/xml"
+    answer.replace_body(ElementTree.tostring(root, "utf-8", xml_declaration=True))
+    return answer
+
+
+def _spoil(rule: _Rule, answer: _Answer) -> None:
+    """Make the body of an answer one that the client can only find wrong by looking at it."""
+    if rule.fault is Fault.FLIP:
+        answer.body = _flip(answer.body, rule.random)
+    elif rule.fault is Fault.SWAP:
+        answer.body = answer.body.translate(_OTHER_BYTES)
+    elif rule.fault is Fault.SHORT:
+        length = len(answer.body)
+        answer.replace_body(answer.body[: rule.random.randrange(-(-length // 2), length)])
+        if found := _RANGE.fullmatch(answer.headers.get("Content-Range", "")):
+            last = int(found[1]) + len(answer.body) - 1
+            answer.headers.replace_header("Content-Range", f"bytes {found[1]}-{last}/{found[2]}")
+
+
+def _flip(body: bytes, chooser: random.Random) -> bytes:
+    flipped = bytearray(body)
+    flipped[chooser.randrange(len(body))] ^= 1 << chooser.randrange(8)
+    return bytes(flipped)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """The listening socket and its connections, between two pauses."""
+
+    allow_reuse_address = True
+    request_queue_size = 256
+
+    def __init__(self, address: tuple[str, int], proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        self._connections: set[Any] = set()
+        super().__init__(address, _Connection)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a new connection in a thread."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Forget a connection that has ended."""
+        self._connections.discard(request)
+        super().close_request(request)
+
+    def stop(self) -> None:
+        """Close everything, and wait for the end of every thread."""
+        self.shutdown()
+        self._thread.join()
+        self.socket.close()
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # ended by itself
+        self.server_close()
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Take the connection, with one of its own to the server."""
+        super().setup()
+        self._upstream = HTTPConnection(self.server.proxy._upstream, timeout=UPSTREAM_TIMEOUT)
+
+    def handle(self) -> None:
+        """Serve request after request."""
+        try:
+            super().handle()
+        except (OSError, HTTPException):
+            pass  # the client or the server went away, and so does this connection
+
+    def finish(self) -> None:
+        """Close both connections."""
+        self._upstream.close()
+        super().finish()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: `FaultProxy.requests` has it all."""
+
+    def do_GET(self) -> None:
+        """Serve a request: let faults strike it, forward it, let faults strike its answer."""
+        call = _Call(self.command, self.path, self.headers, self._read_body())
+        proxy = self.server.proxy
+        proxy.requests.append(Request(call.method, call.path))
+        rule = proxy._strike(call)
+        fault = rule and rule.fault
+        if fault is Fault.RESET:
+            self._reset()
+        elif fault is Fault.STALL:
+            self._hold()
+        elif fault in _REFUSALS:
+            self._send(_refuse(fault, call))
+        else:
+            if rule is not None:
+                call.body = _flip(call.body, rule.random)
+            answer = self._forward(call)
+            self._answer(answer, proxy._strike(call, answer))
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (what http.server calls)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self._read(int(self.headers.get("Content-Length", 0)))
+        chunks = []
+        while size := int(self._read_line().partition(b";")[0], 16):
+            chunks.append(self._read(size))
+            self._read_line()
+        while self._read_line().strip():
+            pass  # trailers
+        return b"".join(chunks)
+
+    def _read(self, length: int) -> bytes:
+        read = self.rfile.read(length)
+        if len(read) < length:
+            raise ConnectionAbortedError("the client left in the middle of a request")
+        return read
+
+    def _read_line(self) -> bytes:
+        if not (line := self.rfile.readline()):
+            raise ConnectionAbortedError("the client left in the middle of a request")
+        return line
+
+    def _forward(self, call: _Call) -> _Answer:
+        self._upstream.putrequest(call.method, call.path, skip_host=True, skip_accept_encoding=True)
+        if "Transfer-Encoding" in call.headers:
+            call.headers["Content-Length"] = str(len(call.body))
+        for name, value in _end_to_end(call.headers).items():
+            self._upstream.putheader(name, value)
+        self._upstream.endheaders(call.body or None)
+        response = self._upstream.getresponse()
+        body = response.read()
+        headers = _end_to_end(response.headers)
+        if "Content-Length" not in headers and response.status not in (204, 304):
+            headers["Content-Length"] = str(len(body))
+        return _Answer(response.status, response.reason, headers, body)
+
+    def _answer(self, answer: _Answer, rule: _Rule | None) -> None:
+        half = len(answer.body) // 2
+        if rule is None:
+            self._send(answer)
+        elif rule.fault is Fault.RESET_AFTER:
+            self._reset()
+        elif rule.fault is Fault.STALL_HALF:
+            self._send(answer, half)
+            self._hold()
+        elif rule.fault is Fault.CUT:
+            self._send(answer, half)
+            self.close_connection = True
+        else:
+            _spoil(rule, answer)
+            self._send(answer)
+
+    def _send(self, answer: _Answer, length: int | None = None) -> None:
+        """Send the headers and the first `length` bytes of the body, or all of it."""
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(memoryview(answer.body)[:length])
+
+    def _hold(self) -> None:
+        """Say nothing until the client, or the proxy, closes the connection."""
+        self.close_connection = True
+        while self.connection.recv(2**16):
+            pass
+
+    def _reset(self) -> None:
+        """Close the connection so that the client sees a reset and no orderly end."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()  # holds the socket open
+        self.connection.close()
+
+
+def _end_to_end(headers: Message) -> Message:
+    for name in _HOP_BY_HOP:
+        del headers[name]
+    return headers
