@@ -86,7 +86,12 @@ def wrap_node(module: Any) -> None:
             import fsspill.ray
 
             fsspill.ray.check_worker_node(self)
-        return start(self)
+        result = start(self)
+        if self.head and '"fsspec"' in self._object_spilling_config:
+            import fsspill.ray
+
+            fsspill.ray.started(self)
+        return result
 
     node_class._get_object_spilling_config = _mark(_get_object_spilling_config)
     node_class.validate_external_storage = _mark(validate_external_storage)

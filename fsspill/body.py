@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -22,6 +22,8 @@ class UploadBody(io.BytesIO):
     ----------
     chunks : iterable of bytes-like
         What the file consists of. Held until `release`.
+    progress : callable, optional
+        Called when it is read further than ever before.
 
     Notes
     -----
@@ -33,8 +35,12 @@ class UploadBody(io.BytesIO):
     a request with the body just as the failed attempt left it.
     """
 
-    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+    def __init__(
+        self, chunks: Iterable[bytes | memoryview], progress: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
+        self._progress = progress
+        self._farthest = 0
         self._chunks = [memoryview(chunk) for chunk in chunks if len(chunk)]
         self._ends = list(accumulate(map(len, self._chunks)))
         self._length = self._ends[-1] if self._ends else 0
@@ -67,20 +73,22 @@ class UploadBody(io.BytesIO):
         size = left if size is None or size < 0 else min(size, left)
         if not size:
             return b""
-        first = self._at(self._position, size)
-        if len(first) < min(size, _JOINED):
-            return self._joined(size)
-        self._position += len(first)
-        return first
+        found = self._at(self._position, size)
+        if len(found) < min(size, _JOINED):
+            found = self._joined(size)
+        self._position += len(found)
+        if self._position > self._farthest:
+            self._farthest = self._position
+            self._progress()
+        return found
 
-    def _joined(self, size: int) -> bytes:
+    def _joined(self, size: int) -> memoryview:
         pieces: list[memoryview] = []
         found = 0
         while found < min(size, _JOINED):
             pieces.append(self._at(self._position + found, size - found))
             found += len(pieces[-1])
-        self._position += found
-        return b"".join(pieces)
+        return memoryview(b"".join(pieces))
 
     def _at(self, position: int, size: int) -> memoryview:
         """Return what one chunk has at `position`, up to `size` bytes of it."""

@@ -12,6 +12,7 @@ from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.object_store import ObjectStore
 
 __all__ = [
+    "arguments_of",
     "delete_spilled_objects",
     "make_external_storage",
     "reset_external_storage",
@@ -99,6 +100,22 @@ def make_external_storage(
     """Make the storage that `config` describes, without setting it up; see there."""
     if not config:
         return NullStorage()
+    return ExternalStorage(
+        **arguments_of(config),
+        node_id=node_id,
+        session_name=session_name,
+        object_store=object_store,
+    )
+
+
+def arguments_of(config: Any) -> dict[str, Any]:
+    """Return the arguments of `ExternalStorage` that `config` stands for.
+
+    Raises
+    ------
+    ConfigError
+        It is not a configuration, or has parameters that are unknown.
+    """
     params = config.get("params") if isinstance(config, Mapping) else None
     if not isinstance(params, Mapping):
         raise ConfigError(
@@ -112,10 +129,7 @@ def make_external_storage(
             f"cannot set up external storage: expected only 'type' and 'params', found also "
             f"{_names(unknown)}. Parameters belong into 'params'."
         )
-    arguments = _reader(config.get("type"))(params)
-    return ExternalStorage(
-        **arguments, node_id=node_id, session_name=session_name, object_store=object_store
-    )
+    return _reader(config.get("type"))(params)
 
 
 _OWN_PARAMETERS = tuple(
@@ -123,6 +137,9 @@ _OWN_PARAMETERS = tuple(
     for name in inspect.signature(ExternalStorage).parameters
     if name not in ("node_id", "session_name", "object_store")
 )
+_FOR_RAY = ("lost_after", "allow_secrets")
+"""Parameters that `fsspill.ray` reads: they mean nothing without Ray."""
+
 _OF_RAY = {
     "mock_distributed_fs": "a real S3 API: run moto's server and use type 'fsspec' with an s3:// "
     "URI and AWS_ENDPOINT_URL in the environment",
@@ -148,7 +165,8 @@ def _reader(kind: object) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 def _read_fsspec(params: Mapping[str, Any]) -> dict[str, Any]:
     # directory_path is what the raylet looks for, to watch the disk; see fsspill.ray.
-    given = {name: value for name, value in params.items() if name != "directory_path"}
+    not_ours = ("directory_path", *_FOR_RAY)
+    given = {name: value for name, value in params.items() if name not in not_ours}
     _check_parameters("fsspec", given, _OWN_PARAMETERS, required="uri")
     return given
 

@@ -1,114 +1,150 @@
-"""One frame on its way down: read ahead in ranges, handed out in order."""
+"""One frame on its way down: read ahead in ranges, checked piece by piece, handed out in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 
-from fsspill.errors import CorruptObjectError, translate
+from fsspill.deadline import Deadline
+from fsspill.digest import Digests
+from fsspill.errors import StorageUnavailableError, is_transient, translate
 from fsspill.filesystem import Endpoint
+from fsspill.in_flight import all_or_none
+from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, wrong_piece
 from fsspill.planning import plan_ranges
-from fsspill.transfer import FrameStream, Limits
-from fsspill.url import ParsedURL, create_url_with_offset
+from fsspill.transfer import FrameSource, Limits
 
 __all__ = ["RangeStream"]
 
+Range = tuple[int, int]
 
-class RangeStream(FrameStream):
+_HASHED_AT_ONCE = 2**20
+"""Bytes up to which a digest is computed on the event loop: a thread would take longer."""
+
+
+class RangeStream(PieceStream):
     """One frame, read ahead in ranges.
 
-    The ranges arrive in any order and are handed out in theirs. As soon as one has been copied
-    out the next is asked for, so the network works while the object store copies.
+    The ranges arrive in any order; a piece whose ranges are all there is checked, and pieces are
+    handed out in their order. As soon as one is taken the next is asked for, so the network works
+    while the object store copies.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+        The filesystem.
+    path : str
+        The file's path there.
+    source : FrameSource
+        The frame, with its digests.
+    limits : Limits
+        Bounds of what is in flight.
     """
 
-    def __init__(self, endpoint: Endpoint, path: str, location: ParsedURL, limits: Limits) -> None:
-        self._url = create_url_with_offset(
-            url=location.base_url, offset=location.offset, size=location.size
-        )
-        self._endpoint = endpoint
-        self._path = path
-        stop = location.offset + location.size
-        self._ranges = deque(plan_ranges(location.offset, stop, limits.range_size))
-        longest = max((stop - start for start, stop in self._ranges), default=1)
-        self._held = limits.max_bytes_in_flight // longest
-        self._held = min(self._held, limits.max_requests_in_flight if endpoint.concurrent else 1)
-        self._arriving: deque[Future[bytes]] = deque()
-        self._current = memoryview(b"")
+    def __init__(self, endpoint: Endpoint, path: str, source: FrameSource, limits: Limits) -> None:
+        super().__init__()
+        assert source.digests is not None
+        pieces = len(source.digests.values)
+        plan = plan_ranges(source.start, source.stop, limits.range_size, pieces)
+        self._file = _RemoteFile(endpoint, path, source.url, source.digests, limits)
+        self._loop = endpoint.fs.loop
+        self._pieces = deque(enumerate(plan))
+        longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
+        self._held = max(1, limits.max_bytes_in_flight // longest)
+        self._arriving: deque[Future[list[bytes]]] = deque()
         self._ask()
 
     def _ask(self) -> None:
-        while self._ranges and len(self._arriving) < self._held:
-            start, stop = self._ranges.popleft()
-            fetch = _fetch_range(self._endpoint, self._path, start, stop, self._url)
-            self._arriving.append(asyncio.run_coroutine_threadsafe(fetch, self._endpoint.fs.loop))
+        while self._pieces and len(self._arriving) < self._held:
+            fetch = self._file.fetch_piece(*self._pieces.popleft())
+            self._arriving.append(asyncio.run_coroutine_threadsafe(fetch, self._loop))
 
-    def _next(self) -> memoryview:
-        """Return what is left of the current range, or the next one; empty at the end."""
-        if not self._current and self._arriving:
-            self._current = memoryview(self._arriving.popleft().result())
-            self._ask()
-        return self._current
-
-    def read(self, length: int) -> bytes:
-        """Return the next `length` bytes, waiting for as many ranges as they lie in."""
-        pieces = []
-        while length and self._next():
-            pieces.append(self._current[:length])
-            self._current = self._current[length:]
-            length -= len(pieces[-1])
-        return b"".join(pieces)
+    def _next_piece(self) -> Sequence[bytes]:
+        if not self._arriving:
+            return ()
+        piece = self._arriving.popleft().result()
+        self._ask()
+        return piece
 
     def prefetch(self) -> None:
-        """Wait for every range that was asked for."""
+        """Wait for every piece that was asked for."""
         for arriving in self._arriving:
             arriving.result()
 
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Copy what has arrived of the current range into `buffer`."""
-        piece = self._next()[: len(buffer)]
-        buffer[: len(piece)] = piece
-        self._current = self._current[len(piece) :]
-        return len(piece)
-
     def close(self) -> None:
         """Cancel the requests that nobody waits for any more."""
+        super().close()
         for arriving in self._arriving:
             arriving.cancel()
         self._arriving.clear()
-        self._ranges.clear()
+        self._pieces.clear()
 
 
-async def _fetch_range(endpoint: Endpoint, path: str, start: int, stop: int, url: str) -> bytes:
-    """Read one range in full, by itself: a list of them is coalesced by some filesystems."""
-    try:
-        answer = await endpoint.fs._cat_ranges([path], [start], [stop], on_error="raise")
-        data: bytes | Exception = answer[0]
-        if isinstance(data, Exception):  # before fsspec 2025.12 on_error is not heeded
-            raise data
-    except Exception as error:
-        failure = translate(error, "cannot restore", url)
-        if isinstance(failure, (FileNotFoundError, PermissionError)):
-            raise failure from error
-        await _check_length(endpoint, path, stop, url)
-        raise failure from error
-    if len(data) != stop - start:
-        raise _truncated(url, stop, start + len(data))
-    return data
+class _RemoteFile:
+    """Reads ranges of one file. Belongs to the event loop."""
 
+    def __init__(
+        self, endpoint: Endpoint, path: str, url: str, digests: Digests, limits: Limits
+    ) -> None:
+        self._endpoint = endpoint
+        self._path = path
+        self._url = url
+        self._digests = digests
+        self._length: int | None = None
+        self._deadline = Deadline(limits.deadline)
+        self._requests = asyncio.Semaphore(
+            limits.max_requests_in_flight if endpoint.concurrent else 1
+        )
 
-async def _check_length(endpoint: Endpoint, path: str, stop: int, url: str) -> None:
-    """Tell a file that is too short, which filesystems report in many ways, from a failure."""
-    try:
-        size = (await endpoint.fs._info(path))["size"]
-    except Exception:
-        return
-    if size is not None and size < stop:
-        raise _truncated(url, stop, size)
+    async def fetch_piece(self, index: int, ranges: Sequence[Range]) -> list[bytes]:
+        """Return a piece that matches its digest."""
+        for _ in range(READS_OF_A_WRONG_PIECE):
+            piece = await all_or_none([self._fetch_range(*range_) for range_ in ranges])
+            if await self._matches(index, piece):
+                return piece
+        raise wrong_piece(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
 
+    async def _matches(self, index: int, piece: Sequence[bytes]) -> bool:
+        if sum(map(len, piece)) <= _HASHED_AT_ONCE:
+            return self._digests.match(index, piece)
+        return await asyncio.to_thread(self._digests.match, index, piece)
 
-def _truncated(url: str, expected: int, found: int) -> CorruptObjectError:
-    return CorruptObjectError(
-        f"cannot restore {url}: expected a file of at least {expected} bytes, found {found}. The "
-        "file was truncated or replaced."
-    )
+    async def _fetch_range(self, start: int, stop: int) -> bytes:
+        async with self._requests:
+            return await self._deadline.attempt(
+                lambda: self._read(start, stop), "cannot restore", self._url
+            )
+
+    async def _read(self, start: int, stop: int) -> bytes:
+        """Read one range in full, by itself: a list of them is coalesced by some filesystems."""
+        try:
+            answer = await self._endpoint.fs._cat_ranges(
+                [self._path], [start], [stop], on_error="raise"
+            )
+            data: bytes | Exception = answer[0]
+            if isinstance(data, Exception):  # before fsspec 2025.12 on_error is not heeded
+                raise data
+        except Exception as error:
+            if is_transient(translate(error, "cannot restore", self._url)):
+                await self._check_length(stop)
+            raise
+        if len(data) != stop - start:
+            await self._check_length(stop)
+            raise StorageUnavailableError(
+                f"cannot restore {self._url}: expected {stop - start} bytes from {start}, found "
+                f"{len(data)}, though the file has them. Expected the storage, and what lies in "
+                "between, to answer in full."
+            )
+        return data
+
+    async def _check_length(self, stop: int) -> None:
+        """Tell a file that is too short, which filesystems report in many ways, from a failure."""
+        if self._length is None:
+            try:
+                self._length = (await self._endpoint.fs._info(self._path))["size"]
+            except Exception:
+                return
+        if self._length is not None and self._length < stop:
+            raise truncated(self._url, stop, self._length)

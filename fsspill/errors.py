@@ -9,6 +9,7 @@
     ├── StorageNotFoundError (FileNotFoundError)     a bucket, directory or file is not there
     ├── StoragePermissionError (PermissionError)     change credentials or permissions
     ├── StorageUnavailableError (OSError)            try again later
+    │   └── StorageFullError                         make room, or name another URI
     └── CorruptObjectError (ValueError)              the bytes are not those that were spilled
 
 Every one carries a single message that says what happened, where, what was expected and
@@ -18,16 +19,24 @@ errors between processes.
 
 from __future__ import annotations
 
+import errno
+import traceback
+
+from fsspill.secrets import redact
+
 __all__ = [
     "ConfigError",
     "CorruptObjectError",
     "FsspillError",
     "MissingPackageError",
     "ObjectNotFoundError",
+    "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",
     "StorageUnavailableError",
+    "drop_frames",
     "is_missing",
+    "is_transient",
     "translate",
 ]
 
@@ -57,7 +66,11 @@ class StoragePermissionError(FsspillError, PermissionError):
 
 
 class StorageUnavailableError(FsspillError, OSError):
-    """The storage could not do its work now: unreachable, overloaded, full, timed out."""
+    """The storage could not do its work now: unreachable, overloaded, timed out."""
+
+
+class StorageFullError(StorageUnavailableError):
+    """There is no room: the disk is full, or a limit of the configuration is reached."""
 
 
 class CorruptObjectError(FsspillError, ValueError):
@@ -80,6 +93,7 @@ _REFUSED_BY_NAME = frozenset(
     }
 )
 _MISSING_BY_NAME = frozenset({"ResourceNotFoundError"})  # azure.core
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
@@ -133,14 +147,29 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
             message + "Expected storage_options that this filesystem takes: correct their names "
             "and types."
         )
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFullError(message + "Expected free space there: make room.")
     return StorageUnavailableError(
-        message + "Expected the storage to answer: check the endpoint, the network and free space."
+        message + "Expected the storage to answer: check the endpoint, the network, the disk."
     )
+
+
+def is_transient(error: FsspillError) -> bool:
+    """Whether the same request may succeed when it is made again."""
+    return isinstance(error, StorageUnavailableError) and not isinstance(error, StorageFullError)
 
 
 def is_missing(error: BaseException) -> bool:
     """Whether `error` says that the file is already gone."""
     return isinstance(translate(error, "", ""), StorageNotFoundError)
+
+
+def drop_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error's traceback hold: objects that are being spilled."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
 
 
 def _named(error: BaseException, names: frozenset[str]) -> bool:
@@ -156,5 +185,5 @@ def _status(error: BaseException) -> int | None:
 
 
 def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(redact(str(error)).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

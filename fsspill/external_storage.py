@@ -10,27 +10,42 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from itertools import count
-from random import randrange
+from itertools import islice
 from typing import Any
 
 from fsspill.at_exit import destroy_in_child, interpreter_exits
-from fsspill.errors import ConfigError, ObjectNotFoundError
+from fsspill.batch import Batch
+from fsspill.digest import ALGORITHMS, Digests
+from fsspill.errors import (
+    ConfigError,
+    FsspillError,
+    ObjectNotFoundError,
+    StoragePermissionError,
+    drop_frames,
+)
 from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.local import LocalTransfer
 from fsspill.location import SpillLocation
+from fsspill.node_state import NodeState
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
+from fsspill.placement import Candidates, Placement, Policy
 from fsspill.planning import plan_files
 from fsspill.remote import RemoteTransfer
-from fsspill.transfer import Limits, SpillFile, Transfer
+from fsspill.transfer import FrameSource, Limits, SpillFile, Transfer
 from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 
 __all__ = ["ExternalStorage", "NullStorage"]
 
 logger = logging.getLogger(__name__)
+
+DELETE_SECONDS = 10.0
+"""Seconds that a deletion may take in all: Ray restores with the same processes."""
+
+_KEPT_PER_CALL = 1000
+_MAX_KEPT = 100_000
+"""Files that could not be deleted: how many are tried again with a call, and kept in memory."""
 
 
 class NullStorage:
@@ -76,6 +91,13 @@ class ExternalStorage(NullStorage):
         node can restore what another spilled, also after that one died.
     file_size, range_size, max_requests_in_flight, max_bytes_in_flight : int, optional
         See `fsspill.transfer.Limits`.
+    deadline : float, optional
+        Seconds that a call waits for a URI that makes no progress, its retries included.
+    digest : str, optional
+        ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
+        planting an object. See `fsspill.digest`.
+    policy, min_free_bytes, max_bytes : optional
+        Which URI takes a file, and how much each may get; see `fsspill.placement.Policy`.
     node_id, session_name : str, optional
         Parts of every file's path, made up where they are not given. `destroy_external_storage`
         removes only what belongs to `node_id`.
@@ -90,6 +112,8 @@ class ExternalStorage(NullStorage):
         Whether the files can be read on this machine only.
     uris : list of str
         The configured URIs with the prefix.
+    transfer : Transfer
+        What moves the bytes.
 
     Raises
     ------
@@ -99,12 +123,20 @@ class ExternalStorage(NullStorage):
     Notes
     -----
     *Guarantees.* Every URL that `spill_objects` returns can be read in full. When it raises,
-    nothing was stored and nothing that could be removed is left. An object is put into the
-    object store only when its frame is there and its lengths are right; if a frame larger than
-    ``max_bytes_in_flight`` fails after that, the object store sees the error and must drop it.
-    Only files under the configured URIs are ever read or deleted.
+    nothing was stored, and what could not be removed is referenced by nothing. A write that a
+    URI does not take goes to the next healthy one. No byte is put into the object store before
+    the piece that it belongs to was checked against a digest that travelled in the URL, unless
+    the files are node-local: those the raylet reads itself, by URLs that have no room for one. A
+    frame of up to ``max_bytes_in_flight`` is there and right as a whole before the object is made;
+    if a larger one fails after that, the object store sees the error and must drop it. Only files
+    under the configured URIs are ever read or deleted.
 
-    *Threads.* One call at a time. Every call blocks until its bytes have moved.
+    *Failures.* What may pass is tried again, with jittered pauses, until `deadline`. After that a
+    URI is given up by all processes of the node, whose calls then raise at once, until a probe in
+    the background succeeds.
+
+    *Threads.* One call at a time. Every call blocks until its bytes have moved. A thread per URI
+    that was given up makes the probes.
 
     *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
     Spilling pins objects in the object store until their file is stored.
@@ -138,26 +170,37 @@ class ExternalStorage(NullStorage):
         range_size: int = Limits.range_size,
         max_requests_in_flight: int = Limits.max_requests_in_flight,
         max_bytes_in_flight: int = Limits.max_bytes_in_flight,
+        deadline: float = Limits.deadline,
+        digest: str = "xxh3_128",
+        policy: str = Policy.policy,
+        min_free_bytes: int = Policy.min_free_bytes,
+        max_bytes: int | None = Policy.max_bytes,
         node_id: str | None = None,
         session_name: str | None = None,
         object_store: ObjectStore | None = None,
     ) -> None:
-        limits = Limits(file_size, range_size, max_requests_in_flight, max_bytes_in_flight)
+        limits = Limits(
+            file_size, range_size, max_requests_in_flight, max_bytes_in_flight, deadline
+        )
         node_id = uuid.uuid4().hex if node_id is None else node_id
         if session_name is None:
             session_name = time.strftime("session_%Y-%m-%d_%H-%M-%S")
         names = {"prefix": prefix, "session_name": session_name, "node_id": node_id}
         _check_types(storage_options, shared, names)
+        _check_digest(digest)
         self._locations = [SpillLocation(u, shared=shared, **names) for u in _list_of_uris(uri)]
-        _check_same_kind(self._locations, shared)
-        self._limits = limits
-        self._next_location = count(randrange(len(self._locations)))
-        self._undeleted: list[str] = []
-        self._transfer = _make_transfer(self._locations, storage_options or {}, limits)
+        _check_same_kind(self._locations, shared, min_free_bytes)
         self.node_local = self._locations[0].node_local
         self.uris = [location.uri for location in self._locations]
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
+        self._limits = limits
+        self._algorithm = None if self.node_local else digest
+        self._undeleted: dict[str, FsspillError] = {}
+        self.transfer = _make_transfer(self._locations, storage_options or {}, limits)
+        self._state = NodeState(session_name, node_id)
+        spread = Policy(policy, min_free_bytes, max_bytes)
+        self._placement = Placement(self._locations, spread, self._state, self.transfer.check)
         self._arguments = {
             "uri": self.uris,
             "storage_options": storage_options,
@@ -179,7 +222,8 @@ class ExternalStorage(NullStorage):
         Three requests per URI, on a file of one byte that is gone afterwards. Local directories
         are made if they are missing.
         """
-        self._transfer.check()
+        for location in self._locations:
+            self.transfer.check(location)
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -210,22 +254,19 @@ class ExternalStorage(NullStorage):
         owner_addresses = _owners(object_refs, owner_addresses)
         if not len(object_refs):
             return []
+        candidates = self._placement.candidates()
+        candidates.require()
         files: list[SpillFile] = []
         try:
             files = self._fuse(object_refs, owner_addresses)
-            stored, error = self._transfer.write_files(files)
+            stored = self._store(files, candidates)
         except BaseException as failure:
-            _drop_frames(failure)
+            drop_frames(failure)
             raise
         finally:
             for file in files:
                 file.release()
-        if error is not None:
-            _drop_frames(error)
-            if not stored:
-                raise error
-            logger.warning("spilled %d of %d files: %s", stored, len(files), error)
-        return [url for file in files[:stored] for url in _urls(file)]
+        return [url for file in stored for url in _urls(file)]
 
     def _fuse(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
@@ -242,11 +283,22 @@ class ExternalStorage(NullStorage):
                 )
             frames.append(Frame.of(owner_address, metadata, buffer))
         plan = plan_files([frame.nbytes for frame in frames], self._limits.file_size)
-        return [self._new_file(frames[objects_of_file]) for objects_of_file in plan]
+        return [SpillFile(frames[objects_of_file], self._algorithm) for objects_of_file in plan]
 
-    def _new_file(self, frames: Sequence[Frame]) -> SpillFile:
-        location = self._locations[next(self._next_location) % len(self._locations)]
-        return SpillFile(location.new_file(len(frames)), frames)
+    def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
+        batch = Batch(files, self.transfer, candidates, self._report)
+        stored = batch.store(self._limits.deadline)
+        self._keep_undeleted(batch.leftover)
+        if batch.error is not None:
+            drop_frames(batch.error)
+            if not stored:
+                raise batch.error
+            logger.warning("spilled %d of %d files: %s", len(stored), len(files), batch.error)
+        return stored
+
+    def _report(self, failure: FsspillError) -> None:
+        """Say why a URI is given up."""
+        logger.warning("%s It is given up until a probe succeeds.", failure)
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -272,7 +324,8 @@ class ExternalStorage(NullStorage):
         ConfigError
             A URL that is not under a configured URI. Nothing was read.
         CorruptObjectError
-            The file is too short, or what it holds is not the object's frame.
+            The file is too short, what it holds is not the object's frame, or the URL carries no
+            digest to check it against.
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError
             The file is gone, may not be read, or cannot be read now.
 
@@ -283,18 +336,29 @@ class ExternalStorage(NullStorage):
                 f"cannot restore {len(object_refs)} objects from {len(url_with_offset_list)} "
                 "URLs: expected one URL for each object."
             )
-        locations = [self._parse(url) for url in url_with_offset_list]
+        sources = [self._source(url) for url in url_with_offset_list]
         return sum(
-            self._restore(ref, location)
-            for ref, location in zip(object_refs, locations, strict=True)
+            self._restore(ref, source) for ref, source in zip(object_refs, sources, strict=True)
         )
 
-    def _restore(self, object_ref: Any, location: ParsedURL) -> int:
-        url = create_url_with_offset(
-            url=location.base_url, offset=location.offset, size=location.size
-        )
-        with self._transfer.open_frame(location) as stream:
-            header = FrameHeader.unpack(stream.read(HEADER_LENGTH), size=location.size, url=url)
+    def _source(self, url: bytes | str) -> FrameSource:
+        text = _text(url)
+        base_url, offset, size = location = self._parse(text)
+        shown = create_url_with_offset(url=base_url, offset=offset, size=size)
+        return FrameSource(shown, location, None if self.node_local else Digests.of_url(text))
+
+    def _restore(self, object_ref: Any, source: FrameSource) -> int:
+        try:
+            return self._restore_once(object_ref, source)
+        except StoragePermissionError:
+            if not self.transfer.renew(source.location.base_url):
+                raise
+        return self._restore_once(object_ref, source)
+
+    def _restore_once(self, object_ref: Any, source: FrameSource) -> int:
+        size = source.location.size
+        with self.transfer.open_frame(source) as stream:
+            header = FrameHeader.unpack(stream.read(HEADER_LENGTH), size=size, url=source.url)
             owner_address = stream.read(header.address_length)
             metadata = stream.read(header.metadata_length)
             stream.prefetch()
@@ -318,22 +382,38 @@ class ExternalStorage(NullStorage):
 
         Notes
         -----
-        What is already gone is fine. What the storage does not let go is logged, and tried
-        again with the next call.
+        What is already gone is fine. What the storage does not let go within 10 seconds is logged,
+        and tried again with later calls. At a URI that is given up nothing is tried.
         """
-        files = dict.fromkeys(self._undeleted)
+        files = dict.fromkeys(islice(self._undeleted, _KEPT_PER_CALL))
         refused: list[ValueError] = []
         for url in urls:
             try:
-                files[self._parse(url).base_url] = None
+                files[self._parse(_text(url)).base_url] = None
             except ValueError as error:
                 refused.append(error)
-        failures = self._transfer.remove(list(files)) if files else {}
-        self._undeleted = list(failures)
-        for failure in failures.values():
-            logger.warning("%s", failure)
+        self._delete(list(files))
         if refused:
             raise refused[0]
+
+    def _delete(self, files: Sequence[str]) -> None:
+        given_up = {place: self._placement.failure(place) for place in self._locations}
+        failures = {url: error for url in files if (error := given_up[self._location(url)])}
+        wanted = [url for url in files if url not in failures]
+        failures |= self.transfer.remove(wanted, seconds=DELETE_SECONDS) if wanted else {}
+        for url in files:
+            self._undeleted.pop(url, None)
+            if url not in failures:
+                self._placement.deleted(self._location(url), url)
+        self._keep_undeleted(failures)
+
+    def _keep_undeleted(self, failures: Mapping[str, FsspillError]) -> None:
+        """Remember files to delete with later calls; what is forgotten, clean-up finds."""
+        for reason in dict.fromkeys(map(str, failures.values())):
+            logger.warning("%s", reason)
+        self._undeleted |= failures
+        while len(self._undeleted) > _MAX_KEPT:
+            del self._undeleted[next(iter(self._undeleted))]
 
     def list_spilled_files(self) -> list[str]:
         """Return the base URLs of all files of this node, by listing its directories.
@@ -343,7 +423,7 @@ class ExternalStorage(NullStorage):
         StoragePermissionError, StorageUnavailableError
             The storage does not list them.
         """
-        return self._transfer.list_files()
+        return self.transfer.list_files()
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else.
@@ -354,11 +434,13 @@ class ExternalStorage(NullStorage):
         Python starts no more threads: there it hands the work to a child process. Takes at most
         a minute.
         """
+        self._placement.shut_down()
+        self._state.discard()
         try:
-            if isinstance(self._transfer, RemoteTransfer) and interpreter_exits():
+            if isinstance(self.transfer, RemoteTransfer) and interpreter_exits():
                 destroy_in_child(self._arguments)
             else:
-                self._transfer.destroy()
+                self.transfer.destroy()
         except Exception as error:
             logger.warning("could not remove all spilled files of this node: %s", error)
 
@@ -377,15 +459,24 @@ class ExternalStorage(NullStorage):
             metadata, data_size, file_like, object_ref, owner_address
         )
 
-    def _parse(self, url: bytes | str) -> ParsedURL:
-        parsed = parse_url_with_offset(url.decode() if isinstance(url, bytes) else url)
-        if not any(location.contains(parsed.base_url) for location in self._locations):
-            roots = ", ".join(location.root for location in self._locations)
-            raise ConfigError(
-                f"refused {parsed.base_url}: expected a spilled file under {roots}. fsspill reads "
-                "and deletes nothing else."
-            )
+    def _parse(self, url: str) -> ParsedURL:
+        parsed = parse_url_with_offset(url)
+        self._location(parsed.base_url)
         return parsed
+
+    def _location(self, base_url: str) -> SpillLocation:
+        for location in self._locations:
+            if location.contains(base_url):
+                return location
+        roots = ", ".join(location.root for location in self._locations)
+        raise ConfigError(
+            f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "
+            "nothing else."
+        )
+
+
+def _text(url: bytes | str) -> str:
+    return url.decode() if isinstance(url, bytes) else url
 
 
 def _list_of_uris(uri: str | Sequence[str]) -> list[str]:
@@ -408,7 +499,14 @@ def _check_types(storage_options: object, shared: object, names: Mapping[str, ob
             raise ConfigError(f"cannot use {name}={value!r}: expected a string.")
 
 
-def _check_same_kind(locations: Sequence[SpillLocation], shared: bool) -> None:
+def _check_digest(digest: object) -> None:
+    if digest not in ALGORITHMS:
+        raise ConfigError(f"cannot use digest={digest!r}: expected one of {', '.join(ALGORITHMS)}.")
+
+
+def _check_same_kind(
+    locations: Sequence[SpillLocation], shared: bool, min_free_bytes: object
+) -> None:
     uris = ", ".join(location.uri for location in locations)
     if len({location.local for location in locations}) > 1:
         raise ConfigError(
@@ -419,6 +517,11 @@ def _check_same_kind(locations: Sequence[SpillLocation], shared: bool) -> None:
         raise ConfigError(
             f"cannot use shared=True with {uris}: expected a file:// URI. Other storage is shared "
             "by all nodes anyway; leave it out."
+        )
+    if min_free_bytes and not locations[0].local:
+        raise ConfigError(
+            f"cannot use min_free_bytes with {uris}: expected a file:// URI. Other storage does "
+            "not say how much is free; max_bytes limits what a node spills there."
         )
 
 
@@ -432,7 +535,7 @@ def _make_transfer(
             f"cannot use storage_options ({', '.join(sorted(storage_options))}) with "
             f"{locations[0].uri}: expected none, local directories take no options."
         )
-    return LocalTransfer(locations)
+    return LocalTransfer(locations, limits)
 
 
 def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None) -> Sequence[bytes]:
@@ -449,19 +552,14 @@ def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None)
 def _urls(file: SpillFile) -> list[bytes]:
     urls = []
     offset = 0
-    for size in file.frame_sizes:
-        urls.append(create_url_with_offset(url=file.url, offset=offset, size=size).encode())
+    for index, size in enumerate(file.frame_sizes):
+        url = create_url_with_offset(url=file.url, offset=offset, size=size)
+        if file.digests:
+            url = f"{url}&{file.digests[index].parameter()}"
+        urls.append(url.encode())
         offset += size
     return urls
 
 
 def _name(object_ref: Any) -> str:
     return object_ref.hex() if hasattr(object_ref, "hex") else repr(object_ref)
-
-
-def _drop_frames(error: BaseException) -> None:
-    """Let go of the objects that the frames of a traceback pin."""
-    cause: BaseException | None = error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__

@@ -21,6 +21,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.registry import get_filesystem_class, known_implementations, registry
 
 from fsspill.errors import ConfigError, MissingPackageError, translate
+from fsspill.secrets import remember
 
 __all__ = ["Endpoint", "Tuning", "check_uri", "connect", "is_local", "protocol_of"]
 
@@ -65,6 +66,8 @@ _S3 = Tuning(
         "use_listings_cache": False,
         "config_kwargs": {
             "max_pool_connections": 64,
+            # fsspill.deadline tries again, and knows for how long; s3fs adds a few within a second.
+            "retries": {"max_attempts": 0},
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,
             "request_checksum_calculation": "when_required",
@@ -182,7 +185,7 @@ def check_uri(uri: object) -> str:
     return uri.rstrip("/")
 
 
-def connect(uri: str, storage_options: Mapping[str, Any]) -> Endpoint:
+def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False) -> Endpoint:
     """Return the tuned filesystem for a checked URI.
 
     Parameters
@@ -191,6 +194,9 @@ def connect(uri: str, storage_options: Mapping[str, Any]) -> Endpoint:
         As `check_uri` returned it.
     storage_options : mapping
         The user's options for the filesystem, in fsspec's names.
+    renew : bool
+        Do not take the instance that fsspec keeps, whose credentials may be out of date. Nobody
+        closes that: others may be using it.
 
     Raises
     ------
@@ -203,12 +209,13 @@ def connect(uri: str, storage_options: Mapping[str, Any]) -> Endpoint:
     -----
     The filesystems for S3 and Azure make no request here; gcsfs may look for credentials.
     """
+    remember(storage_options, protocol_of(uri))
     cls = _filesystem_class(uri)
     tuning = TUNING.get(protocol_of(uri), Tuning())
     from_environment = apply_config(cls, {})
     options = _merge(_merge(tuning.options, from_environment), storage_options)
     try:
-        fs, root = fsspec.url_to_fs(uri, **options)
+        fs, root = fsspec.url_to_fs(uri, skip_instance_cache=renew, **options)
     except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "

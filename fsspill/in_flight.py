@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from fsspill.errors import FsspillError
 from fsspill.transfer import Limits
 
-__all__ = ["InFlight", "Stopped"]
+__all__ = ["InFlight", "all_or_none"]
+
+T = TypeVar("T")
 
 
 class InFlight:
@@ -22,27 +24,12 @@ class InFlight:
         self._requests = limits.max_requests_in_flight if concurrent else 1
         self._bytes = self.max_bytes = limits.max_bytes_in_flight
         self._changed = asyncio.Condition()
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Let no further slot begin; those that have begun go on."""
-        self._stopped = True
 
     @asynccontextmanager
     async def slot(self, nbytes: int) -> AsyncIterator[None]:
-        """Wait for room for one more request of `nbytes`, and hold it.
-
-        Raises
-        ------
-        Stopped
-            Another one failed in the meantime.
-        """
+        """Wait for room for one more request of `nbytes`, and hold it."""
         async with self._changed:
-            await self._changed.wait_for(
-                lambda: self._stopped or (self._requests and self._bytes >= nbytes)
-            )
-            if self._stopped:
-                raise Stopped
+            await self._changed.wait_for(lambda: self._requests and self._bytes >= nbytes)
             self._requests -= 1
             self._bytes -= nbytes
         try:
@@ -54,5 +41,13 @@ class InFlight:
                 self._changed.notify_all()
 
 
-class Stopped(FsspillError):
-    """Not tried, because another file of the batch had failed."""
+async def all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+    """Return all results, or cancel the rest, wait for its end and raise the first error."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

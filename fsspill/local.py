@@ -7,13 +7,17 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from fsspill.errors import CorruptObjectError, translate
-from fsspill.location import SpillLocation
-from fsspill.transfer import FrameStream, SpillFile, Transfer
-from fsspill.url import ParsedURL, create_url_with_offset
+from fsspill.deadline import Deadline, Stopped
+from fsspill.digest import Digests
+from fsspill.errors import CorruptObjectError, FsspillError, translate
+from fsspill.location import ALIVE_DIRECTORY, HEAD, SpillLocation
+from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, wrong_piece
+from fsspill.planning import plan_pieces
+from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 
 __all__ = ["LocalTransfer"]
 
@@ -33,46 +37,53 @@ class LocalTransfer(Transfer):
     ----------
     locations : sequence of SpillLocation
         Local ones, shared between nodes or not.
+    limits : Limits
+        Of which the bytes in flight bound what is held of a frame in a shared directory.
 
     Notes
     -----
     Nothing is copied: writing gathers the objects' own memory, reading fills the object
-    store's. One file is written at a time, since a disk gains nothing from more.
+    store's (in a shared directory a piece is read and checked first, and copied once). One file
+    is written at a time, since a disk gains nothing from more.
     """
 
-    def __init__(self, locations: Sequence[SpillLocation]) -> None:
+    def __init__(self, locations: Sequence[SpillLocation], limits: Limits) -> None:
         self._locations = locations
+        self._limits = limits
 
-    def check(self) -> None:
-        """Make the directories and write, read and delete a file of 1 byte in each."""
-        for location in self._locations:
-            path = f"{location.root}/fsspill-check-{uuid.uuid4().hex}"
-            try:
-                os.makedirs(location.root, exist_ok=True)
-                with open(path, "xb") as file:
-                    file.write(b"x")
-                os.remove(path)
-            except OSError as error:
-                raise translate(error, "cannot spill to", location.uri) from error
+    def check(self, location: SpillLocation) -> None:
+        """Make the directory, and write, read and delete a file of 1 byte there."""
+        path = f"{location.root}/fsspill-check-{uuid.uuid4().hex}"
+        try:
+            os.makedirs(location.root, exist_ok=True)
+            with open(path, "xb") as file:
+                file.write(b"x")
+            os.remove(path)
+        except OSError as error:
+            raise translate(error, "cannot spill to", location.uri) from error
 
-    def write_files(self, files: Sequence[SpillFile]) -> tuple[int, Exception | None]:
+    def write_files(
+        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+    ) -> list[FsspillError | None]:
         """Write the files one after another."""
-        for index, file in enumerate(files):
-            try:
-                _write_file(file)
-            except OSError as error:
-                return index, translate(error, "cannot write", file.url)
-            finally:
-                file.release()
-        return len(files), None
+        outcomes: list[FsspillError | None] = []
+        failed: set[SpillLocation] = set()
+        for file in files:
+            outcomes.append(Stopped() if file.location in failed else _write(file))
+            if outcomes[-1]:
+                failed.add(file.location)
+        return outcomes
 
-    def open_frame(self, location: ParsedURL) -> FrameStream:
+    def open_frame(self, source: FrameSource) -> FrameStream:
         """Open the file and check that it holds the whole frame."""
-        return LocalFrameStream(location)
+        file = _OpenFile(source)
+        if source.digests is None:
+            return LocalFrameStream(file)
+        return CheckedFileStream(file, source.digests, self._limits.max_bytes_in_flight)
 
-    def remove(self, urls: Sequence[str]) -> dict[str, Exception]:
-        """Delete the files one by one."""
-        failures: dict[str, Exception] = {}
+    def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
+        """Delete the files one by one, each once: what fails on a disk, fails again."""
+        failures: dict[str, FsspillError] = {}
         for path in urls:
             try:
                 os.remove(path)
@@ -92,6 +103,18 @@ class LocalTransfer(Transfer):
             for name in sorted(os.listdir(directory))
         ]
 
+    def write_sign(self, name: str) -> None:
+        """Write a file of a few bytes."""
+        for location in self._locations:
+            path = location.sign(name)
+            try:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                    file.write(b"alive")
+                os.utime(path)
+            except OSError as error:
+                raise translate(error, "cannot write", path) from error
+
     def destroy(self) -> None:
         """Remove this node's directories, again while other processes still write there."""
         for location in self._locations:
@@ -103,47 +126,56 @@ class LocalTransfer(Transfer):
             else:
                 logger.warning("could not remove %s: delete it by hand", location.node_directory)
             if location.session_directory:
-                _remove_if_empty(location.session_directory)
+                _remove_signs(location, location.session_directory)
 
 
-class LocalFrameStream(FrameStream):
-    """One frame of a local file."""
+class _OpenFile:
+    """One frame of a local file, read at any position."""
 
-    def __init__(self, location: ParsedURL) -> None:
-        self._url = create_url_with_offset(
-            url=location.base_url, offset=location.offset, size=location.size
-        )
-        self._position = location.offset
-        self._end = location.offset + location.size
+    def __init__(self, source: FrameSource) -> None:
+        self.url, self.start, self.stop = source.url, source.start, source.stop
         try:
-            self._fd = os.open(location.base_url, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open(source.location.base_url, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise translate(error, "cannot restore", self._url) from error
+            raise self.failed(error) from error
         try:
             self._check_length()
-            self._head = self._pread(min(_HEAD, location.size))
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
 
     def _check_length(self) -> None:
-        length = os.fstat(self._fd).st_size
-        if length < self._end:
-            raise CorruptObjectError(
-                f"cannot restore {self._url}: expected a file of at least {self._end} bytes, found "
-                f"{length}. The file was truncated or replaced."
-            )
+        length = os.fstat(self.fd).st_size
+        if length < self.stop:
+            raise truncated(self.url, self.stop, length)
 
-    def _pread(self, length: int) -> bytes:
+    def read(self, start: int, length: int) -> bytes:
+        """Return the bytes that are there: fewer only at the end of the file."""
         try:
-            return os.pread(self._fd, length, self._position)
+            return os.pread(self.fd, length, start)
         except OSError as error:
-            raise translate(error, "cannot restore", self._url) from error
+            raise self.failed(error) from error
+
+    def failed(self, error: OSError) -> FsspillError:
+        return translate(error, "cannot restore", self.url)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class LocalFrameStream(FrameStream):
+    """One frame of a file on this node's own disk, read straight into the object store."""
+
+    def __init__(self, file: _OpenFile) -> None:
+        self._file = file
+        self._position = file.start
+        self._head = b""
 
     def read(self, length: int) -> bytes:
         """Return the next `length` bytes, nearly always from the first read."""
         if length > len(self._head):
-            self._head = self._pread(min(length, self._end - self._position))
+            wanted = min(max(length, _HEAD), self._file.stop - self._position)
+            self._head = self._file.read(self._position, wanted)
         data, self._head = self._head[:length], self._head[length:]
         self._position += len(data)
         return data
@@ -153,22 +185,67 @@ class LocalFrameStream(FrameStream):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read from the file into `buffer`, without a copy in between."""
-        wanted = buffer[: self._end - self._position]
+        wanted = buffer[: self._file.stop - self._position]
         try:
-            count = os.preadv(self._fd, [wanted], self._position)
+            count = os.preadv(self._file.fd, [wanted], self._position)
         except OSError as error:
-            raise translate(error, "cannot restore", self._url) from error
+            raise self._file.failed(error) from error
         if not count:
+            missing = self._file.stop - self._position
             raise CorruptObjectError(
-                f"cannot restore {self._url}: expected {self._end - self._position} more bytes, "
-                "found the end of the file. It was truncated while it was read."
+                f"cannot restore {self._file.url}: expected {missing} more bytes, found "
+                "the end of the file. It was truncated while it was read."
             )
         self._position += count
         return count
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        self._file.close()
+
+
+class CheckedFileStream(PieceStream):
+    """One frame of a file in a directory that nodes share, each piece checked before it is used."""
+
+    def __init__(self, file: _OpenFile, digests: Digests, max_bytes: int) -> None:
+        super().__init__()
+        self._room = max_bytes
+        self._file = file
+        self._digests = digests
+        pieces = plan_pieces(file.start, file.stop, len(digests.values))
+        self._pieces = deque(enumerate(pieces))
+
+    def _next_piece(self) -> Sequence[bytes]:
+        if not self._pieces:
+            return ()
+        index, (start, stop) = self._pieces.popleft()
+        for _ in range(READS_OF_A_WRONG_PIECE):
+            piece = [self._file.read(start, stop - start)]
+            if self._digests.match(index, piece):
+                return piece
+        raise wrong_piece(self._file.url, self._digests, index, start, stop)
+
+    def prefetch(self) -> None:
+        """Read and check as many pieces as the limits let be held."""
+        while self._pieces and self._room > 0:
+            self._buffers.extend(memoryview(buffer) for buffer in self._next_piece())
+            self._room -= len(self._buffers[-1])
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self._file.close()
+
+
+def _write(file: SpillFile) -> FsspillError | None:
+    try:
+        _write_file(file)
+        file.compute_digests()
+    except OSError as error:
+        failure = translate(error, "cannot write", file.url)
+        failure.__cause__ = error
+        return failure
+    return None
 
 
 def _write_file(file: SpillFile) -> None:
@@ -183,11 +260,25 @@ def _write_file(file: SpillFile) -> None:
         raise
 
 
-def _remove_if_empty(directory: str) -> None:
+def _remove_signs(location: SpillLocation, session: str) -> None:
+    """Remove the signs of life that are no longer true, and directories that are empty then."""
+    signs = os.path.dirname(location.sign(HEAD))
     try:
-        os.rmdir(directory)
+        if location.node_id != HEAD:
+            _remove_if_there(location.sign(location.node_id))
+        if os.listdir(session) == [ALIVE_DIRECTORY] and os.listdir(signs) == [HEAD]:
+            _remove_if_there(location.sign(HEAD))
+        os.rmdir(signs)
+        os.rmdir(session)
     except OSError:
         pass  # other nodes of the session are still using it, or it was never made
+
+
+def _remove_if_there(path: str) -> None:
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
 
 
 def _create(path: str) -> int:

@@ -3,6 +3,7 @@
 ::
 
     remote or shared   <uri>[/<prefix>]/<session name>/ray_spilled_objects_<node id>/<file>
+                       <uri>[/<prefix>]/<session name>/fsspill_alive/<node id, or "head">
     node-local         <directory>[/<prefix>]/ray_spilled_objects_<node id>/<file>
 
 Node-local files follow Ray's own layout, plain path and all, because there the raylet reads
@@ -18,10 +19,17 @@ import uuid
 from fsspill.errors import ConfigError
 from fsspill.filesystem import check_uri, is_local
 
-__all__ = ["OBJECT_PREFIX", "SpillLocation"]
+__all__ = ["ALIVE_DIRECTORY", "HEAD", "OBJECT_PREFIX", "SpillLocation"]
 
 OBJECT_PREFIX = "ray_spilled_objects"
 """Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
+
+ALIVE_DIRECTORY = "fsspill_alive"
+"""Directory of a session with one file per node that spills, and one of the head. Each is written
+anew every few minutes as long as its node (or the session) lives."""
+
+HEAD = "head"
+"""File of the session's head in `ALIVE_DIRECTORY`; all others are named after node ids."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -56,6 +64,8 @@ class SpillLocation:
         Base URL of the directory of the session; None where there is none.
     node_directory : str
         Base URL of the directory of the node, the only one that `destroy` may remove.
+    node_id : str
+        The node.
     """
 
     def __init__(
@@ -73,19 +83,31 @@ class SpillLocation:
         self.session_directory = None if self.node_local else f"{self.root}/{session_name}"
         parent = self.session_directory or self.root
         self.node_directory = f"{parent}/{OBJECT_PREFIX}_{node_id}"
+        self.node_id = node_id
 
-    def new_file(self, object_count: int) -> str:
-        """Return the base URL of a new fused file, in Ray's naming."""
-        return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}"
+    def new_file(self, object_count: int, nbytes: int) -> str:
+        """Return the base URL of a new fused file, in Ray's naming with its length behind."""
+        return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}-{nbytes}"
+
+    def sign(self, name: str) -> str:
+        """Return the base URL of the sign of life of a node, or of the head."""
+        return f"{self.session_directory}/{ALIVE_DIRECTORY}/{name}"
+
+    @staticmethod
+    def size_of(base_url: str) -> int:
+        """Return the bytes of a file that `new_file` named; 0 for another's."""
+        last = base_url.rpartition("-")[2]
+        return int(last) if base_url.count("-multi-") == 1 and last.isdecimal() else 0
 
     def contains(self, base_url: str) -> bool:
         """Whether `base_url` names a file of some node under this URI, and nothing else."""
         if not base_url.startswith(self.root + "/"):
             return False
         components = base_url[len(self.root) + 1 :].split("/")
-        return len(components) == (2 if self.node_local else 3) and all(
-            _PLAIN.fullmatch(component) and component not in (".", "..") for component in components
-        )
+        if len(components) != (2 if self.node_local else 3):
+            return False
+        plain = all(_PLAIN.fullmatch(part) and part not in (".", "..") for part in components)
+        return plain and components[-2].startswith(f"{OBJECT_PREFIX}_")
 
     def relative(self, base_url: str) -> str:
         """Return what follows the URI in a base URL under it, with a leading slash."""

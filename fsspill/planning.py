@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-__all__ = ["plan_files", "plan_ranges"]
+__all__ = ["count_pieces", "plan_files", "plan_pieces", "plan_ranges"]
+
+PIECE_SIZE = 8 * 2**20
+"""Bytes, give or take, that one digest covers."""
 
 _MEDIUM_RANGES = 8
 
@@ -36,8 +39,27 @@ def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
         yield slice(start, len(frame_sizes))
 
 
-def plan_ranges(start: int, stop: int, range_size: int) -> list[tuple[int, int]]:
-    """Cut the bytes from `start` to `stop` into ranges of nearly equal length.
+def plan_pieces(start: int, stop: int, count: int) -> list[tuple[int, int]]:
+    """Cut the bytes from `start` to `stop` into `count` pieces of nearly equal length, in order."""
+    length = stop - start
+    edges = [start + length * index // count for index in range(count + 1)] if count else []
+    return list(pairwise(edges))
+
+
+def count_pieces(length: int) -> int:
+    """Return how many pieces of a frame of `length` bytes are checked one by one.
+
+    Pieces have up to 8 MiB, 1/16 more at most: the header of a frame must not push an object of
+    a round size into one piece more. A piece is held in memory as a whole before it is used; its
+    digest takes 22 characters in the URL, so that of an object of 4 GiB has 11 KB.
+    """
+    return _count(length, PIECE_SIZE)
+
+
+def plan_ranges(
+    start: int, stop: int, range_size: int, pieces: int = 1
+) -> list[list[tuple[int, int]]]:
+    """Cut the bytes from `start` to `stop` into pieces, and those into ranges to ask for.
 
     Parameters
     ----------
@@ -45,25 +67,35 @@ def plan_ranges(start: int, stop: int, range_size: int) -> list[tuple[int, int]]
         Offsets in the file, in bytes; `stop` is the first byte not wanted.
     range_size : int
         Bytes that a range may have, give or take.
+    pieces : int
+        How many pieces.
 
     Returns
     -------
-    list of (int, int)
-        In order, without gap or overlap. None is empty: a request for an empty range returns
-        the whole file on some filesystems.
+    list of list of (int, int)
+        The ranges of each piece, in order, without gap or overlap, of nearly equal length. None
+        is empty: a request for an empty range returns the whole file on some filesystems.
 
     Notes
     -----
     Up to half of `range_size` is one range. Above, medium frames are cut finer than large ones:
-    down to half of `range_size` if that gives them up to 8 ranges, since a frame of 20 MiB is
+    down to half of `range_size` if that gives them about 8 ranges, since a frame of 20 MiB is
     bound by the bandwidth of its connections, one of 200 MiB by the cost of requests (measured at
     30 ms and 80 MB/s a connection: 20 MiB in 4 MiB ranges 228 MiB/s, in 2 MiB ranges 283).
 
-    No range is more than 1/16 above `range_size`: the header of a frame must not push an object
-    of a round size into one range more.
+    No range is more than 1/16 above `range_size`, for the same reason as with pieces.
     """
-    length = stop - start
-    wanted = max(range_size // 2, min(range_size, length // _MEDIUM_RANGES), 1)
-    count = -(-length // (wanted + wanted // 16))
-    edges = [start + length * index // count for index in range(count + 1)] if count else []
-    return list(pairwise(edges))
+    wanted = max(range_size // 2, min(range_size, (stop - start) // _MEDIUM_RANGES), 1)
+
+    def count(length: int) -> int:
+        return max(_count(length, range_size), round(length * 16 / (17 * wanted)))
+
+    return [
+        plan_pieces(first, last, count(last - first))
+        for first, last in plan_pieces(start, stop, pieces)
+        if first < last
+    ]
+
+
+def _count(length: int, wanted: int) -> int:
+    return -(-length // (wanted + wanted // 16))

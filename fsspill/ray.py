@@ -1,12 +1,13 @@
-"""The side that faces Ray; the only module that imports it.
+"""The side that faces Ray when it starts.
 
 Ray calls in through the functions that `fsspill._startup` wraps:
 
 * on the head, before anything is started, `validate_external_storage`: it checks the URI and
-  raises what is wrong with it;
+  raises what is wrong with it; and once it has started its processes, `started`;
 * on a worker node that names a spill directory of its own, `check_worker_node`;
 * in every IO worker, and in the driver at shutdown, `setup_external_storage`: it makes no request
-  and never raises, because a raise there leaves ``ray.put`` blocked for ever.
+  and never raises, because a raise there leaves ``ray.put`` blocked for ever. What it returns is
+  in `fsspill.io_worker`.
 """
 
 from __future__ import annotations
@@ -15,137 +16,64 @@ import json
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import _fsspill_startup
 
-from fsspill.config import make_external_storage
+from fsspill.config import arguments_of
 from fsspill.errors import ConfigError
+from fsspill.exposure import refuse_secrets
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.filesystem import protocol_of
-from fsspill.object_store import FileLike
+from fsspill.heartbeat import start_head_process
+from fsspill.io_worker import FailedStorage, IOWorkerStorage
+from fsspill.transfer import check_number
 
 __all__ = [
-    "CoreWorkerStore",
-    "FailedStorage",
+    "RayOptions",
     "check_worker_node",
     "install",
     "is_installed",
     "setup_external_storage",
+    "started",
     "validate_external_storage",
 ]
 
 logger = logging.getLogger(__name__)
 
-_GRACE_PERIOD = 10.0
-"""Seconds to wait for the core worker; a request may arrive just before Python knows of it.
-Ray's own classes wait 1 s, which a loaded machine was seen to exceed."""
-
 _PER_PROCESS = frozenset({"memory"})
 
 
-class CoreWorkerStore:
-    """Ray's object store on this node, through the core worker of this process."""
+@dataclass(frozen=True)
+class RayOptions:
+    """Parameters of type ``fsspec`` that mean something under Ray only.
 
-    def __init__(self) -> None:
-        self._core_worker: Any = None
-
-    def get_if_local(self, object_refs: Sequence[Any], /) -> Sequence[tuple[Any, ...]]:
-        """Return ``(buffer or None, metadata, ...)`` for each ref, without copying."""
-        objects: Sequence[tuple[Any, ...]] = self._connected().get_if_local(object_refs)
-        return objects
-
-    def put_file_like_object(
-        self,
-        metadata: bytes,
-        data_size: int,
-        file_like: FileLike,
-        object_ref: Any,
-        owner_address: bytes,
-        /,
-    ) -> None:
-        """Create the object in shared memory and fill it.
-
-        Notes
-        -----
-        Ends the process if filling it fails. Ray would keep the object created but never
-        sealed, report every later restore of it as done, and ``ray.get`` would wait for ever;
-        only the end of the process that created it frees it, and then Ray tries again.
-        """
-        watched = _Watched(file_like)
-        try:
-            self._connected().put_file_like_object(
-                metadata, data_size, watched, object_ref, owner_address
-            )
-        except BaseException:
-            if watched.failed:
-                logger.exception("ending this IO worker so that Ray restores the object again")
-                logging.shutdown()
-                os._exit(1)
-            raise
-
-    def _connected(self) -> Any:
-        if self._core_worker is None:
-            import ray
-
-            worker = ray._private.worker.global_worker
-            give_up = time.monotonic() + _GRACE_PERIOD
-            while not worker.connected:
-                if time.monotonic() > give_up:
-                    raise RuntimeError(
-                        "cannot reach the object store: expected this process to be connected to "
-                        f"Ray within {_GRACE_PERIOD} s."
-                    )
-                time.sleep(0.001)
-            self._core_worker = worker.core_worker
-        return self._core_worker
-
-
-class _Watched:
-    """Remembers whether reading failed, which only happens once the object was created."""
-
-    def __init__(self, file_like: FileLike) -> None:
-        self._file_like = file_like
-        self.failed = False
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        try:
-            return self._file_like.readinto(buffer)
-        except BaseException:
-            self.failed = True
-            raise
-
-
-class FailedStorage(NullStorage):
-    """Storage of a process that could not set it up: every call raises the reason at once.
-
-    Destroying it does nothing: a process that spilled nothing has nothing to remove.
+    Attributes
+    ----------
+    lost_after : float
+        Seconds after which an object that cannot be reached counts as lost, on the node that
+        wants it: ``ray.get`` raises instead of waiting on.
+    allow_secrets : bool
+        Take ``storage_options`` that carry secrets, though Ray shows them in process lists.
     """
 
-    def __init__(self, reason: Exception) -> None:
-        self._reason = reason
+    lost_after: float = 1800.0
+    allow_secrets: bool = False
 
-    def spill_objects(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """Raise the reason."""
-        raise self._reason.with_traceback(None)
+    def __post_init__(self) -> None:
+        check_number("lost_after", self.lost_after, (int, float), at_least=0)
+        if not isinstance(self.allow_secrets, bool):
+            raise ConfigError(
+                f"cannot use allow_secrets={self.allow_secrets!r}: expected True or False."
+            )
 
-    def restore_spilled_objects(
-        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
-    ) -> int:
-        """Raise the reason."""
-        raise self._reason.with_traceback(None)
-
-    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
-        """Raise the reason."""
-        raise self._reason.with_traceback(None)
-
-    def destroy_external_storage(self) -> None:
-        """Log the reason."""
-        logger.warning("nothing to remove, external storage was never set up: %s", self._reason)
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> RayOptions:
+        """Return those of a configuration."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: config["params"][name] for name in names if name in config["params"]})
 
 
 class _ValidatedStorage(NullStorage):
@@ -172,18 +100,21 @@ def setup_external_storage(
 
     Returns
     -------
-    ExternalStorage or FailedStorage
+    IOWorkerStorage or FailedStorage
         Never raises, makes no request.
     """
     if _validating:
         return _ValidatedStorage()
     try:
-        return make_external_storage(
-            config, node_id=node_id, session_name=session_name, object_store=CoreWorkerStore()
+        return IOWorkerStorage(
+            **arguments_of(config),
+            lost_after=RayOptions.of(config).lost_after,
+            node_id=node_id,
+            session_name=session_name,
         )
     except Exception as error:
         logger.exception("cannot set up external storage on node %s", node_id)
-        return FailedStorage(error)
+        return FailedStorage(error, node_id, session_name)
 
 
 def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None:
@@ -209,9 +140,9 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     if not node._config.get("automatic_object_spilling_enabled", True):
         return
     config = json.loads(node._object_spilling_config)
-    storage = make_external_storage(config, session_name=node._session_name)
-    if not isinstance(storage, ExternalStorage):
-        raise ConfigError("cannot set up external storage of an empty configuration")
+    storage = ExternalStorage(**arguments_of(config), session_name=node._session_name)
+    if not RayOptions.of(config).allow_secrets:
+        refuse_secrets(storage.uris[0], config["params"].get("storage_options") or {})
     _refuse_per_process(storage)
     storage.check()
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
@@ -224,6 +155,33 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     # for the bytes, which is what files on another node's disk need.
     for system_config in (node._config, node._ray_params._system_config):
         system_config["is_external_storage_type_fs"] = storage.node_local
+
+
+def started(node: Any) -> None:
+    """Give the session a sign of life, once the head has started its processes.
+
+    Parameters
+    ----------
+    node : ray._private.node.Node
+        The head.
+
+    Notes
+    -----
+    Starts a process that lives as long as Ray's own head process (the GCS server), and writes a
+    small file under each URI every 5 minutes. Without it ``fsspill clean`` could not tell a
+    session that lives from one that is dead.
+    """
+    if not node._config.get("automatic_object_spilling_enabled", True):
+        return
+    arguments = arguments_of(json.loads(node._object_spilling_config))
+    if ExternalStorage(**arguments).node_local:
+        return  # there is no session above the files of a node's own disk
+    pid = node.all_processes["gcs_server"][0].process.pid
+    log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
+    try:
+        start_head_process(arguments, node._session_name, pid, log)
+    except OSError as error:
+        logger.warning("no sign of life for fsspill clean to see: %s", error)
 
 
 def _refuse_per_process(storage: ExternalStorage) -> None:

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
+from math import inf
+from threading import Lock
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
 
+from fsspill.deadline import Deadline, pauses
+from fsspill.deletion import delete_files
 from fsspill.download import RangeStream
-from fsspill.errors import CorruptObjectError, FsspillError, is_missing, translate
+from fsspill.errors import (
+    CorruptObjectError,
+    FsspillError,
+    StorageUnavailableError,
+    is_missing,
+    is_transient,
+    translate,
+)
 from fsspill.filesystem import Endpoint, connect
-from fsspill.in_flight import InFlight, Stopped
-from fsspill.location import SpillLocation
-from fsspill.transfer import FrameStream, Limits, SpillFile, Transfer
-from fsspill.upload import put, upload
-from fsspill.url import ParsedURL
+from fsspill.in_flight import InFlight, all_or_none
+from fsspill.location import HEAD, SpillLocation
+from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
+from fsspill.upload import Upload, put
 
 __all__ = ["RemoteTransfer"]
 
 T = TypeVar("T")
 
-CHECK_TIMEOUT = 60
-"""Seconds that a check may take for one URI: above the retries of s3fs (43 to 49 s when the
-server answers 503 for ever), so that its own error is the one reported."""
+CHECK_SECONDS = 10.0
+"""Seconds that a check waits for a URI that does not answer, since Ray's start waits for it."""
 
 DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take for one URI, since Ray waits for it at every shutdown."""
+
+RENEW_INTERVAL = 60
+"""Seconds between two filesystems that are made anew because their credentials were refused."""
 
 _DESTROY_PASSES = 10
 
@@ -49,7 +63,7 @@ class RemoteTransfer(Transfer):
     *Requests.* A file is one request, one above 16 MiB (on S3, 32 MiB elsewhere) several; a
     frame is one per range; a removal is one bulk request per bucket where the filesystem has them.
     Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
-    failed).
+    failed). What fails for a reason that may pass is asked again; see `fsspill.deadline`.
 
     *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing to S3 copies nothing;
     other filesystems want the body of a request as one `bytes`, which copies each byte once.
@@ -71,60 +85,56 @@ class RemoteTransfer(Transfer):
         self._storage_options = storage_options
         self._limits = limits
         self._endpoints: dict[str, Endpoint] = {}
+        self._renewed: dict[str, float] = {}
+        self._one_at_a_time = Lock()
 
-    def check(self) -> None:
-        """Write, read and delete a file of 1 byte under every URI: three requests each."""
-        for location in self._locations:
-            endpoint = self._endpoint(location)
-            path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
-            try:
-                _run(endpoint, asyncio.wait_for(_check(endpoint, path), CHECK_TIMEOUT))
-            except Exception as error:
-                raise translate(error, "cannot spill to", location.uri) from error
+    def check(self, location: SpillLocation) -> None:
+        """Write, read and delete a file of 1 byte: three requests."""
+        endpoint = self._endpoint(location)
+        path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
+        deadline = Deadline(min(self._limits.deadline, CHECK_SECONDS))
+        self._run(endpoint, _check(endpoint, path, location.uri, deadline))
 
-    def write_files(self, files: Sequence[SpillFile]) -> tuple[int, Exception | None]:
+    def write_files(
+        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+    ) -> list[FsspillError | None]:
         """Upload files side by side, as many as the limits let."""
         places = [self._place(file.url) for file in files]
-        outcomes = _run(places[0][0], self._write_all(files, places))
-        stored = next((i for i, outcome in enumerate(outcomes) if outcome), len(files))
-        if stored == len(files):
-            return stored, None
-        self.remove([file.url for file in files[stored:]])
-        return stored, next(e for e in outcomes if e and not isinstance(e, Stopped))
+        return self._run(places[0][0], self._write_all(files, places, deadlines))
 
     async def _write_all(
-        self, files: Sequence[SpillFile], places: Sequence[tuple[Endpoint, str]]
-    ) -> list[Exception | None]:
+        self,
+        files: Sequence[SpillFile],
+        places: Sequence[tuple[Endpoint, str]],
+        deadlines: Mapping[SpillLocation, Deadline],
+    ) -> list[FsspillError | None]:
         in_flight = InFlight(self._limits, all(endpoint.concurrent for endpoint, _ in places))
         writes = [
-            _write(file, endpoint, path, in_flight)
-            for file, (endpoint, path) in zip(files, places, strict=True)
+            _write(Upload(*place, file, in_flight, deadlines[file.location]), file, deadlines)
+            for file, place in zip(files, places, strict=True)
         ]
         return await asyncio.gather(*writes)
 
-    def open_frame(self, location: ParsedURL) -> FrameStream:
-        """Ask for all ranges of the frame that the limits let be held."""
-        endpoint, path = self._place(location.base_url)
-        return RangeStream(endpoint, path, location, self._limits)
+    def open_frame(self, source: FrameSource) -> FrameStream:
+        """Ask for all pieces of the frame that the limits let be held."""
+        endpoint, path = self._place(source.location.base_url)
+        return RangeStream(endpoint, path, source, self._limits)
 
-    def remove(self, urls: Sequence[str]) -> dict[str, Exception]:
-        """Delete all files of a bucket with one ``rm``."""
-        failures: dict[str, Exception] = {}
-        buckets: dict[tuple[int, str], dict[str, str]] = {}
-        endpoints: dict[tuple[int, str], Endpoint] = {}
+    def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
+        """Delete all files of a filesystem together."""
+        failures: dict[str, FsspillError] = {}
+        endpoints: dict[int, tuple[Endpoint, dict[str, str]]] = {}
         for url in urls:
             try:
                 endpoint, path = self._place(url)
             except FsspillError as error:
                 failures[url] = error
-                continue
-            bucket = (id(endpoint.fs), path.lstrip("/").partition("/")[0])
-            endpoints[bucket] = endpoint
-            buckets.setdefault(bucket, {})[path] = url
-        for bucket, paths in buckets.items():
-            endpoint = endpoints[bucket]
-            failed = _run(endpoint, _remove(endpoint, list(paths), self._limits))
-            failures.update({paths[path]: error for path, error in failed.items()})
+            else:
+                endpoints.setdefault(id(endpoint.fs), (endpoint, {}))[1][path] = url
+        for endpoint, paths in endpoints.values():
+            removal = _remove(endpoint, list(paths), self._limits, seconds)
+            failed = self._run(endpoint, removal)
+            failures.update({paths[path]: failure for path, failure in failed.items()})
         return failures
 
     def list_files(self) -> list[str]:
@@ -133,36 +143,65 @@ class RemoteTransfer(Transfer):
         for location in self._locations:
             endpoint, node = self._node(location)
             try:
-                paths = _run(endpoint, _list(endpoint, node))
+                paths = self._run(endpoint, _list(endpoint, node))
             except Exception as error:
                 raise translate(error, "cannot list", location.node_directory) from error
             urls += [location.root + path[len(endpoint.root) :] for path in paths]
         return urls
 
+    def write_sign(self, name: str) -> None:
+        """Write a file of a few bytes: one request for each URI."""
+        for location in self._locations:
+            endpoint = self._endpoint(location)
+            path = self._path(endpoint, location, name)
+            self._run(endpoint, _write_sign(endpoint, path, self._limits))
+
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
         for location in self._locations:
-            endpoint, node = self._node(location)
             try:
-                _run(endpoint, asyncio.wait_for(self._destroy(endpoint, node), DESTROY_TIMEOUT))
+                endpoint = self._endpoint(location)
+                destruction = self._destroy(endpoint, location)
+                self._run(endpoint, asyncio.wait_for(destruction, DESTROY_TIMEOUT))
             except Exception as error:
                 raise translate(error, "cannot remove", location.node_directory) from error
 
-    async def _destroy(self, endpoint: Endpoint, node: str) -> None:
+    async def _destroy(self, endpoint: Endpoint, location: SpillLocation) -> None:
+        node = endpoint.root + location.relative(location.node_directory)
         for _ in range(_DESTROY_PASSES):
             paths = await _list(endpoint, node)
             if not paths:
                 break
             # Other processes may still be writing: look again before it is believed.
-            await _remove(endpoint, paths, self._limits)
+            await delete_files(endpoint, paths, self._limits.max_requests_in_flight)
+        await self._remove_signs(endpoint, location)
         if endpoint.tuning.has_directories:
-            await _remove_empty_directories(endpoint, [node, node.rpartition("/")[0]])
+            signs = self._path(endpoint, location, HEAD).rpartition("/")[0]
+            directories = [node, signs, node.rpartition("/")[0]]
+            await _remove_empty_directories(endpoint, directories)
+
+    async def _remove_signs(self, endpoint: Endpoint, location: SpillLocation) -> None:
+        """Remove the signs of life that are no longer true."""
+        if location.node_id != HEAD:
+            await _remove_file(endpoint, self._path(endpoint, location, location.node_id))
+        head = self._path(endpoint, location, HEAD)
+        signs = head.rpartition("/")[0]
+        nothing_else = await _children(endpoint, signs.rpartition("/")[0]) == [signs]
+        if nothing_else and await _children(endpoint, signs) == [head]:
+            await _remove_file(endpoint, head)
+
+    @staticmethod
+    def _path(endpoint: Endpoint, location: SpillLocation, name: str) -> str:
+        return endpoint.root + location.relative(location.sign(name))
 
     def _place(self, base_url: str) -> tuple[Endpoint, str]:
         """Return the filesystem of a file, and its path there."""
-        location = next(place for place in self._locations if place.contains(base_url))
+        location = self._location(base_url)
         endpoint = self._endpoint(location)
         return endpoint, endpoint.root + location.relative(base_url)
+
+    def _location(self, base_url: str) -> SpillLocation:
+        return next(location for location in self._locations if location.contains(base_url))
 
     def _node(self, location: SpillLocation) -> tuple[Endpoint, str]:
         """Return the filesystem of this node's directory, and its path there."""
@@ -174,38 +213,65 @@ class RemoteTransfer(Transfer):
             self._endpoints[location.uri] = connect(location.uri, self._storage_options)
         return self._endpoints[location.uri]
 
+    def renew(self, base_url: str) -> bool:
+        """Make the filesystem of a file anew, unless that was done in the last minute."""
+        location = self._location(base_url)
+        last = self._renewed.get(location.uri, -inf)
+        if time.monotonic() - last < RENEW_INTERVAL:
+            return False
+        self._renewed[location.uri] = time.monotonic()
+        self._endpoints[location.uri] = connect(location.uri, self._storage_options, renew=True)
+        return True
 
-def _run(endpoint: Endpoint, coroutine: Coroutine[Any, Any, T]) -> T:
-    async def run() -> T:
-        return await coroutine
+    def _run(self, endpoint: Endpoint, coroutine: Coroutine[Any, Any, T]) -> T:
+        async def run() -> T:
+            return await coroutine
 
-    result: T = sync(endpoint.fs.loop, run)
-    return result
+        # A thread that probes must not meet another on a filesystem that bears only one.
+        with nullcontext() if endpoint.concurrent else self._one_at_a_time:
+            result: T = sync(endpoint.fs.loop, run)
+        return result
 
 
 async def _write(
-    file: SpillFile, endpoint: Endpoint, path: str, in_flight: InFlight
-) -> Exception | None:
-    """Upload one file, or none once another has failed; return why it is not stored."""
+    upload: Upload, file: SpillFile, deadlines: Mapping[SpillLocation, Deadline]
+) -> FsspillError | None:
+    """Upload one file and compute its digests meanwhile; return why it is not stored."""
     try:
-        await upload(endpoint, path, file, in_flight)
+        await all_or_none([upload.run(), asyncio.to_thread(file.compute_digests)])
     except Exception as error:
-        in_flight.stop()
+        deadlines[file.location].stop()
         failure = translate(error, "cannot write", file.url)
         failure.__cause__ = None if failure is error else error
         return failure
     return None
 
 
-async def _check(endpoint: Endpoint, path: str) -> None:
-    await put(endpoint, path, b"x")
+async def _write_sign(endpoint: Endpoint, path: str, limits: Limits) -> None:
+    deadline = Deadline(limits.deadline)
+    await deadline.attempt(lambda: put(endpoint, path, b"alive"), "cannot write", path)
+
+
+async def _check(endpoint: Endpoint, path: str, uri: str, deadline: Deadline) -> None:
+    async def attempt(request: Callable[[], Awaitable[T]]) -> T:
+        return await deadline.attempt(request, "cannot spill to", uri)
+
+    await attempt(lambda: put(endpoint, path, b"x"))
     try:
-        found = await endpoint.fs._cat_file(path, start=0, end=1)
+        found = await attempt(lambda: endpoint.fs._cat_file(path, start=0, end=1))
     finally:
-        # Not the bulk request: s3fs hides its failures, and here they must show.
-        await endpoint.fs._rm_file(path)
+        # Not the bulk request: some filesystems hide its failures, and here they must show.
+        await attempt(lambda: _remove_file(endpoint, path))
     if found != b"x":
-        raise CorruptObjectError(f"wrote b'x' to {path}, read back {found!r}")
+        raise CorruptObjectError(f"cannot spill to {uri}: wrote b'x' to {path}, read {found!r}")
+
+
+async def _remove_file(endpoint: Endpoint, path: str) -> None:
+    try:
+        await endpoint.fs._rm_file(path)
+    except Exception as error:
+        if not is_missing(error):  # an attempt whose answer was lost has deleted it
+            raise
 
 
 async def _list(endpoint: Endpoint, directory: str) -> list[str]:
@@ -216,24 +282,44 @@ async def _list(endpoint: Endpoint, directory: str) -> list[str]:
         return []
 
 
-async def _remove(endpoint: Endpoint, paths: list[str], limits: Limits) -> dict[str, FsspillError]:
-    """Delete with one call; if that fails, one by one, to find out which ones are to blame."""
+async def _remove(
+    endpoint: Endpoint, paths: list[str], limits: Limits, seconds: float
+) -> dict[str, FsspillError]:
+    """Delete files, and again what may yet be deleted, for so many seconds."""
+    failures: dict[str, FsspillError] = dict.fromkeys(paths, _not_deleted(endpoint, seconds))
+
+    async def remove() -> None:
+        for pause in pauses():
+            found = await delete_files(endpoint, list(failures), limits.max_requests_in_flight)
+            failures.clear()
+            failures.update(found)
+            if not any(is_transient(failure) for failure in failures.values()):
+                return
+            await asyncio.sleep(pause)
+
     try:
-        await endpoint.fs._rm(paths)
-        return {}
-    except Exception:
-        in_flight = InFlight(limits, endpoint.concurrent)
-        outcomes = await asyncio.gather(*(_remove_one(endpoint, p, in_flight) for p in paths))
-    return {path: error for path, error in zip(paths, outcomes, strict=True) if error}
+        await asyncio.wait_for(remove(), seconds)
+    except asyncio.TimeoutError:
+        pass  # failures says what remains
+    return failures
 
 
-async def _remove_one(endpoint: Endpoint, path: str, in_flight: InFlight) -> FsspillError | None:
-    async with in_flight.slot(0):
-        try:
-            await endpoint.fs._rm_file(path)
-        except Exception as error:
-            return None if is_missing(error) else translate(error, "cannot delete", path)
-    return None
+def _not_deleted(endpoint: Endpoint, seconds: float) -> FsspillError:
+    return StorageUnavailableError(
+        f"cannot delete files under {endpoint.root}: no answer within {seconds:.0f} s. Expected "
+        "the storage to answer: check the endpoint and the network."
+    )
+
+
+async def _children(endpoint: Endpoint, directory: str) -> list[str]:
+    """Return the files and directories in a directory, but not the directory itself."""
+    endpoint.fs.invalidate_cache()
+    try:
+        listed = await endpoint.fs._ls(directory, detail=False)
+    except FileNotFoundError:
+        return []
+    paths = [path.rstrip("/") for path in listed]
+    return [path for path in paths if path != directory.rstrip("/")]
 
 
 async def _remove_empty_directories(endpoint: Endpoint, directories: Sequence[str]) -> None:
@@ -241,4 +327,4 @@ async def _remove_empty_directories(endpoint: Endpoint, directories: Sequence[st
         try:
             await endpoint.fs._rmdir(directory)
         except Exception:
-            return  # not empty: other nodes of the session are still using it
+            pass  # not empty, since other nodes of the session are still using it, or not there

@@ -7,15 +7,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
+from typing import NamedTuple
 
-from fsspill.errors import ConfigError
+from fsspill.deadline import Deadline
+from fsspill.digest import Digests
+from fsspill.errors import ConfigError, FsspillError
 from fsspill.frame import Frame
+from fsspill.location import SpillLocation
+from fsspill.planning import count_pieces, plan_pieces
 from fsspill.url import ParsedURL
 
-__all__ = ["FrameStream", "Limits", "SpillFile", "Transfer"]
+__all__ = ["FrameSource", "FrameStream", "Limits", "SpillFile", "Transfer"]
 
 MIB = 2**20
 
@@ -39,20 +45,20 @@ class Limits:
         up the bodies of requests, on the way down ranges that were asked for and not yet
         copied into the object store. Ray runs up to 8 IO worker processes a node, each with
         limits of its own.
+    deadline : float
+        Seconds that a call waits for a URI that makes no progress, its retries included.
     """
 
     file_size: int = 8 * MIB
     range_size: int = 4 * MIB
     max_requests_in_flight: int = 64
     max_bytes_in_flight: int = 128 * MIB
+    deadline: float = 30.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigError(f"cannot use {field.name}={value!r}: expected an integer.")
-            if value < 1:
-                raise ConfigError(f"cannot use {field.name}={value!r}: expected 1 or more.")
+            kinds = (int, float) if field.name == "deadline" else (int,)
+            check_number(field.name, getattr(self, field.name), kinds, at_least=1)
         if self.max_bytes_in_flight < 16 * MIB:
             raise ConfigError(
                 f"cannot use max_bytes_in_flight={self.max_bytes_in_flight}: expected at least "
@@ -66,22 +72,58 @@ class Limits:
                 )
 
 
+def check_number(name: str, value: object, kinds: tuple[type, ...], *, at_least: int) -> None:
+    """Raise ConfigError unless a parameter is a number of one of `kinds`, and not too small."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        expected = "a number" if float in kinds else "an integer"
+        raise ConfigError(f"cannot use {name}={value!r}: expected {expected}.")
+    if not value >= at_least:  # type: ignore[operator]
+        raise ConfigError(f"cannot use {name}={value!r}: expected {at_least} or more.")
+
+
 class SpillFile:
     """A fused file that is to be written.
 
     Parameters
     ----------
-    url : str
-        Its base URL.
     frames : sequence of Frame
         Its objects. They pin memory of the object store until `release` is called.
+    algorithm : str or None
+        The digests that the frames get; None for files that the raylet reads itself.
+
+    Attributes
+    ----------
+    url : str
+        Its base URL, once `move_to` has given it a place.
+    location : SpillLocation
+        Where it shall lie, likewise.
+    frame_sizes : list of int
+        Bytes of each frame.
+    nbytes : int
+        Bytes of the file.
+    digests : list of Digests
+        Of each frame; empty until `compute_digests` was called.
     """
 
-    def __init__(self, url: str, frames: Sequence[Frame]) -> None:
-        self.url = url
+    url: str
+    location: SpillLocation
+
+    def __init__(self, frames: Sequence[Frame], algorithm: str | None) -> None:
         self.frame_sizes = [frame.nbytes for frame in frames]
         self.nbytes = sum(self.frame_sizes)
+        self.digests: list[Digests] = []
         self._frames = list(frames)
+        self._algorithm = algorithm
+
+    def move_to(self, location: SpillLocation) -> None:
+        """Let it lie at `location`, under a new name."""
+        self.location = location
+        self.url = location.new_file(len(self.frame_sizes), self.nbytes)
+
+    def compute_digests(self) -> None:
+        """Compute the digests of its frames, once; reads every byte."""
+        if self._algorithm and not self.digests:
+            self.digests = [_digests(frame, self._algorithm) for frame in self._frames]
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the whole file as consecutive pieces, uncopied."""
@@ -90,23 +132,61 @@ class SpillFile:
 
     def parts(self, part_size: int) -> Iterator[list[memoryview]]:
         """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
-        part: list[memoryview] = []
-        room = part_size
-        for chunk in self.chunks():
-            view = memoryview(chunk)
-            while view:
-                part.append(view[:room])
-                room -= len(part[-1])
-                view = view[len(part[-1]) :]
-                if not room:
-                    yield part
-                    part, room = [], part_size
-        if part:
-            yield part
+        sizes = [part_size] * -(-self.nbytes // part_size)
+        return _cut(self.chunks(), sizes)
 
     def release(self) -> None:
         """Drop the objects: the memory of the object store is free to be reused."""
         self._frames.clear()
+
+
+def _digests(frame: Frame, algorithm: str) -> Digests:
+    pieces = plan_pieces(0, frame.nbytes, count_pieces(frame.nbytes))
+    sizes = [stop - start for start, stop in pieces]
+    return Digests.of(algorithm, _cut(frame.chunks(), sizes))
+
+
+def _cut(chunks: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[list[memoryview]]:
+    """Cut consecutive chunks of memory into parts of the given sizes, uncopied."""
+    views = deque(memoryview(chunk) for chunk in chunks if len(chunk))
+    for size in sizes:
+        part: list[memoryview] = []
+        room = size
+        while room and views:
+            view = views.popleft()
+            part.append(view[:room])
+            if len(view) > room:
+                views.appendleft(view[room:])
+            room -= len(part[-1])
+        yield part
+
+
+class FrameSource(NamedTuple):
+    """What is known of a frame before a byte of it was read.
+
+    Attributes
+    ----------
+    url : str
+        Its URL with offset, for messages: without the digests.
+    location : ParsedURL
+        Where it lies.
+    digests : Digests or None
+        What its bytes must be; None for files that the raylet reads itself.
+    """
+
+    url: str
+    location: ParsedURL
+    digests: Digests | None
+
+    @property
+    def start(self) -> int:
+        """Offset in the file of its first byte."""
+        return self.location.offset
+
+    @property
+    def stop(self) -> int:
+        """Offset in the file of the byte behind its last."""
+        return self.location.offset + self.location.size
 
 
 class FrameStream(ABC):
@@ -149,37 +229,62 @@ class Transfer(ABC):
 
     Notes
     -----
-    One thread at a time, as an IO worker calls. All methods take base URLs that lie under one
-    of the configured URIs. All but `remove` and `destroy` raise `FsspillError`.
+    One thread at a time, as an IO worker calls; but for `check`, which may be called from any. All
+    methods take base URLs that lie under one of the configured URIs.
     """
 
     @abstractmethod
-    def check(self) -> None:
-        """Prove that every URI can be written, read and deleted.
+    def check(self, location: SpillLocation) -> None:
+        """Prove that a URI can be written, read and deleted.
 
-        Makes three requests per URI and leaves nothing behind.
+        Makes three requests and leaves nothing behind. Raises FsspillError.
         """
 
     @abstractmethod
-    def write_files(self, files: Sequence[SpillFile]) -> tuple[int, Exception | None]:
-        """Store files, and release the objects of each as soon as they are copied.
+    def write_files(
+        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+    ) -> list[FsspillError | None]:
+        """Store files and compute the digests of their frames.
+
+        Parameters
+        ----------
+        files : sequence of SpillFile
+            They keep their objects: the caller releases them.
+        deadlines : mapping
+            The patience with each location.
 
         Returns
         -------
-        stored : int
-            How many of the leading files are stored in full. What was stored of those behind
-            them has been removed as far as the storage allowed.
-        error : Exception or None
-            Why the next one could not be stored; None if all are.
+        list of FsspillError or None
+            Why each file is not stored; None if it is, in full. Of a file that is not, something
+            may be there: the caller removes it. Once one has failed, no other of its location is
+            begun (`Stopped`).
         """
 
     @abstractmethod
-    def open_frame(self, location: ParsedURL) -> FrameStream:
-        """Begin to read a frame."""
+    def open_frame(self, source: FrameSource) -> FrameStream:
+        """Begin to read a frame. Raises FsspillError."""
+
+    def renew(self, base_url: str) -> bool:
+        """Look for the credentials of a file's storage anew, after they were refused.
+
+        Returns
+        -------
+        bool
+            Whether that was done, and another try makes sense.
+        """
+        return False
 
     @abstractmethod
-    def remove(self, urls: Sequence[str]) -> dict[str, Exception]:
+    def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
         """Delete files; those that are already gone are fine.
+
+        Parameters
+        ----------
+        urls : sequence of str
+            Their base URLs.
+        seconds : float
+            That it may take in all, its retries included.
 
         Returns
         -------
@@ -192,5 +297,12 @@ class Transfer(ABC):
         """Return the base URLs of the files in the directory of this node, by a listing."""
 
     @abstractmethod
+    def write_sign(self, name: str) -> None:
+        """Write a sign of life (`SpillLocation.sign`) under every URI. Raises FsspillError."""
+
+    @abstractmethod
     def destroy(self) -> None:
-        """Remove the directory of this node, and that of the session if it is empty then."""
+        """Remove the directory and the sign of life of this node.
+
+        If nothing of the session is left then but the sign of its head, that goes too.
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from fsspec.spec import AbstractBufferedFile
 
 from fsspill.body import UploadBody
+from fsspill.deadline import Deadline
+from fsspill.errors import StorageNotFoundError
 from fsspill.filesystem import Endpoint
-from fsspill.in_flight import InFlight
+from fsspill.in_flight import InFlight, all_or_none
 from fsspill.transfer import MIB, SpillFile
 
-__all__ = ["SINGLE_PUT_SIZE", "SINGLE_REQUEST_SIZE", "put", "upload"]
+__all__ = ["SINGLE_PUT_SIZE", "SINGLE_REQUEST_SIZE", "Upload", "put"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,57 +34,132 @@ files of 20 MiB at 595 MiB/s in one request each, at 800 in parts)."""
 PART_SIZE = 8 * MIB
 _MAX_PARTS = 10_000  # S3's limit
 
+ABORT_TIMEOUT = 5
+"""Seconds that giving up a multipart upload may take; clean-up finds it if that is too short."""
+
 _SENT_AT_ONCE = MIB // 2
 """Bytes that the HTTP client holds of a body that it reads while it sends."""
 
 
-async def upload(endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight) -> None:
-    """Store `file` at `path`, and release its objects as soon as they are not needed any more.
+class Upload:
+    """One file on its way up.
 
-    When this raises, the file may be there in part or in full: the caller removes it. A
-    multipart upload that failed has been aborted.
-
-    Notes
-    -----
-    S3: one request up to `SINGLE_PUT_SIZE`, above that a multipart upload with its parts side by
-    side; bodies are sent from the objects' own memory. Other filesystems: one request up to
-    `SINGLE_REQUEST_SIZE`, above that what their own ``open`` does, one block at a time; each byte
-    is copied once.
+    Parameters
+    ----------
+    endpoint : Endpoint
+        The filesystem.
+    path : str
+        Where the file shall lie.
+    file : SpillFile
+        The file.
+    in_flight : InFlight
+        The bound that it shares with the other files of the call.
+    deadline : Deadline
+        The patience that it shares with the other files for the same location.
     """
-    try:
-        if endpoint.tuning.s3_api and file.nbytes > SINGLE_PUT_SIZE:
-            await _upload_multipart(endpoint.fs, path, file, in_flight)
-        elif endpoint.tuning.s3_api:
-            async with _sending(file.chunks(), file.nbytes, in_flight) as body:
-                await put(endpoint, path, body)
-        elif file.nbytes <= min(SINGLE_REQUEST_SIZE, in_flight.max_bytes):
-            await _upload_copy(endpoint, path, file, in_flight)
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        file: SpillFile,
+        in_flight: InFlight,
+        deadline: Deadline,
+    ) -> None:
+        self._endpoint = endpoint
+        self._path = path
+        self._file = file
+        self._in_flight = in_flight
+        self._deadline = deadline
+        self._farthest = 0
+
+    async def run(self) -> None:
+        """Store the file.
+
+        When this raises, the file may be there in part or in full: the caller removes it. A
+        multipart upload that failed has been aborted, if the storage let.
+
+        Notes
+        -----
+        S3: one request up to `SINGLE_PUT_SIZE`, above that a multipart upload with its parts side
+        by side; bodies are sent from the objects' own memory. Other filesystems: one request up
+        to `SINGLE_REQUEST_SIZE`, above that what their own ``open`` does, one block at a time;
+        each byte is copied once.
+        """
+        if not self._endpoint.tuning.s3_api:
+            await self._run_copied()
+        elif self._file.nbytes > SINGLE_PUT_SIZE:
+            await self._run_multipart()
         else:
-            async with in_flight.slot(2 * PART_SIZE):
-                stream = partial(asyncio.to_thread, _upload_stream, endpoint, path, file)
-                await _in_directory(endpoint, path, stream)
-    finally:
-        file.release()
+            async with self._sending(self._file.chunks(), self._file.nbytes) as body:
+                await self._attempt(lambda: put(self._endpoint, self._path, body))
 
+    async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._deadline.attempt(request, "cannot write", self._file.url)
 
-@asynccontextmanager
-async def _sending(
-    chunks: Iterable[bytes | memoryview], nbytes: int, in_flight: InFlight
-) -> AsyncIterator[UploadBody]:
-    async with in_flight.slot(min(nbytes, _SENT_AT_ONCE)):
-        body = UploadBody(chunks)
+    @asynccontextmanager
+    async def _sending(
+        self, chunks: Iterable[bytes | memoryview], nbytes: int
+    ) -> AsyncIterator[UploadBody]:
+        async with self._in_flight.slot(min(nbytes, _SENT_AT_ONCE)):
+            body = UploadBody(chunks, self._deadline.progress)
+            try:
+                yield body
+            finally:
+                body.release()
+
+    async def _run_copied(self) -> None:
+        if self._file.nbytes <= min(SINGLE_REQUEST_SIZE, self._in_flight.max_bytes):
+            async with self._in_flight.slot(self._file.nbytes):
+                # The one copy on the way up: these filesystems take the body as contiguous bytes.
+                body = b"".join(self._file.chunks())
+                await self._attempt(lambda: put(self._endpoint, self._path, body))
+        else:
+            async with self._in_flight.slot(2 * PART_SIZE):
+                await self._attempt(self._stream)
+
+    async def _stream(self) -> None:
+        write = partial(_upload_stream, self._endpoint, self._path, self._file, self._written)
+        await _in_directory(self._endpoint, self._path, partial(asyncio.to_thread, write))
+
+    def _written(self, nbytes: int) -> None:
+        if nbytes > self._farthest:
+            self._farthest = nbytes
+            self._deadline.progress()
+
+    async def _run_multipart(self) -> None:
+        """Upload through S3's multipart API, which s3fs itself only offers for one `bytes`."""
+        bucket, key, _ = self._endpoint.fs.split_path(self._path)
+        where = {"Bucket": bucket, "Key": key}
+        created = await self._call("create_multipart_upload", where)
+        where["UploadId"] = created["UploadId"]
         try:
-            yield body
-        finally:
-            body.release()
+            parts_of_file = self._file.parts(_part_size(self._file.nbytes))
+            sends = [self._send(where, *part) for part in enumerate(parts_of_file, 1)]
+            parts = await all_or_none(sends)
+            await self._complete({**where, "MultipartUpload": {"Parts": parts}})
+        except BaseException:
+            await _abort(self._endpoint.fs, where)
+            raise
 
+    async def _send(
+        self, where: Mapping[str, Any], number: int, part: list[memoryview]
+    ) -> dict[str, Any]:
+        async with self._sending(part, sum(map(len, part))) as body:
+            sent = await self._call("upload_part", {**where, "PartNumber": number, "Body": body})
+        return {"PartNumber": number, "ETag": sent["ETag"]}
 
-async def _upload_copy(endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight) -> None:
-    async with in_flight.slot(file.nbytes):
-        # The one copy on the way up: these filesystems take the body as contiguous bytes.
-        body = b"".join(file.chunks())
-        file.release()
-        await put(endpoint, path, body)
+    async def _complete(self, upload: Mapping[str, Any]) -> None:
+        try:
+            await self._call("complete_multipart_upload", upload)
+        except StorageNotFoundError:
+            # An attempt whose answer was lost has completed it: then there is no such upload.
+            found = await self._attempt(lambda: self._endpoint.fs._info(self._path))
+            if found["size"] != self._file.nbytes:
+                raise
+
+    async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        return await self._attempt(lambda: self._endpoint.fs._call_s3(operation, **arguments))
 
 
 async def put(endpoint: Endpoint, path: str, body: bytes | UploadBody) -> None:
@@ -101,32 +178,11 @@ async def _in_directory(endpoint: Endpoint, path: str, write: Callable[[], Await
         await write()
 
 
-async def _upload_multipart(fs: Any, path: str, file: SpillFile, in_flight: InFlight) -> None:
-    """Upload through S3's multipart API, which s3fs itself only offers for one `bytes`."""
-    bucket, key, _ = fs.split_path(path)
-    where = {"Bucket": bucket, "Key": key}
-    upload_id = (await fs._call_s3("create_multipart_upload", **where))["UploadId"]
-    where["UploadId"] = upload_id
-
-    async def send(number: int, part: list[memoryview]) -> dict[str, Any]:
-        async with _sending(part, sum(map(len, part)), in_flight) as body:
-            answer = await fs._call_s3("upload_part", PartNumber=number, Body=body, **where)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
-
-    try:
-        parts_of_file = file.parts(_part_size(file.nbytes))
-        sends = [send(number, part) for number, part in enumerate(parts_of_file, 1)]
-        parts = await _all_or_none(sends)
-        await fs._call_s3("complete_multipart_upload", MultipartUpload={"Parts": parts}, **where)
-    except BaseException:
-        await _abort(fs, where)
-        raise
-
-
 async def _abort(fs: Any, upload: Mapping[str, str]) -> None:
     """Give up a multipart upload; that this fails too must not hide why."""
     try:
-        await fs._call_s3("abort_multipart_upload", **upload)
+        abort = fs._call_s3("abort_multipart_upload", **upload)
+        await asyncio.wait_for(abort, ABORT_TIMEOUT)
     except Exception as error:
         logger.warning("could not abort the upload %s: %s", upload, error)
 
@@ -137,23 +193,14 @@ def _part_size(nbytes: int) -> int:
     return -(-nbytes // count)
 
 
-async def _all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    """Return all results, or cancel the rest, wait for its end and raise the first error."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-def _upload_stream(endpoint: Endpoint, path: str, file: SpillFile) -> None:
+def _upload_stream(
+    endpoint: Endpoint, path: str, file: SpillFile, written: Callable[[int], None]
+) -> None:
     target = endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
     try:
-        for part in file.parts(PART_SIZE):
+        for number, part in enumerate(file.parts(PART_SIZE), 1):
             target.write(b"".join(part))
+            written(number * PART_SIZE)
         target.close()
     except BaseException:
         _discard(target)

@@ -15,6 +15,11 @@ def keys(bucket: str = "bucket") -> list[str]:
     return found
 
 
+def spilled(bucket: str = "bucket") -> list[str]:
+    """Return the keys of a bucket that are not signs of life."""
+    return [key for key in keys(bucket) if "/fsspill_alive/" not in key]
+
+
 def files(directory: Path) -> list[Path]:
     """Return every file below a directory."""
     return [path for path in directory.rglob("*") if path.is_file()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.at_rest import files, keys
+from tests.at_rest import files, keys, spilled
 from tests.running import Program, poll, processes, ray_environment
 
 pytestmark = [pytest.mark.ray]
@@ -49,14 +49,15 @@ def test_a_directory_that_is_a_bucket(environment: dict[str, str]) -> None:
     """
     arguments = {**LOCAL, "object_spilling_directory": "s3://bucket/prefix"}
     with Program("spill.py", json.dumps(arguments), environment=environment) as program:
-        spill_and_drop(program, assert_remote_keys, lambda: not keys())
+        spill_and_drop(program, assert_remote_keys, lambda: not spilled())
 
 
 def assert_remote_keys() -> bool:
     pattern = (
-        r"bucket/prefix/session_[0-9_-]+/ray_spilled_objects_[0-9a-f]{56}/[0-9a-f]{32}-multi-[0-9]+"
+        r"bucket/prefix/session_[0-9_-]+/ray_spilled_objects_[0-9a-f]{56}/"
+        r"[0-9a-f]{32}-multi-[0-9]+-[0-9]+"
     )
-    found = keys()
+    found = spilled()
     assert all(re.fullmatch(pattern, key) for key in found)
     return len(found) > 0
 
@@ -67,9 +68,8 @@ def test_a_directory_that_is_a_file_uri(environment: dict[str, str], tmp_path: P
 
     def at_rest() -> bool:
         found = files(tmp_path)
-        pattern = (
-            rf"{tmp_path}/spill/ray_spilled_objects_[0-9a-f]{{56}}/[0-9a-f]{{32}}-multi-[0-9]+"
-        )
+        node, name = "ray_spilled_objects_[0-9a-f]{56}", "[0-9a-f]{32}-multi-[0-9]+-[0-9]+"
+        pattern = f"{tmp_path}/spill/{node}/{name}"
         assert all(re.fullmatch(pattern, str(path)) for path in found)
         assert all(path.stat().st_mode & 0o077 == 0 for path in found)
         return len(found) > 0
@@ -89,7 +89,7 @@ def test_the_environment_variable(environment: dict[str, str]) -> None:
     """RAY_object_spilling_directory works like the argument."""
     environment["RAY_object_spilling_directory"] = "s3://bucket"
     with Program("spill.py", json.dumps(LOCAL), environment=environment) as program:
-        spill_and_drop(program, keys, lambda: not keys())
+        spill_and_drop(program, spilled, lambda: not spilled())
 
 
 @pytest.mark.parametrize("where", ["_system_config", "environment"])
@@ -104,11 +104,11 @@ def test_a_configuration_of_type_fsspec(environment: dict[str, str], where: str)
         arguments["_system_config"] = {"object_spilling_config": config}
 
     def at_rest() -> bool:
-        found = keys()
+        found = spilled()
         return all(any(key.startswith(f"bucket/{x}/below/") for key in found) for x in "ab")
 
     with Program("spill.py", json.dumps(arguments), environment=environment) as program:
-        spill_and_drop(program, at_rest, lambda: not keys())
+        spill_and_drop(program, at_rest, lambda: not spilled())
 
 
 def test_ray_start(environment: dict[str, str]) -> None:
@@ -121,7 +121,7 @@ def test_ray_start(environment: dict[str, str]) -> None:
         head.expect("Ray runtime started")
         arguments = json.dumps({"address": "auto"})
         with Program("spill.py", arguments, environment=environment) as program:
-            spill_and_drop(program, keys, lambda: not keys())
+            spill_and_drop(program, spilled, lambda: not spilled())
 
 
 def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
@@ -130,7 +130,8 @@ def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
     with Program("spill.py", arguments, "--exit-with-objects", environment=environment) as program:
         program.expect("verified")
         output = program.output()
-    assert keys() == [], output
+    assert spilled() == [], output
+    poll(lambda: not keys(), "the sign of life to go")
     assert "could not remove" not in output
 
 
@@ -187,7 +188,7 @@ def test_a_shuffle_of_ray_data(environment: dict[str, str]) -> None:
         line = program.expect("shuffled")
         program.output()
     assert int(line.split()[2]) > STORE
-    assert keys() == []
+    poll(lambda: not keys(), "everything to be gone")
 
 
 BAD: list[tuple[str | None, object, str, str]] = [

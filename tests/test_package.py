@@ -44,13 +44,13 @@ def test_the_contract_is_importable_from_the_top() -> None:
 
 
 def test_the_extras() -> None:
-    """They are called what a user says, and the core needs fsspec alone."""
+    """They are called what a user says, and the core needs fsspec and a hash."""
     metadata = importlib.metadata.metadata("fsspill")
     extras = set(metadata.get_all("Provides-Extra") or [])
     assert extras >= {"s3", "gcs", "azure", "ray", "cli", "all", "test"}
     requirements = importlib.metadata.requires("fsspill") or []
     core = [line for line in requirements if "extra ==" not in line]
-    assert [re.match(r"[\w-]+", line)[0] for line in core] == ["fsspec"]  # type: ignore[index]
+    assert [re.match(r"[\w-]+", line)[0] for line in core] == ["fsspec", "xxhash"]  # type: ignore[index]
 
 
 def test_versions_agree() -> None:

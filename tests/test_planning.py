@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsspill.planning import plan_files, plan_ranges
+from fsspill.planning import count_pieces, plan_files, plan_pieces, plan_ranges
 
 MIB = 2**20
 sizes = st.lists(st.integers(24, 500), max_size=60)
@@ -33,7 +33,7 @@ def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> N
 @given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
 def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
     """No gap, no overlap, none empty, all nearly equal, none above the size by more than 1/16."""
-    ranges = plan_ranges(start, start + length, size)
+    ranges = [range_ for piece in plan_ranges(start, start + length, size) for range_ in piece]
     assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
     assert all(0 < b - a <= size + size // 16 for a, b in ranges)
     assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
@@ -46,12 +46,21 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
         (1, 1),
         (2 * MIB + 100, 1),
         (4 * MIB + 100, 2),
-        (10 * MIB + 100, 5),
-        (20 * MIB + 100, 8),
+        (10 * MIB + 100, 4),
+        (20 * MIB + 100, 9),
         (32 * MIB + 100, 8),
         (200 * MIB + 100, 48),
     ],
 )
 def test_medium_frames_are_cut_finer(frame: int, ranges: int) -> None:
     """The ranges of a frame, header and all, at the default size of 4 MiB."""
-    assert len(plan_ranges(7, 7 + frame, 4 * MIB)) == ranges
+    pieces = plan_ranges(7, 7 + frame, 4 * MIB, count_pieces(frame))
+    assert sum(map(len, pieces)) == ranges
+
+
+@given(start=st.integers(0, 2**40), length=st.integers(1, 5000), count=st.integers(1, 9))
+def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None:
+    """Each piece of a frame is exactly the bytes of its ranges."""
+    expected = [piece for piece in plan_pieces(start, start + length, count) if piece[0] < piece[1]]
+    planned = plan_ranges(start, start + length, 100, count)
+    assert [(piece[0][0], piece[-1][1]) for piece in planned] == expected

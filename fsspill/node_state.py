@@ -1,0 +1,133 @@
+"""What the processes of one node tell one another, in small files of a private directory."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["NodeState"]
+
+logger = logging.getLogger(__name__)
+
+
+class NodeState:
+    """Records by kind and key, shared by all processes of this node and session.
+
+    Parameters
+    ----------
+    session_name, node_id : str
+        Whose records.
+
+    Notes
+    -----
+    ``<temporary directory>/fsspill-<user id>/<session name>/<node id>``, private to the user
+    (0700), made with the first record. A record is replaced as a whole, so that nobody reads half
+    of one. Reading one that does not exist costs one system call. Where the directory cannot be
+    made or is not the user's own, records are kept by this process alone.
+    """
+
+    def __init__(self, session_name: str, node_id: str) -> None:
+        parts = (tempfile.gettempdir(), f"fsspill-{os.getuid()}", session_name, node_id)
+        self._directory = os.path.join(*parts)
+        self._own: dict[str, dict[str, Any]] = {}
+
+    def read(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Return a record, or None if there is none."""
+        path = self._path(kind, key)
+        try:
+            with open(path, "rb") as file:
+                # In a directory that everybody can write to, somebody else may have put it.
+                mine = os.fstat(file.fileno()).st_uid == os.getuid()
+                record: dict[str, Any] | None = json.loads(file.read()) if mine else None
+                return record
+        except (OSError, ValueError):
+            return self._own.get(path)
+
+    def write(self, kind: str, key: str, record: dict[str, Any]) -> None:
+        """Replace a record."""
+        path = self._path(kind, key)
+        try:
+            self._make_directory()
+            fd, temporary = tempfile.mkstemp(dir=self._directory)
+            with open(fd, "w") as file:
+                json.dump(record, file)
+            os.replace(temporary, path)
+        except OSError as error:
+            logger.warning("cannot share %s with the other processes of this node: %s", kind, error)
+            self._own[path] = record
+
+    def remove(self, kind: str, key: str) -> None:
+        """Remove a record, if it is there."""
+        path = self._path(kind, key)
+        self._own.pop(path, None)
+        try:
+            os.remove(path)
+        except OSError:
+            pass
+
+    @contextmanager
+    def lock(self, kind: str, key: str, *, wait: bool) -> Iterator[bool]:
+        """Hold a lock that one process at a time may have; it ends with the process.
+
+        Yields
+        ------
+        bool
+            Whether it is held. Always true with `wait`, or where nothing can be shared.
+        """
+        try:
+            self._make_directory()
+            fd = os.open(self._path(kind, key) + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError:
+            yield True
+            return
+        try:
+            yield _lock(fd, wait)
+        finally:
+            os.close(fd)
+
+    def discard(self) -> None:
+        """Remove all records of this node, and the directories above them that are empty then."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        session = os.path.dirname(self._directory)
+        for directory in (session, os.path.dirname(session)):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                return  # other nodes or sessions of this machine are using it
+
+    def _path(self, kind: str, key: str) -> str:
+        return os.path.join(self._directory, f"{kind}-{hashlib.sha1(key.encode()).hexdigest()}")
+
+    def _make_directory(self) -> None:
+        if os.path.isdir(self._directory):
+            return
+        session = os.path.dirname(self._directory)
+        for directory in (os.path.dirname(session), session, self._directory):
+            try:
+                os.mkdir(directory, 0o700)
+            except FileExistsError:
+                _check_private(directory)
+
+
+def _lock(fd: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _check_private(directory: str) -> None:
+    """Refuse what somebody else has put in the way."""
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{directory} is not a private directory of user {os.getuid()}")

@@ -1,0 +1,208 @@
+"""What must not be shown: secrets among a filesystem's options, and in what filesystems say.
+
+The rule for options is in `find_secrets`. `redact` is for everything that a message, a log or an
+error may carry; it knows the secrets that `remember` was given, and the usual forms of others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+__all__ = ["find_secrets", "redact", "remember"]
+
+_SHOWN = "***"
+_SHORTEST = 4
+"""Characters of a secret below which it is not remembered: it would occur in any text."""
+
+_SECRET_NAME = re.compile(
+    r"""
+    (   secret | token | password | passwd | passphrase | credentials? | authorization
+    |   (account|access|api|master|private|secret|shared)_?key
+    |   connection_?string
+    |   (^|_) ( pass | pwd | pkey | auth | cookies? | sas )
+    |   (^|_) (?<!public_) key
+    )
+    ( _ (base64|data|json|pem|value) )? $
+    """,
+    re.VERBOSE,
+)
+_KEY_IS_AN_ID = frozenset({"oss", "s3", "s3a", "tos"})
+"""Protocols whose option `key` is the id of an access key; its secret is called `secret`."""
+
+_WAYS_TO_A_TOKEN = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
+_NAME_OF_TOKEN = re.compile(r"(token|credentials?)$")
+_PATH = re.compile(r"[/~.][^\s{]*|[^\s{]+\.json")
+
+_remembered: set[str] = set()
+
+
+def find_secrets(storage_options: Mapping[Any, Any], protocol: str = "") -> list[str]:
+    """Return the names of the options that carry a secret.
+
+    Parameters
+    ----------
+    storage_options : mapping
+        Options in fsspec's names. Mappings and lists in it are looked through.
+    protocol : str, optional
+        That of the URI. It matters for the option ``key`` only.
+
+    Returns
+    -------
+    list of str
+        The names in the order of the options, dotted where they are nested, as in
+        ``client_kwargs.aws_secret_access_key``.
+
+    Notes
+    -----
+    The end of a name says what its value is, so one rule does for all filesystems. Upper case,
+    lower case, ``camelCase``, ``-`` and ``_`` make no difference. An option carries a secret if
+
+    * its name ends with ``secret``, ``token``, ``password``, ``passwd``, ``passphrase``,
+      ``credential(s)``, ``authorization`` or ``connection_string``; with the word ``pass``,
+      ``pwd``, ``pkey``, ``auth``, ``cookie(s)`` or ``sas``; with the word ``key``, unless it is a
+      ``public_key``, or ``key`` alone for ``s3``, ``s3a``, ``oss`` and ``tos``, where that is the
+      id of an access key; with one of all these and ``_base64``, ``_data``, ``_json``, ``_pem`` or
+      ``_value``;
+    * or its value, whatever its name, is a string that has the form of a secret (see `redact`),
+      such as a URL with a password or a connection string.
+
+    No secret are: what is falsy, or True; the words ``anon``, ``browser``, ``cache``, ``cloud`` and
+    ``google_default`` and the path of a file (it begins with ``/``, ``~`` or ``.``, or ends with
+    ``.json``) where a token or credential is expected. Of a mapping with a secret name, the
+    entries that carry a secret are named; the mapping itself if there are none.
+    """
+    return [name for name, _ in _secrets(storage_options, protocol)]
+
+
+def remember(storage_options: Mapping[Any, Any], protocol: str = "") -> None:
+    """Let `redact` replace the secrets of these options from now on, in this process.
+
+    Parameters
+    ----------
+    storage_options : mapping
+        As in `find_secrets`.
+    protocol : str, optional
+        Likewise.
+
+    Notes
+    -----
+    A secret of fewer than 4 characters is not remembered; a run of white space counts as one, and
+    that around the secret not at all. Nothing is ever forgotten: a connection may outlive the
+    options that it was made with.
+    """
+    for _, value in _secrets(storage_options, protocol):
+        for text in _leaves(value):
+            forms = (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
+            plain = {" ".join(form.split()) for form in forms}
+            _remembered.update(form for form in plain if len(form) >= _SHORTEST)
+
+
+def redact(text: str) -> str:
+    """Return `text` with ``***`` in the place of every secret.
+
+    Parameters
+    ----------
+    text : str
+        Anything: a message, a traceback, a URL.
+
+    Returns
+    -------
+    str
+        Free of every secret that `remember` keeps, as it is, percent-encoded, in JSON's and in
+        Python's notation, whatever white space takes the place of that in it. Also replaced, as
+        far as they have their usual form: values of ``AccountKey=``, ``SharedAccessSignature=``,
+        ``password=`` and other names of secrets, signatures and credentials in URLs, what follows
+        ``Authorization:``, ``Bearer`` and ``Basic``, passwords in URLs, private keys.
+    """
+    # First what is known, of which a form may be a part; and again, for what has come together.
+    text = _redact_remembered(text)
+    for pattern, shown in _FORMS:
+        text = pattern.sub(shown, text)
+    return _redact_remembered(text)
+
+
+def _redact_remembered(text: str) -> str:
+    # The longest first: a secret may contain another one.
+    values = sorted(_remembered.copy(), key=len, reverse=True)
+    if not values:
+        return text
+    pattern = re.compile("|".join(r"\s+".join(map(re.escape, value.split())) for value in values))
+    # Again until none is left: with what surrounds them the asterisks may be a secret too. Each
+    # turn makes the text shorter.
+    while (shorter := pattern.sub(_SHOWN, text)) != text:
+        text = shorter
+    return text
+
+
+def _secrets(options: Mapping[Any, Any], protocol: str) -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        name = str(key)
+        secret = _is_secret_name(name, protocol) and _may_be_secret(name, value)
+        found = _secrets_within(value, protocol)
+        if found:
+            yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in found)
+        elif secret or (isinstance(value, str) and _has_secret_form(value)):
+            yield name, value
+
+
+def _secrets_within(value: object, protocol: str) -> list[tuple[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    return list(_secrets(value, protocol)) if isinstance(value, Mapping) else []
+
+
+def _is_secret_name(name: str, protocol: str) -> bool:
+    if name == "key" and protocol in _KEY_IS_AN_ID:
+        return False
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return bool(_SECRET_NAME.search(re.sub(r"[^a-z0-9]+", "_", words.lower())))
+
+
+def _may_be_secret(name: str, value: object) -> bool:
+    if isinstance(value, str) and _NAME_OF_TOKEN.search(name.lower()):
+        return bool(value) and value not in _WAYS_TO_A_TOKEN and not _PATH.fullmatch(value)
+    return bool(value) and value is not True
+
+
+def _has_secret_form(text: str) -> bool:
+    return any(pattern.sub(shown, text) != text for pattern, shown in _FORMS)
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """Yield the texts in a value that may occur in a message."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
+
+
+# What secrets look like where their values are not known, and what takes their place. All begin at
+# a fixed word or at the start of a name, so that no text is looked at more than a few times.
+_NAME = (
+    r"(?<![\w-])(?:[\w-]*?(?:secret|token|password|passwd|passphrase|signature|credential"
+    r"|(?:access|account|api|private|shared)[_-]?key)|sig)"
+)
+_PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+_CONNECTION_STRING = r"(?i)(SharedAccessSignature=)[^;\s\"']+"
+_ITEM = rf"(?i)({_NAME}[\"']?\s*[=:]\s*)b?(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?)"
+_ASSIGNMENT = rf"(?i)({_NAME}\s*=\s*)[^\s&;,\"'<>]+"
+_HEADER = r"(?i)(\bauthorization[\"']?\s*[:=]\s*b?[\"']?)[^\"'\r\n]+"
+_SCHEME = r"(\b(?:[Bb]earer|[Bb]asic)\s+)(?=[^\s\"']*[0-9A-Z=])[\w.~+/=-]{8,}"
+_USER_INFO = r"(://[^\s/:@]*:)[^\s/]*(?=@)"
+_FORMS = (
+    (re.compile(_PRIVATE_KEY), _SHOWN),
+    (re.compile(_ITEM), rf"\1'{_SHOWN}'"),
+    *(
+        (re.compile(form), rf"\1{_SHOWN}")
+        for form in (_CONNECTION_STRING, _ASSIGNMENT, _HEADER, _SCHEME, _USER_INFO)
+    ),
+)
