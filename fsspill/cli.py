@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from fsspill import __version__
+from fsspill.cleaning import Summary, clean
 from fsspill.demo import Progress, Report, run
 from fsspill.errors import FsspillError, MissingPackageError
-from fsspill.sessions import DAY, Session, Summary, clean, scan
+from fsspill.sessions import DAY, Session, scan
 from fsspill.transfer import MIB
 
 __all__ = ["main"]

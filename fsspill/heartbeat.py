@@ -1,8 +1,8 @@
 """Signs of life, for whoever cleans up later: small files that are written anew while they hold.
 
-A node's is written by its IO workers, from their first spill on. That of the session is written by
-a process on the head, which lives as long as Ray's own head process: a session may live, and its
-objects be wanted, when every node that ever spilled is gone.
+A node's is written by its IO workers, from their first spill or restore on. That of the session is
+written by a process on the head, which lives as long as Ray's own head process: a session may live,
+and its objects be wanted, when every node that ever spilled is gone.
 """
 
 from __future__ import annotations

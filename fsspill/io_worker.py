@@ -100,6 +100,7 @@ class IOWorkerStorage(ExternalStorage):
                     raise
             else:
                 self._unrestored.forget(url)
+                self._heartbeat.start()
                 return count
         self._fail(object_ref, url, reason)
         return 0

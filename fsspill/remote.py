@@ -37,6 +37,9 @@ T = TypeVar("T")
 CHECK_SECONDS = 10.0
 """Seconds that a check waits for a URI that does not answer, since Ray's start waits for it."""
 
+CHECK_REMOVAL_SECONDS = 2.0
+"""Seconds for removing what a check that failed may have written."""
+
 DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take for one URI, since Ray waits for it at every shutdown."""
 
@@ -92,8 +95,7 @@ class RemoteTransfer(Transfer):
         """Write, read and delete a file of 1 byte: three requests."""
         endpoint = self._endpoint(location)
         path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
-        deadline = Deadline(min(self._limits.deadline, CHECK_SECONDS))
-        self._run(endpoint, _check(endpoint, path, location.uri, deadline))
+        self._run(endpoint, _check(endpoint, path, location.uri, self._limits))
 
     def write_files(
         self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
@@ -252,16 +254,21 @@ async def _write_sign(endpoint: Endpoint, path: str, limits: Limits) -> None:
     await deadline.attempt(lambda: put(endpoint, path, b"alive"), "cannot write", path)
 
 
-async def _check(endpoint: Endpoint, path: str, uri: str, deadline: Deadline) -> None:
+async def _check(endpoint: Endpoint, path: str, uri: str, limits: Limits) -> None:
+    deadline = Deadline(min(limits.deadline, CHECK_SECONDS))
+
     async def attempt(request: Callable[[], Awaitable[T]]) -> T:
         return await deadline.attempt(request, "cannot spill to", uri)
 
-    await attempt(lambda: put(endpoint, path, b"x"))
     try:
+        await attempt(lambda: put(endpoint, path, b"x"))
         found = await attempt(lambda: endpoint.fs._cat_file(path, start=0, end=1))
-    finally:
-        # Not the bulk request: some filesystems hide its failures, and here they must show.
-        await attempt(lambda: _remove_file(endpoint, path))
+    except Exception:
+        # It may be there: an attempt whose answer was lost has written it.
+        await _remove(endpoint, [path], limits, CHECK_REMOVAL_SECONDS)
+        raise
+    # Not the bulk request: some filesystems hide its failures, and here they must show.
+    await attempt(lambda: _remove_file(endpoint, path))
     if found != b"x":
         raise CorruptObjectError(f"cannot spill to {uri}: wrote b'x' to {path}, read {found!r}")
 

@@ -27,11 +27,12 @@ from fsspill import (
     StorageUnavailableError,
     deletion,
 )
+from fsspill.cleaning import clean
 from fsspill.deletion import delete_files
 from fsspill.filesystem import connect
 from fsspill.location import SpillLocation
 from fsspill.s3_server import S3Server
-from fsspill.sessions import DAY, STALE_AFTER, Session, classify, clean, scan
+from fsspill.sessions import DAY, STALE_AFTER, Session, classify, scan
 from tests.at_rest import files, keys
 
 MINUTE, HOUR = 60.0, 3600.0
