@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 
 from fsspill.s3_server import S3Server
+from tests.fault_proxy import FaultProxy
 
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +30,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="long; run with --nightly"))
 
 
+@pytest.fixture(autouse=True)
+def _records_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep what the processes of a node share, such as a URI given up, from the next test."""
+    directory = tmp_path_factory.mktemp("records")
+    monkeypatch.setattr("fsspill.node_state.gettempdir", lambda: str(directory))
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """Start moto's server once for all tests."""
@@ -44,3 +55,18 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     s3_server.create_bucket("bucket")
     yield "bucket"
     s3_server.reset()
+
+
+@pytest.fixture
+def proxy(
+    s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """Give a test the empty bucket behind a proxy that injects faults, and its environment."""
+    # fsspec keeps filesystems with the endpoint that they found when they were made.
+    s3 = fsspec.get_filesystem_class("s3")
+    with FaultProxy(s3_server.endpoint_url) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        s3.clear_instance_cache()
+        yield proxy
+        s3.clear_instance_cache()

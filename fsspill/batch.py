@@ -7,6 +7,7 @@ from functools import partial
 
 from fsspill.deadline import Deadline, Stopped
 from fsspill.errors import FsspillError, StoragePermissionError, drop_frames
+from fsspill.location import SpillLocation
 from fsspill.placement import Candidates
 from fsspill.transfer import SpillFile, Transfer
 
@@ -54,6 +55,7 @@ class Batch:
         self._candidates = candidates
         self._report = report
         self._in_vain: list[str] = []
+        self._renewed: set[SpillLocation] = set()
 
     def store(self, seconds: float) -> list[SpillFile]:
         """Store the files; those that a location does not take go to the next healthy one.
@@ -118,7 +120,9 @@ class Batch:
         return {file for file, failure in zip(files, outcomes, strict=True) if failure}
 
     def _give_up(self, file: SpillFile, failure: FsspillError) -> None:
-        if isinstance(failure, StoragePermissionError) and self._transfer.renew(file.url):
+        refused = isinstance(failure, StoragePermissionError)
+        if refused and file.location not in self._renewed and self._transfer.renew(file.url):
+            self._renewed.add(file.location)
             return
         drop_frames(failure)
         self._candidates.failed(file.location, failure)

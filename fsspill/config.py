@@ -190,9 +190,7 @@ def _read_smart_open(params: Mapping[str, Any]) -> dict[str, Any]:
     _check_buffer_size(params)
     transport = params.get("override_transport_params") or {}
     if not isinstance(transport, Mapping):
-        raise ConfigError(
-            f"cannot use override_transport_params={transport!r}: expected a mapping."
-        )
+        raise _not_a_mapping("override_transport_params", transport)
     arguments: dict[str, Any] = {"uri": params["uri"]}
     if params.get("prefix"):
         arguments["prefix"] = params["prefix"]
@@ -211,9 +209,9 @@ def _storage_options(transport: Mapping[str, Any]) -> dict[str, Any]:
         if name == "min_part_size":
             options["default_block_size"] = value
         elif name == "resource_kwargs":
-            options["client_kwargs"] = dict(value)
-        elif name == "client_kwargs" and set(value) <= {"S3.Client"}:
-            options["client_kwargs"] = dict(value.get("S3.Client", {}))
+            options["client_kwargs"] = _mapping(name, value)
+        elif name == "client_kwargs" and set(_mapping(name, value)) <= {"S3.Client"}:
+            options["client_kwargs"] = _mapping("S3.Client", value.get("S3.Client", {}))
         else:
             raise ConfigError(
                 f"cannot use override_transport_params[{name!r}]: expected one of 'min_part_size', "
@@ -221,6 +219,17 @@ def _storage_options(transport: Mapping[str, Any]) -> dict[str, Any]:
                 f"instead, with {_COUNTERPARTS.get(name, 'the option of s3fs in storage_options')}."
             )
     return options
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _not_a_mapping(name, value)
+    return dict(value)
+
+
+def _not_a_mapping(name: str, value: object) -> ConfigError:
+    kind = type(value).__name__
+    return ConfigError(f"cannot use {name} of type {kind}: expected a mapping.")
 
 
 _COUNTERPARTS = {

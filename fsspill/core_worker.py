@@ -93,7 +93,7 @@ class CoreWorkerStore:
 
     def _end_process(self, failure: BaseException) -> None:
         try:
-            logger.exception("ending this IO worker so that Ray restores the object again")
+            logger.error("ending this IO worker so that Ray restores the object again: %s", failure)
             self._before_end(failure)
             logging.shutdown()
         finally:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from fsspill.errors import FsspillError, StorageUnavailableError, is_transient, translate
+from fsspill.errors import FsspillError, is_transient, translate
 
 __all__ = ["Deadline", "Stopped", "pauses"]
 
@@ -108,7 +108,7 @@ class Deadline:
                 patience.spend(_TICK)
                 silence.spend(_TICK)
                 if self._abandoned() or silence.seconds >= self.seconds / 2:
-                    raise StorageUnavailableError(f"no answer for {silence.seconds:.0f} s")
+                    raise TimeoutError(f"no answer for {silence.seconds:.0f} s")
             return task.result()
         finally:
             task.add_done_callback(_forget)

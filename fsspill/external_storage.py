@@ -25,6 +25,7 @@ from fsspill.errors import (
     StoragePermissionError,
     drop_frames,
 )
+from fsspill.filesystem import check_uri
 from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.local import LocalTransfer
 from fsspill.location import SpillLocation
@@ -482,10 +483,12 @@ def _text(url: bytes | str) -> str:
 def _list_of_uris(uri: str | Sequence[str]) -> list[str]:
     uris = [uri] if isinstance(uri, str) else uri
     if not isinstance(uris, (list, tuple)) or not uris:
-        raise ConfigError(f"cannot spill to uri={uri!r}: expected a URI or a list of URIs.")
-    if len(set(uris)) < len(uris):
-        raise ConfigError(f"cannot spill to uri={uri!r}: expected each URI once.")
-    return list(uris)
+        kind = type(uri).__name__
+        raise ConfigError(f"cannot spill to a {kind}: expected a URI or a list of URIs.")
+    checked = [check_uri(uri) for uri in uris]
+    if len(set(checked)) < len(checked):
+        raise ConfigError(f"cannot spill to {', '.join(checked)}: expected each URI once.")
+    return checked
 
 
 def _check_types(storage_options: object, shared: object, names: Mapping[str, object]) -> None:
@@ -500,7 +503,7 @@ def _check_types(storage_options: object, shared: object, names: Mapping[str, ob
 
 
 def _check_digest(digest: object) -> None:
-    if digest not in ALGORITHMS:
+    if not isinstance(digest, str) or digest not in ALGORITHMS:
         raise ConfigError(f"cannot use digest={digest!r}: expected one of {', '.join(ALGORITHMS)}.")
 
 
@@ -532,7 +535,7 @@ def _make_transfer(
         return RemoteTransfer(locations, storage_options, limits)
     if storage_options:
         raise ConfigError(
-            f"cannot use storage_options ({', '.join(sorted(storage_options))}) with "
+            f"cannot use storage_options ({', '.join(map(str, storage_options))}) with "
             f"{locations[0].uri}: expected none, local directories take no options."
         )
     return LocalTransfer(locations, limits)

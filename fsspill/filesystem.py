@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -21,7 +20,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.registry import get_filesystem_class, known_implementations, registry
 
 from fsspill.errors import ConfigError, MissingPackageError, translate
-from fsspill.secrets import remember
+from fsspill.secrets import redact, remember
 
 __all__ = ["Endpoint", "Tuning", "check_uri", "connect", "is_local", "protocol_of"]
 
@@ -152,25 +151,24 @@ def check_uri(uri: object) -> str:
     """
     if not isinstance(uri, str) or not re.match(r"[a-z][a-z0-9+._-]*://", uri):
         raise ConfigError(
-            f"cannot spill to {uri!r}: expected a URI with a protocol, such as "
+            f"cannot spill to {_shown(uri)}: expected a URI with a protocol, such as "
             "'s3://bucket/prefix' or 'file:///mnt/disk'."
         )
     path = uri.partition("://")[2]
+    if re.match(r"[^@]*:[^@]*@", path):
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: found a password in the URI, which Ray would show in "
+            "logs and process lists. Expected it in the environment: FSSPEC_"
+            f"{protocol_of(uri).upper()}_PASSWORD."
+        )
     if "::" in uri:
         raise ConfigError(
-            f"cannot spill to {uri!r}: expected a single filesystem, found a chain ('::'). "
+            f"cannot spill to {_shown(uri)}: expected a single filesystem, found a chain ('::'). "
             "Caching and archive filesystems serve stale data; name the storage itself."
-        )
-    if urlsplit(uri).password is not None:
-        shown = f"{protocol_of(uri)}://...@{urlsplit(uri).hostname}"
-        raise ConfigError(
-            f"cannot spill to {shown}: found a password in the URI, which Ray would show in logs "
-            f"and process lists. Expected it in the environment: FSSPEC_"
-            f"{protocol_of(uri).upper()}_PASSWORD."
         )
     if _UNSAFE.search(path) or ".." in path.split("/"):
         raise ConfigError(
-            f"cannot spill to {uri!r}: expected a path without '..' and without any of "
+            f"cannot spill to {_shown(uri)}: expected a path without '..' and without any of "
             "? # * [ ] { } \\, which URLs of spilled objects and fsspec's globs give a meaning."
         )
     if not path.strip("/") and protocol_of(uri) != "memory":
@@ -209,24 +207,31 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     -----
     The filesystems for S3 and Azure make no request here; gcsfs may look for credentials.
     """
-    remember(storage_options, protocol_of(uri))
     cls = _filesystem_class(uri)
     tuning = TUNING.get(protocol_of(uri), Tuning())
     from_environment = apply_config(cls, {})
     options = _merge(_merge(tuning.options, from_environment), storage_options)
+    remember(options, protocol_of(uri))
     try:
         fs, root = fsspec.url_to_fs(uri, skip_instance_cache=renew, **options)
     except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
-            f"({', '.join(sorted(options)) or 'none'}): {type(error).__name__}: {error}. Expected "
-            "options in fsspec's names for this filesystem."
+            f"({', '.join(sorted(map(str, options)))}): {type(error).__name__}: "
+            f"{redact(str(error))}. Expected options in fsspec's names for this filesystem."
         ) from error
     except Exception as error:
         raise translate(error, "cannot open the filesystem of", uri) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else AsyncFileSystemWrapper(fs, asynchronous=False)
     return Endpoint(async_fs, fs, root.rstrip("/"), tuning, concurrent=asynchronous)
+
+
+def _shown(uri: object) -> str:
+    """Return what was given as a URI for a message, without what may be a password in it."""
+    if not isinstance(uri, str):
+        return f"something of type {type(uri).__name__}"
+    return redact(re.sub(r":[^@]*@", ":***@", repr(uri)))
 
 
 def _filesystem_class(uri: str) -> type:

@@ -97,7 +97,9 @@ class IOWorkerStorage(ExternalStorage):
             except FsspillError as error:
                 reason = self._reason_to_fail(url, error)
                 if reason is None:
-                    raise
+                    # Ray prints the traceback; those of causes are a filesystem's own, and may
+                    # show secrets.
+                    raise error.with_traceback(None) from None
             else:
                 self._unrestored.forget(url)
                 self._heartbeat.start()

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import gettempdir
 from typing import Any
 
 __all__ = ["NodeState"]
@@ -36,7 +37,7 @@ class NodeState:
     """
 
     def __init__(self, session_name: str, node_id: str) -> None:
-        parts = (tempfile.gettempdir(), f"fsspill-{os.getuid()}", session_name, node_id)
+        parts = (gettempdir(), f"fsspill-{os.getuid()}", session_name, node_id)
         self._directory = os.path.join(*parts)
         self._own: dict[str, dict[str, Any]] = {}
 

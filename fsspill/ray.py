@@ -113,7 +113,8 @@ def setup_external_storage(
             session_name=session_name,
         )
     except Exception as error:
-        logger.exception("cannot set up external storage on node %s", node_id)
+        # Without a traceback: those of causes are a filesystem's own, and may show secrets.
+        logger.error("cannot set up external storage on node %s: %s", node_id, error)
         return FailedStorage(error, node_id, session_name)
 
 
@@ -140,9 +141,11 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     if not node._config.get("automatic_object_spilling_enabled", True):
         return
     config = json.loads(node._object_spilling_config)
-    storage = ExternalStorage(**arguments_of(config), session_name=node._session_name)
+    arguments = arguments_of(config)
+    storage = ExternalStorage(**arguments, session_name=node._session_name)
     if not RayOptions.of(config).allow_secrets:
-        refuse_secrets(storage.uris[0], config["params"].get("storage_options") or {})
+        for uri in storage.uris:
+            refuse_secrets(uri, arguments.get("storage_options") or {})
     _refuse_per_process(storage)
     storage.check()
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))

@@ -19,6 +19,7 @@ from fsspill.download import RangeStream
 from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
+    StoragePermissionError,
     StorageUnavailableError,
     is_missing,
     is_transient,
@@ -93,9 +94,25 @@ class RemoteTransfer(Transfer):
 
     def check(self, location: SpillLocation) -> None:
         """Write, read and delete a file of 1 byte: three requests."""
+        self._twice_if_refused(location, self._check, "cannot spill to")
+
+    def _check(self, location: SpillLocation) -> None:
         endpoint = self._endpoint(location)
         path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
         self._run(endpoint, _check(endpoint, path, location.uri, self._limits))
+
+    def _twice_if_refused(
+        self, location: SpillLocation, call: Callable[[SpillLocation], T], action: str
+    ) -> T:
+        """Make a call, and again if credentials that are out of date were refused."""
+        try:
+            return call(location)
+        except Exception as error:
+            failure = translate(error, action, location.uri)
+            refused = isinstance(failure, StoragePermissionError)
+            if not refused or not self._renew(location):
+                raise failure from error
+        return call(location)
 
     def write_files(
         self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
@@ -124,6 +141,16 @@ class RemoteTransfer(Transfer):
 
     def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
         """Delete all files of a filesystem together."""
+        failures = self._remove(urls, seconds)
+        refused = [url for url, e in failures.items() if isinstance(e, StoragePermissionError)]
+        locations = dict.fromkeys(map(self._location, refused))
+        renewed = {location for location in locations if self._renew(location)}
+        again = [url for url in refused if self._location(url) in renewed]
+        return {url: e for url, e in failures.items() if url not in again} | (
+            self._remove(again, seconds) if again else {}
+        )
+
+    def _remove(self, urls: Sequence[str], seconds: float) -> dict[str, FsspillError]:
         failures: dict[str, FsspillError] = {}
         endpoints: dict[int, tuple[Endpoint, dict[str, str]]] = {}
         for url in urls:
@@ -141,15 +168,16 @@ class RemoteTransfer(Transfer):
 
     def list_files(self) -> list[str]:
         """List this node's directory under every URI."""
-        urls = []
-        for location in self._locations:
-            endpoint, node = self._node(location)
-            try:
-                paths = self._run(endpoint, _list(endpoint, node))
-            except Exception as error:
-                raise translate(error, "cannot list", location.node_directory) from error
-            urls += [location.root + path[len(endpoint.root) :] for path in paths]
-        return urls
+        found = [
+            self._twice_if_refused(location, self._list, "cannot list")
+            for location in self._locations
+        ]
+        return [url for urls in found for url in urls]
+
+    def _list(self, location: SpillLocation) -> list[str]:
+        endpoint, node = self._node(location)
+        paths = self._run(endpoint, _list(endpoint, node))
+        return [location.root + path[len(endpoint.root) :] for path in paths]
 
     def write_sign(self, name: str) -> None:
         """Write a file of a few bytes: one request for each URI."""
@@ -160,23 +188,29 @@ class RemoteTransfer(Transfer):
 
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
+        failures = []
         for location in self._locations:
             try:
                 endpoint = self._endpoint(location)
                 destruction = self._destroy(endpoint, location)
                 self._run(endpoint, asyncio.wait_for(destruction, DESTROY_TIMEOUT))
             except Exception as error:
-                raise translate(error, "cannot remove", location.node_directory) from error
+                failures.append(translate(error, "cannot remove", location.node_directory))
+        if failures:
+            raise failures[0]
 
     async def _destroy(self, endpoint: Endpoint, location: SpillLocation) -> None:
         node = endpoint.root + location.relative(location.node_directory)
+        deadline = Deadline(min(self._limits.deadline, CHECK_SECONDS))
         for _ in range(_DESTROY_PASSES):
-            paths = await _list(endpoint, node)
+            paths = await deadline.attempt(lambda: _list(endpoint, node), "cannot list", node)
             if not paths:
                 break
             # Other processes may still be writing: look again before it is believed.
             await delete_files(endpoint, paths, self._limits.max_requests_in_flight)
-        await self._remove_signs(endpoint, location)
+        await deadline.attempt(
+            lambda: self._remove_signs(endpoint, location), "cannot remove the signs of", node
+        )
         if endpoint.tuning.has_directories:
             signs = self._path(endpoint, location, HEAD).rpartition("/")[0]
             directories = [node, signs, node.rpartition("/")[0]]
@@ -217,7 +251,9 @@ class RemoteTransfer(Transfer):
 
     def renew(self, base_url: str) -> bool:
         """Make the filesystem of a file anew, unless that was done in the last minute."""
-        location = self._location(base_url)
+        return self._renew(self._location(base_url))
+
+    def _renew(self, location: SpillLocation) -> bool:
         last = self._renewed.get(location.uri, -inf)
         if time.monotonic() - last < RENEW_INTERVAL:
             return False

@@ -16,6 +16,7 @@ Test fsspill on a filesystem of yours (the fixture gives a fresh, empty place)::
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,9 @@ __all__ = [
 
 KIB = 2**10
 
+_SESSION = f"session_{uuid.uuid4().hex}"
+"""Of one run: the processes of a node share records of what failed, by their session's name."""
+
 
 def decode_frame(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Take a frame apart into owner address, metadata and buffer.
@@ -84,6 +88,10 @@ class ExternalStorageContract:
     file_size = 64 * KIB
     range_size = 16 * KIB
 
+    checked = True
+    """Whether restored bytes are checked against a digest: not on a node's own disk, whose files
+    Ray's raylet reads by itself, by URLs that have no room for one."""
+
     @pytest.fixture
     def uri(self) -> str:
         """Return an empty place to spill to, cleaned up by the fixture that overrides this."""
@@ -106,7 +114,7 @@ class ExternalStorageContract:
             uri,
             object_store=store,
             node_id=node_id,
-            session_name="session1",
+            session_name=_SESSION,
             file_size=self.file_size,
             range_size=self.range_size,
             **self.storage_arguments(),
@@ -270,6 +278,74 @@ class ExternalStorageContract:
             storage.restore_spilled_objects([b"a"], [url])
         assert f"{base}?offset=0&size=" in str(caught.value)
         assert len(store) == 0
+
+    @pytest.mark.parametrize("position", [0, 23, 24, 35, 20 * KIB, -1])
+    def test_an_altered_file_restores_nothing(
+        self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore, position: int
+    ) -> None:
+        """One bit, in the header, the metadata or the data: an error, and the store is empty."""
+        self.skip_unless_checked()
+        self.fill(store, {b"a": 40 * KIB})
+        [url] = storage.spill_objects([b"a"])
+        store.delete(b"a")
+        base = split_url(url)[0]
+        data = bytearray(self.files_at_rest(uri)[base])
+        data[position] ^= 1
+        self.write_at_rest(base, bytes(data))
+        with pytest.raises(CorruptObjectError, match=r"expected .* found others") as caught:
+            storage.restore_spilled_objects([b"a"], [url])
+        assert base in str(caught.value)
+        assert len(store) == 0
+
+    def test_a_swapped_file_restores_nothing(
+        self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
+    ) -> None:
+        """Another object of the same shape, well-formed in every way, is not taken for it."""
+        self.skip_unless_checked()
+        self.fill(store, {b"a": 100 * KIB, b"b": 100 * KIB})
+        urls = storage.spill_objects([b"a", b"b"])
+        first, second = (split_url(url)[0] for url in urls)
+        files = self.files_at_rest(uri)
+        assert len(files[first]) == len(files[second])
+        store.delete(b"a")
+        self.write_at_rest(first, files[second])
+        with pytest.raises(CorruptObjectError):
+            storage.restore_spilled_objects([b"a"], urls[:1])
+        assert b"a" not in store
+
+    @pytest.mark.parametrize("digest", ["xxh3_128", "sha256"])
+    def test_a_digest_travels_in_the_url(
+        self, uri: str, store: InMemoryObjectStore, digest: str
+    ) -> None:
+        """Any storage of the URI restores what was spilled with either digest."""
+        self.skip_unless_checked()
+        arguments = {**self.storage_arguments(), "digest": digest}
+        spilling = ExternalStorage(uri, object_store=store, **arguments)
+        self.fill(store, {b"a": 40 * KIB})
+        expected = bytes(store.get(b"a"))
+        [url] = spilling.spill_objects([b"a"])
+        assert f"&{digest}=" in url.decode()
+        store.delete(b"a")
+        self.make_storage(uri, store).restore_spilled_objects([b"a"], [url])
+        assert store.get(b"a") == expected
+
+    def test_a_url_without_digest_restores_nothing(
+        self, storage: ExternalStorage, store: InMemoryObjectStore
+    ) -> None:
+        """Nothing is restored that cannot be checked."""
+        self.skip_unless_checked()
+        self.fill(store, {b"a": 1000})
+        [url] = storage.spill_objects([b"a"])
+        store.delete(b"a")
+        base, offset, size = split_url(url)
+        with pytest.raises(CorruptObjectError, match="carries the digest"):
+            storage.restore_spilled_objects([b"a"], [f"{base}?offset={offset}&size={size}"])
+        assert len(store) == 0
+
+    def skip_unless_checked(self) -> None:
+        """Leave a test out where files are not checked."""
+        if not self.checked:
+            pytest.skip("files on a node's own disk are read by the raylet, without a digest")
 
     def test_a_missing_file_is_named(
         self, storage: ExternalStorage, store: InMemoryObjectStore

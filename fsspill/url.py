@@ -13,6 +13,7 @@ from typing import NamedTuple
 __all__ = ["ParsedURL", "create_url_with_offset", "parse_url_with_offset"]
 
 _INTEGER = re.compile(r"[0-9]{1,19}")
+_LIMIT = 10**19
 
 
 class ParsedURL(NamedTuple):
@@ -58,10 +59,10 @@ def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
             f"cannot make a URL with offset of {url!r}: expected the name of a file without '?' "
             "and '#', because Ray splits URLs there."
         )
-    if offset < 0 or size < 0:
+    if not 0 <= offset < _LIMIT or not 0 <= size < _LIMIT:
         raise ValueError(
             f"cannot make a URL with offset of {url!r}: expected offset and size of 0 or more "
-            f"bytes, found offset {offset} and size {size}."
+            f"bytes, below 10**19, found offset {offset} and size {size}."
         )
     return f"{url}?offset={offset}&size={size}"
 

@@ -36,7 +36,7 @@ class Backend:
 
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("fsspill.node_state.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.05)

@@ -22,6 +22,8 @@ class TestMemory(ExternalStorageContract):
 
 
 class TestLocalDirectory(ExternalStorageContract):
+    checked = False
+
     @pytest.fixture
     def uri(self, tmp_path: Path) -> str:
         return f"file://{tmp_path}"

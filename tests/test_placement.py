@@ -20,7 +20,7 @@ KIB = 2**10
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(state))
+    monkeypatch.setattr("fsspill.node_state.gettempdir", lambda: str(state))
 
 
 @pytest.fixture

@@ -1,0 +1,329 @@
+"""Secrets: found among options, refused where Ray would show them, replaced in texts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+from urllib.parse import quote
+
+import pytest
+from fsspec.config import set_conf_env
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsspill import ConfigError, ExternalStorage, FsspillError, secrets
+from fsspill.errors import translate
+from fsspill.exposure import refuse_secrets
+from fsspill.s3_server import S3Server
+from fsspill.secrets import find_secrets, redact, remember
+
+VALUE = "Hunter2/value+of==a secret"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
+
+
+@contextmanager
+def remembering(*options: Mapping[str, Any]) -> Iterator[None]:
+    """Remember these options, and nothing else, for a while."""
+    with mock.patch.object(secrets, "_remembered", set()):
+        for each in options:
+            remember(each)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "expected"),
+    [
+        ("s3", {"key": "AKIA", "secret": "x", "token": "y"}, ["secret", "token"]),
+        ("s3", {"password": "x", "username": "u"}, ["password"]),
+        (
+            "s3",
+            {"client_kwargs": {"aws_access_key_id": "AKIA", "aws_secret_access_key": "x"}},
+            ["client_kwargs.aws_secret_access_key"],
+        ),
+        (
+            "s3",
+            {"s3_additional_kwargs": {"SSECustomerKey": "x", "SSEKMSKeyId": "arn"}},
+            ["s3_additional_kwargs.SSECustomerKey"],
+        ),
+        (
+            "s3",
+            {"config_kwargs": {"proxies": {"http": "http://u:x@proxy"}, "user_agent": "a"}},
+            ["config_kwargs.proxies.http"],
+        ),
+        ("oss", {"key": "id", "secret": "x"}, ["secret"]),
+        ("other", {"key": "x"}, ["key"]),
+        ("abfs", {"account_name": "n", "account_key": "x"}, ["account_key"]),
+        ("abfs", {"sas_token": "sv=1&sig=x", "account_host": "h"}, ["sas_token"]),
+        ("abfs", {"connection_string": "x"}, ["connection_string"]),
+        ("abfs", {"tenant_id": "t", "client_id": "c", "client_secret": "x"}, ["client_secret"]),
+        ("abfs", {"credential": object()}, ["credential"]),
+        ("gs", {"token": "ya29.x"}, ["token"]),
+        ("gs", {"token": json.dumps({"type": "x", "private_key": PEM})}, ["token"]),
+        (
+            "gs",
+            {"token": {"type": "service_account", "private_key_id": "i", "private_key": PEM}},
+            ["token.private_key"],
+        ),
+        ("gs", {"token": {"anything": "else"}}, ["token"]),
+        ("sftp", {"host": "h", "password": 1234, "passphrase": "x"}, ["password", "passphrase"]),
+        ("sftp", {"pkey": object(), "key_filename": "/a", "look_for_keys": True}, ["pkey"]),
+        ("https", {"headers": {"Authorization": "x", "Accept": "y"}}, ["headers.Authorization"]),
+        ("https", {"client_kwargs": {"cookies": {"session": "x"}}}, ["client_kwargs.cookies"]),
+        ("webdav", {"auth": ["user", "x"], "base_url": "https://h"}, ["auth"]),
+        ("obs", {"aws_session_token": "x", "aws_skip_signature": "true"}, ["aws_session_token"]),
+        ("obs", {"config": {"secretAccessKey": "x"}}, ["config.secretAccessKey"]),
+        ("any", {"target_options": {"fo": [{"token": "x"}]}}, ["target_options.fo.0.token"]),
+        ("any", {"whatever": "AccountName=a;AccountKey=x;"}, ["whatever"]),
+        ("any", {"whatever": PEM}, ["whatever"]),
+    ],
+)
+def test_options_with_secrets(
+    protocol: str, options: Mapping[str, Any], expected: list[str]
+) -> None:
+    """The options of fsspec's filesystems that carry a secret are named, and no other."""
+    assert find_secrets(options, protocol) == expected
+
+
+@pytest.mark.parametrize("word", ["anon", "cloud", "google_default", "cache", "browser"])
+def test_ways_to_find_a_token_are_no_secrets(word: str) -> None:
+    """The words that gcsfs takes for a token say where it comes from."""
+    assert find_secrets({"token": word}) == []
+    assert find_secrets({"secret": word}) == ["secret"]
+
+
+@pytest.mark.parametrize("path", ["/etc/key", "~/key", "./key", "../key", "key.json"])
+def test_a_file_with_a_token_is_no_secret(path: str) -> None:
+    """The path of a file may be shown; anything like it in the place of a password may not."""
+    assert find_secrets({"token": path, "application_credentials": path}) == []
+    assert find_secrets({"password": path}) == ["password"]
+
+
+@pytest.mark.parametrize("value", ["", None, False, True, 0, [], {}])
+def test_what_is_not_set_is_no_secret(value: Any) -> None:
+    """Options without a value, and switches, carry nothing."""
+    assert find_secrets({"secret": value, "token": value, "auth": value}) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "anon",
+        "aws_access_key_id",
+        "aws_web_identity_token_file",
+        "cache_regions",
+        "credentials_provider",
+        "endpoint_url",
+        "key_filename",
+        "max_tokens",
+        "monkey",
+        "bypass",
+        "public_key",
+        "requester_pays",
+        "signature_version",
+        "token_uri",
+        "username",
+    ],
+)
+def test_harmless_options(name: str) -> None:
+    """A name that only mentions a secret does not carry one."""
+    assert find_secrets({name: "value"}) == []
+
+
+def test_secrets_are_refused_by_name() -> None:
+    """The error names the options and the variables that take them, and shows no value."""
+    options = {"key": "AKIA", "secret": VALUE, "client_kwargs": {"aws_session_token": VALUE}}
+    with pytest.raises(ConfigError) as caught:
+        refuse_secrets("s3://bucket/x", options)
+    message = str(caught.value)
+    assert VALUE not in message
+    assert "(secret, client_kwargs.aws_session_token)" in message
+    for expected in ("ps", "FSSPEC_S3_SECRET", "FSSPEC_S3 (", "AWS_SECRET_ACCESS_KEY"):
+        assert expected in message
+    assert '"allow_secrets": true' in message
+
+
+def test_options_without_secrets_are_not_refused() -> None:
+    """What may be shown may stay in the configuration."""
+    refuse_secrets("s3://bucket/x", {"key": "AKIA", "anon": False, "endpoint_url": "http://h"})
+
+
+@pytest.mark.parametrize(
+    ("uri", "option"), [("sftp://h/x", "password"), ("gs://b", "token"), ("abfs://c", "sas_token")]
+)
+def test_the_variable_that_is_named_is_read_by_fsspec(uri: str, option: str) -> None:
+    """Set in the environment, it gives the filesystem that very option."""
+    with pytest.raises(ConfigError) as caught:
+        refuse_secrets(uri, {option: VALUE})
+    [variable] = [word.strip(":;,.") for word in str(caught.value).split() if "FSSPEC_" in word]
+    read: dict[str, dict[str, Any]] = {}
+    set_conf_env(read, {variable: VALUE})
+    assert read == {uri.partition("://")[0]: {option: VALUE}}
+
+
+# Few characters, so that secrets overlap, contain one another and look like what replaces them.
+values = st.text("ab*% \n\"'\\é", min_size=1, max_size=12) | st.text(min_size=1, max_size=40)
+texts = st.lists(values | st.sampled_from(["*", "***", " ", "\n"]), max_size=12)
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+@given(given_values=st.lists(values, min_size=1, max_size=4), pieces=texts, data=st.data())
+def test_no_remembered_secret_survives(
+    given_values: list[str], pieces: list[str], data: st.DataObject
+) -> None:
+    """Whatever the text: no secret of 4 characters or more is in it, in any notation."""
+    forms = [
+        form
+        for value in given_values
+        for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1])
+    ]
+    hidden = data.draw(st.lists(st.sampled_from(forms), min_size=1, max_size=4))
+    text = "".join(data.draw(st.permutations([*pieces, *hidden])))
+    with remembering({"secret": given_values[0], "more": {"auth": given_values[1:]}}):
+        shown = redact(text)
+    for form in filter(lambda form: len(plain(form)) >= 4, forms):
+        assert plain(form) not in plain(shown)
+
+
+@given(text=st.text(max_size=200))
+def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
+    """Where nothing is remembered and nothing looks like a secret, nothing changes."""
+    harmless = text.replace("=", "").replace(":", "").replace("-----", "")
+    with remembering({}):
+        assert redact(harmless) == harmless
+
+
+@pytest.mark.parametrize("value", ["abc", " abc ", b"abc", 123])
+def test_short_secrets_are_not_replaced(value: Any) -> None:
+    """Fewer than 4 characters would occur in any text."""
+    with remembering({"password": value}):
+        assert redact("abc 123 of abc") == "abc 123 of abc"
+
+
+@pytest.mark.parametrize("value", [VALUE, VALUE.encode(), [VALUE], {"password": VALUE}])
+def test_every_kind_of_value_is_remembered(value: Any) -> None:
+    """Text, bytes, lists and mappings, whatever white space a message has in their place."""
+    with remembering({"password": value}):
+        assert redact(f"<{VALUE}> <{VALUE.replace(' ', chr(10))}>") == "<***> <***>"
+
+
+def test_a_secret_is_replaced_as_a_whole() -> None:
+    """A part of it that looks like a secret by itself does not save the rest."""
+    with remembering({"connection_string": "Account=a;AccountKey=b c;Endpoint=d"}):
+        assert redact("<Account=a;AccountKey=b c;Endpoint=d>") == "<***>"
+
+
+def test_what_is_no_secret_is_not_remembered() -> None:
+    """Names of buckets, endpoints and the like stay readable."""
+    with remembering({"token": "google_default", "endpoint_url": "http://host", "anon": False}):
+        assert redact("google_default http://host False") == "google_default http://host False"
+
+
+BASIC = base64.b64encode(b"user:hunter2").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("password='unended \\'", "password='***'"),
+        ("secret=b'x y' z", "secret='***' z"),
+        ("AccountName=a;AccountKey=aB+/0==;Suffix=b", "AccountName=a;AccountKey=***;Suffix=b"),
+        ("SharedAccessSignature=sv=1&sig=a%2F;x", "SharedAccessSignature=***;x"),
+        ("https://h/c?sv=1&sig=a%2Fb&se=2", "https://h/c?sv=1&sig=***&se=2"),
+        ("?X-Amz-Signature=0f&X-Amz-Date=1", "?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("?X-Amz-Security-Token=a%2F&x=1", "?X-Amz-Security-Token=***&x=1"),
+        ("?X-Amz-Credential=AKIA%2F2025&x=1", "?X-Amz-Credential=***&x=1"),
+        ("/tokeninfo?access_token=ya29.a", "/tokeninfo?access_token=***"),
+        ("Authorization: AWS4 Credential=a, Signature=b\nx", "Authorization: ***\nx"),
+        ("{'Authorization': 'Bearer abc', 'x': 1}", "{'Authorization': '***', 'x': 1}"),
+        ("(b'Bearer ya29.A0-_')", "(b'Bearer ***')"),
+        (f"Basic {BASIC} x", "Basic *** x"),
+        ("sftp://user:hunter2@host/x", "sftp://user:***@host/x"),
+        ("http://:hunter2@proxy", "http://:***@proxy"),
+        ("aws_secret_access_key = aB/0+ x", "aws_secret_access_key = *** x"),
+        ("BasicAuth(login='u', password='hun ter2')", "BasicAuth(login='u', password='***')"),
+        ('{"client_secret": "a\\"b", "x": "y"}', '{"client_secret": \'***\', "x": "y"}'),
+        (f"key {PEM} end", "key *** end"),
+        (PEM[:50], "***"),
+        (json.dumps(PEM), '"***"'),
+    ],
+)
+def test_the_usual_forms_of_secrets(text: str, expected: str) -> None:
+    """Secrets that nobody remembered are replaced where their form shows them; once is enough."""
+    with remembering({}):
+        assert redact(text) == expected
+        assert redact(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PermissionError: The AWS Access Key Id you provided does not exist in our records",
+        "Could not connect to the endpoint URL: http://127.0.0.1:9000/bucket/key",
+        "TypeError: __init__() got an unexpected keyword argument 'password'",
+        "Server requires Basic authentication, no Bearer token given",
+        "git://user@host:22/x and s3://bucket:x, mail a@b",
+        "design=3 max_tokens=5 key=7",
+    ],
+)
+def test_ordinary_messages_stay_readable(text: str) -> None:
+    """What only speaks of secrets is left alone."""
+    with remembering({"secret": "hunter2"}):
+        assert redact(text) == text
+
+
+@pytest.mark.parametrize("cause", [OSError, TypeError, PermissionError, ValueError])
+def test_errors_carry_no_secret_of_their_cause(cause: type[Exception]) -> None:
+    """The message of our error is free of secrets, whatever the filesystem said."""
+    with remembering({"secret": VALUE}):
+        said = cause(f"refused {VALUE}\nand https://h/?sig=abc%2Fdef")
+        error = translate(said, "cannot write", "s3://bucket/x")
+    assert "refused *** and https://h/?sig=***" in str(error)
+
+
+def traceback_of(uri: str, options: Mapping[str, Any]) -> str:
+    with pytest.raises(FsspillError) as caught:
+        ExternalStorage(uri, storage_options=options, deadline=1).check()
+    return "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("package", "uri", "options"),
+    [
+        ("s3fs", "s3://b/x", {"key": "a", "secret": VALUE, "endpoint_url": "http://127.0.0.1:9"}),
+        ("s3fs", "s3://b/x", {"key": "a", "secret": VALUE, "nonsense": 1}),
+        (
+            "s3fs",
+            "s3://b/x",
+            {"key": "a", "client_kwargs": {"aws_secret_access_key": VALUE, "x": 1}},
+        ),
+        ("adlfs", "abfs://c/x", {"account_name": "a", "connection_string": f"AccountKey={VALUE}"}),
+        ("adlfs", "abfs://c/x", {"account_name": "a", "credential": VALUE}),
+        ("paramiko", "sftp://u@127.0.0.1/x", {"port": 9, "password": VALUE}),
+    ],
+)
+def test_a_traceback_shows_no_secret(package: str, uri: str, options: Mapping[str, Any]) -> None:
+    """Neither our error nor those that caused it repeat a secret of the options."""
+    pytest.importorskip(package)
+    shown = traceback_of(uri, options)
+    assert "cannot" in shown
+    assert VALUE not in shown
+
+
+def test_a_traceback_of_refused_credentials_shows_no_secret() -> None:
+    """The server's refusal names the operation, not the secret that was wrong."""
+    pytest.importorskip("s3fs")
+    with S3Server() as server:
+        server.check_credentials()
+        shown = traceback_of(
+            "s3://bucket/x", {"key": "AKIA", "secret": VALUE, "endpoint_url": server.endpoint_url}
+        )
+    assert "StoragePermissionError" in shown
+    assert VALUE not in shown
