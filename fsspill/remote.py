@@ -42,7 +42,7 @@ CHECK_REMOVAL_SECONDS = 2.0
 """Seconds for removing what a check that failed may have written."""
 
 DESTROY_TIMEOUT = 30
-"""Seconds that `destroy` may take for one URI, since Ray waits for it at every shutdown."""
+"""Seconds that `destroy` may take, since Ray waits for it at every shutdown."""
 
 RENEW_INTERVAL = 60
 """Seconds between two filesystems that are made anew because their credentials were refused."""
@@ -188,16 +188,23 @@ class RemoteTransfer(Transfer):
 
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
-        failures = []
-        for location in self._locations:
-            try:
-                endpoint = self._endpoint(location)
-                destruction = self._destroy(endpoint, location)
-                self._run(endpoint, asyncio.wait_for(destruction, DESTROY_TIMEOUT))
-            except Exception as error:
-                failures.append(translate(error, "cannot remove", location.node_directory))
-        if failures:
-            raise failures[0]
+        places = [(self._endpoint(location), location) for location in self._locations]
+        failures = self._run(places[0][0], self._destroy_all(places))
+        for (_, location), error in zip(places, failures, strict=True):
+            if error is not None:
+                raise translate(error, "cannot remove", location.node_directory) from error
+
+    async def _destroy_all(
+        self, places: Sequence[tuple[Endpoint, SpillLocation]]
+    ) -> list[BaseException | None]:
+        at_once = asyncio.Semaphore(len(places) if places[0][0].concurrent else 1)
+
+        async def destroy(endpoint: Endpoint, location: SpillLocation) -> None:
+            async with at_once:
+                await self._destroy(endpoint, location)
+
+        tasks = [asyncio.wait_for(destroy(*place), DESTROY_TIMEOUT) for place in places]
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _destroy(self, endpoint: Endpoint, location: SpillLocation) -> None:
         node = endpoint.root + location.relative(location.node_directory)

@@ -81,6 +81,29 @@ def config_of_raylet(directory: str) -> str | None:
     return None
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        line
+        for block in CONSOLE
+        for line in block.splitlines()
+        if "fsspill ls" in line or "fsspill clean" in line
+    ],
+)
+def test_clean_up(command: str, environment: dict[str, str], s3_server: S3Server) -> None:
+    """The commands look at the bucket that they name, and leave it as it was."""
+    fsspill, *arguments = shlex.split(command)
+    script = os.path.join(os.path.dirname(sys.executable), fsspill)
+    seen = len(s3_server.requests())
+    with Program(script, *arguments, environment=environment) as program:
+        program.output()
+    asked = {
+        request.path.split("/")[1].partition("?")[0] for request in s3_server.requests()[seen:]
+    }
+    assert asked == {"my-bucket"}
+    assert keys("my-bucket") == []
+
+
 def test_every_parameter_is_in_the_table() -> None:
     """The table of parameters is complete, and its defaults are those of the code."""
     table = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README, re.MULTILINE)
