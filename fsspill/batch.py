@@ -13,7 +13,7 @@ from fsspill.transfer import SpillFile, Transfer
 
 __all__ = ["Batch"]
 
-REMOVAL_SECONDS = 5.0
+REMOVAL_SECONDS = 2.0
 """Seconds for removing what was stored in vain: the caller of `spill_objects` waits for it."""
 
 

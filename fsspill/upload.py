@@ -34,7 +34,7 @@ files of 20 MiB at 595 MiB/s in one request each, at 800 in parts)."""
 PART_SIZE = 8 * MIB
 _MAX_PARTS = 10_000  # S3's limit
 
-ABORT_TIMEOUT = 5
+ABORT_TIMEOUT = 2
 """Seconds that giving up a multipart upload may take; clean-up finds it if that is too short."""
 
 _SENT_AT_ONCE = MIB // 2
