@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from fsspill.deadline import Deadline
-from fsspill.digest import Digests
+from fsspill.digest import Digests, hash_aside
 from fsspill.errors import StorageUnavailableError, is_transient, translate
 from fsspill.filesystem import Endpoint
 from fsspill.in_flight import all_or_none
@@ -19,9 +20,6 @@ from fsspill.transfer import FrameSource, Limits
 __all__ = ["RangeStream"]
 
 Range = tuple[int, int]
-
-_HASHED_AT_ONCE = 2**20
-"""Bytes up to which a digest is computed on the event loop: a thread would take longer."""
 
 
 class RangeStream(PieceStream):
@@ -107,9 +105,8 @@ class _RemoteFile:
         raise wrong_piece(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
 
     async def _matches(self, index: int, piece: Sequence[bytes]) -> bool:
-        if sum(map(len, piece)) <= _HASHED_AT_ONCE:
-            return self._digests.match(index, piece)
-        return await asyncio.to_thread(self._digests.match, index, piece)
+        match = partial(self._digests.match, index, piece)
+        return await hash_aside(self._digests.algorithm, sum(map(len, piece)), match)
 
     async def _fetch_range(self, start: int, stop: int) -> bytes:
         async with self._requests:

@@ -283,7 +283,7 @@ async def _write(
 ) -> FsspillError | None:
     """Upload one file and compute its digests meanwhile; return why it is not stored."""
     try:
-        await all_or_none([upload.run(), asyncio.to_thread(file.compute_digests)])
+        await all_or_none([upload.run(), file.hash()])
     except Exception as error:
         deadlines[file.location].stop()
         failure = translate(error, "cannot write", file.url)

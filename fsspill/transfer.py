@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from fsspill.deadline import Deadline
-from fsspill.digest import Digests
+from fsspill.digest import Digests, hash_aside
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.frame import Frame
 from fsspill.location import SpillLocation
@@ -119,6 +119,10 @@ class SpillFile:
         """Let it lie at `location`, under a new name."""
         self.location = location
         self.url = location.new_file(len(self.frame_sizes), self.nbytes)
+
+    async def hash(self) -> None:
+        """Compute the digests of its frames, and let the event loop go on if that takes long."""
+        await hash_aside(self._algorithm, self.nbytes, self.compute_digests)
 
     def compute_digests(self) -> None:
         """Compute the digests of its frames, once; reads every byte."""
