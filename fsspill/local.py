@@ -106,6 +106,8 @@ class LocalTransfer(Transfer):
     def write_sign(self, name: str) -> None:
         """Write a file of a few bytes."""
         for location in self._locations:
+            if location.session_directory is None:
+                continue  # files of a node's own disk live and die with the node
             path = location.sign(name)
             try:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

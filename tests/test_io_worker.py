@@ -20,6 +20,8 @@ from fsspill.core_worker import CoreWorkerStore
 from fsspill.io_worker import FailedStorage, IOWorkerStorage
 from fsspill.object_lost import SpilledObjectLostError
 from fsspill.testing import split_url
+from tests.at_rest import files
+from tests.running import poll
 
 
 class OurStore(InMemoryObjectStore, CoreWorkerStore):
@@ -36,9 +38,9 @@ class OurStore(InMemoryObjectStore, CoreWorkerStore):
 class Storage(IOWorkerStorage):
     """An IO worker's storage on such a store."""
 
-    def __init__(self, uri: str, lost_after: float = 3600) -> None:
+    def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         names = {"node_id": "node", "session_name": f"session_{uuid.uuid4().hex}"}
-        super().__init__(uri=uri, deadline=1, lost_after=lost_after, **names)
+        super().__init__(uri=uri, shared=shared, deadline=1, lost_after=lost_after, **names)
         self.store = self.object_store = self._core_worker = OurStore()
 
 
@@ -75,6 +77,28 @@ def test_a_spill_that_fails_returns_nothing_and_is_told_once(
     assert len([line for line in told(caplog) if "cannot write" in line]) == 2  # why, and so what
     assert any("given up until a probe succeeds" in line for line in told(caplog))
     assert any("Objects stay in memory" in line for line in told(caplog))
+
+
+def test_a_node_s_own_disk_gets_no_sign_of_life(
+    directory: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the spilled file is written, there or anywhere else."""
+    monkeypatch.chdir(tmp_path)
+    [url] = storage.spill_objects([b"ref"], [b""])
+    storage._heartbeat.beat()
+    assert [str(path) for path in files(tmp_path) if "records" not in str(path)] == [
+        split_url(url)[0]
+    ]
+
+
+def test_a_shared_directory_gets_one(directory: Path, tmp_path: Path) -> None:
+    """The sign is there after the first spill, and goes with the node."""
+    storage = Storage(f"file://{directory}", shared=True)
+    storage.store.put(b"ref", b"some data")
+    storage.spill_objects([b"ref"], [b""])
+    poll(lambda: list(directory.glob("session_*/fsspill_alive/node")), "the sign of life")
+    storage.destroy_external_storage()
+    assert list(tmp_path.rglob("*/fsspill_alive/*")) == []
 
 
 def test_a_missing_object_is_no_reason_to_raise(storage: Storage) -> None:
