@@ -6,14 +6,68 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
-from fsspill.errors import FsspillError, is_missing, translate
+from fsspill.deadline import pauses
+from fsspill.errors import (
+    FsspillError,
+    StorageUnavailableError,
+    is_missing,
+    is_transient,
+    translate,
+)
 from fsspill.filesystem import Endpoint
+from fsspill.transfer import Limits
 
-__all__ = ["abort_uploads", "delete_files", "remove_directories"]
+__all__ = ["abort_uploads", "delete_files", "remove_directories", "remove_file", "remove_files"]
 
 logger = logging.getLogger(__name__)
 
 _BULK = 1000  # S3's limit
+
+
+async def remove_files(
+    endpoint: Endpoint, paths: Sequence[str], limits: Limits, seconds: float
+) -> dict[str, FsspillError]:
+    """Delete files, and again what may yet be deleted, for so many seconds at most.
+
+    Returns what `delete_files` does. A pass that takes longer than half of the time is given up
+    and made again: the requests of the other half may be answered.
+    """
+    failures: dict[str, FsspillError] = dict.fromkeys(paths, _not_deleted(endpoint, seconds))
+
+    async def remove() -> None:
+        for pause in pauses():
+            deletion = delete_files(endpoint, list(failures), limits.max_requests_in_flight)
+            try:
+                found = await asyncio.wait_for(deletion, seconds / 2)
+            except asyncio.TimeoutError:
+                continue
+            failures.clear()
+            failures.update(found)
+            if not any(is_transient(failure) for failure in failures.values()):
+                return
+            await asyncio.sleep(pause)
+
+    try:
+        await asyncio.wait_for(remove(), seconds)
+    except asyncio.TimeoutError:
+        pass  # failures says what remains
+    return failures
+
+
+def _not_deleted(endpoint: Endpoint, seconds: float) -> FsspillError:
+    return StorageUnavailableError(
+        f"cannot delete files under {endpoint.root}: no answer within {seconds:.0f} s. Expected "
+        "the storage to answer: check the endpoint and the network."
+    )
+
+
+async def remove_file(endpoint: Endpoint, path: str) -> None:
+    """Delete one file with a request of its own; one that is already gone is fine."""
+    try:
+        await endpoint.fs._rm_file(path)
+    except Exception as error:
+        if not is_missing(error):
+            raise
 
 
 async def delete_files(

@@ -10,10 +10,16 @@ from functools import partial
 
 from fsspill.deadline import Deadline
 from fsspill.digest import Digests, hash_aside
-from fsspill.errors import StorageUnavailableError, is_transient, translate
+from fsspill.errors import (
+    StorageNotFoundError,
+    StorageUnavailableError,
+    is_missing,
+    is_transient,
+    translate,
+)
 from fsspill.filesystem import Endpoint
 from fsspill.in_flight import all_or_none
-from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, wrong_piece
+from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, unseen, wrong_piece
 from fsspill.planning import plan_ranges
 from fsspill.transfer import FrameSource, Limits
 
@@ -124,8 +130,11 @@ class _RemoteFile:
             if isinstance(data, Exception):  # before fsspec 2025.12 on_error is not heeded
                 raise data
         except Exception as error:
-            if is_transient(translate(error, "cannot restore", self._url)):
+            failure = translate(error, "cannot restore", self._url)
+            if is_transient(failure):
                 await self._check_length(stop)
+            if isinstance(failure, StorageNotFoundError):
+                await self._check_bucket(failure)
             raise
         if len(data) != stop - start:
             await self._check_length(stop)
@@ -135,6 +144,17 @@ class _RemoteFile:
                 "between, to answer in full."
             )
         return data
+
+    async def _check_bucket(self, failure: StorageNotFoundError) -> None:
+        """Tell a file that is gone from a bucket that this node does not see."""
+        if self._endpoint.tuning.has_directories:
+            return
+        bucket = self._endpoint.root.partition("/")[0]
+        try:
+            await self._endpoint.fs._info(bucket)
+        except Exception as error:
+            if is_missing(error):
+                raise unseen(failure, bucket) from error
 
     async def _check_length(self, stop: int) -> None:
         """Tell a file that is too short, which filesystems report in many ways, from a failure."""

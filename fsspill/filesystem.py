@@ -7,10 +7,15 @@ options suit many requests side by side, whether it has directories. What the us
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -97,6 +102,37 @@ TUNING: Mapping[str, Tuning] = {
 }
 
 
+class _OneAtATime(AsyncFileSystemWrapper):  # type: ignore[misc]
+    """A filesystem without an asynchronous interface, which need not bear two threads at once.
+
+    What it has begun ends before the next operation begins, also when nobody waits for it any more:
+    a thread cannot be cancelled. Two on one sftp filesystem wait for each other for ever.
+    """
+
+    cachable = False
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        super().__init__(fs, asynchronous=False)
+        self.lock = _locks.setdefault(fs, Lock())
+        for name in _OPERATIONS:
+            setattr(self, f"_{name}", self._in_turn(getattr(fs, name)))
+
+    def _in_turn(self, operation: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with self.lock:
+                return operation(*arguments, **options)
+
+        return partial(asyncio.to_thread, call)
+
+
+_locks: WeakKeyDictionary[AbstractFileSystem, Lock] = WeakKeyDictionary()
+"""By filesystem, because fsspec gives the same one to all who ask for it."""
+
+_OPERATIONS = (
+    "cat_file", "cat_ranges", "find", "info", "ls", "makedirs", "pipe_file", "rm_file", "rmdir",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A URI together with the filesystem that serves it.
@@ -122,6 +158,11 @@ class Endpoint:
     root: str
     tuning: Tuning
     concurrent: bool
+
+    @property
+    def turn(self) -> AbstractContextManager[object]:
+        """To hold while a thread uses `sync_fs` by itself."""
+        return nullcontext() if self.concurrent else self.fs.lock
 
 
 def protocol_of(uri: str) -> str:
@@ -223,7 +264,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     except Exception as error:
         raise translate(error, "cannot open the filesystem of", uri) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
-    async_fs = fs if asynchronous else AsyncFileSystemWrapper(fs, asynchronous=False)
+    async_fs = fs if asynchronous else _OneAtATime(fs)
     return Endpoint(async_fs, fs, root.rstrip("/"), tuning, concurrent=asynchronous)
 
 

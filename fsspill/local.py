@@ -6,16 +6,15 @@ import logging
 import os
 import shutil
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from fsspill.deadline import Deadline, Stopped
 from fsspill.digest import Digests
-from fsspill.errors import CorruptObjectError, FsspillError, translate
+from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.location import ALIVE_DIRECTORY, HEAD, SpillLocation
-from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, wrong_piece
+from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, unseen, wrong_piece
 from fsspill.planning import plan_pieces
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 
@@ -53,10 +52,10 @@ class LocalTransfer(Transfer):
 
     def check(self, location: SpillLocation) -> None:
         """Make the directory, and write, read and delete a file of 1 byte there."""
-        path = f"{location.root}/fsspill-check-{uuid.uuid4().hex}"
+        path = location.check_file
         try:
             os.makedirs(location.root, exist_ok=True)
-            with open(path, "xb") as file:
+            with open(path, "wb") as file:
                 file.write(b"x")
             os.remove(path)
         except OSError as error:
@@ -76,7 +75,14 @@ class LocalTransfer(Transfer):
 
     def open_frame(self, source: FrameSource) -> FrameStream:
         """Open the file and check that it holds the whole frame."""
-        file = _OpenFile(source)
+        try:
+            file = _OpenFile(source)
+        except StorageNotFoundError as failure:
+            roots = [place.root for place in self._locations]
+            root = next(root for root in roots if source.location.base_url.startswith(root + "/"))
+            if source.digests is not None and not os.path.isdir(root):
+                raise unseen(failure, root) from failure
+            raise
         if source.digests is None:
             return LocalFrameStream(file)
         return CheckedFileStream(file, source.digests, self._limits.max_bytes_in_flight)

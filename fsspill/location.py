@@ -12,6 +12,7 @@ them itself. Remote ones carry the session, because many clusters may share a bu
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -19,7 +20,7 @@ import uuid
 from fsspill.errors import ConfigError
 from fsspill.filesystem import check_uri, is_local
 
-__all__ = ["ALIVE_DIRECTORY", "HEAD", "OBJECT_PREFIX", "SpillLocation"]
+__all__ = ["ALIVE_DIRECTORY", "CHECK_PREFIX", "HEAD", "OBJECT_PREFIX", "SpillLocation"]
 
 OBJECT_PREFIX = "ray_spilled_objects"
 """Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
@@ -27,6 +28,9 @@ OBJECT_PREFIX = "ray_spilled_objects"
 ALIVE_DIRECTORY = "fsspill_alive"
 """Directory of a session with one file per node that spills, and one of the head. Each is written
 anew every few minutes as long as its node (or the session) lives."""
+
+CHECK_PREFIX = "fsspill-check"
+"""What the names of files begin with that a check writes and deletes at once."""
 
 HEAD = "head"
 """File of the session's head in `ALIVE_DIRECTORY`; all others are named after node ids."""
@@ -88,6 +92,12 @@ class SpillLocation:
     def new_file(self, object_count: int, nbytes: int) -> str:
         """Return the base URL of a new fused file, in Ray's naming with its length behind."""
         return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}-{nbytes}"
+
+    @property
+    def check_file(self) -> str:
+        """Base URL of the file that a check writes: one per node, so that none pile up."""
+        name = hashlib.md5(self.node_directory.encode(), usedforsecurity=False).hexdigest()
+        return f"{self.root}/{CHECK_PREFIX}-{name}"
 
     def sign(self, name: str) -> str:
         """Return the base URL of the sign of life of a node, or of the head."""

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from fsspill.digest import Digests
-from fsspill.errors import CorruptObjectError
+from fsspill.errors import CorruptObjectError, StorageNotFoundError, StorageUnavailableError
 from fsspill.transfer import FrameStream
 
-__all__ = ["READS_OF_A_WRONG_PIECE", "PieceStream", "truncated", "wrong_piece"]
+__all__ = ["READS_OF_A_WRONG_PIECE", "PieceStream", "truncated", "unseen", "wrong_piece"]
 
 READS_OF_A_WRONG_PIECE = 3
 """How often a piece is read that does not match its digest, before the file is held to be wrong:
@@ -66,6 +66,14 @@ def truncated(url: str, expected: int, found: int) -> CorruptObjectError:
     return CorruptObjectError(
         f"cannot restore {url}: expected a file of at least {expected} bytes, found {found}. The "
         "file was truncated or replaced."
+    )
+
+
+def unseen(failure: StorageNotFoundError, place: str) -> StorageUnavailableError:
+    """Return the error for a file that is missing where its whole bucket or directory is."""
+    return StorageUnavailableError(
+        f"{failure} Not even {place} is there as this node sees it, so that says nothing about the "
+        "file: check the endpoint, the account, the mount."
     )
 
 

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import nullcontext
 from math import inf
-from threading import Lock
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
 
-from fsspill.deadline import Deadline, pauses
-from fsspill.deletion import delete_files
+from fsspill.deadline import Deadline
+from fsspill.deletion import remove_file, remove_files
+from fsspill.destruction import destroy, list_files
 from fsspill.download import RangeStream
 from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
     StoragePermissionError,
-    StorageUnavailableError,
-    is_missing,
-    is_transient,
     translate,
 )
 from fsspill.filesystem import Endpoint, connect
 from fsspill.in_flight import InFlight, all_or_none
-from fsspill.location import HEAD, SpillLocation
+from fsspill.location import SpillLocation
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 from fsspill.upload import Upload, put
 
@@ -46,8 +41,6 @@ DESTROY_TIMEOUT = 30
 
 RENEW_INTERVAL = 60
 """Seconds between two filesystems that are made anew because their credentials were refused."""
-
-_DESTROY_PASSES = 10
 
 
 class RemoteTransfer(Transfer):
@@ -90,7 +83,6 @@ class RemoteTransfer(Transfer):
         self._limits = limits
         self._endpoints: dict[str, Endpoint] = {}
         self._renewed: dict[str, float] = {}
-        self._one_at_a_time = Lock()
 
     def check(self, location: SpillLocation) -> None:
         """Write, read and delete a file of 1 byte: three requests."""
@@ -98,7 +90,7 @@ class RemoteTransfer(Transfer):
 
     def _check(self, location: SpillLocation) -> None:
         endpoint = self._endpoint(location)
-        path = f"{endpoint.root}/fsspill-check-{uuid.uuid4().hex}"
+        path = endpoint.root + location.relative(location.check_file)
         self._run(endpoint, _check(endpoint, path, location.uri, self._limits))
 
     def _twice_if_refused(
@@ -161,7 +153,7 @@ class RemoteTransfer(Transfer):
             else:
                 endpoints.setdefault(id(endpoint.fs), (endpoint, {}))[1][path] = url
         for endpoint, paths in endpoints.values():
-            removal = _remove(endpoint, list(paths), self._limits, seconds)
+            removal = remove_files(endpoint, list(paths), self._limits, seconds)
             failed = self._run(endpoint, removal)
             failures.update({paths[path]: failure for path, failure in failed.items()})
         return failures
@@ -176,66 +168,32 @@ class RemoteTransfer(Transfer):
 
     def _list(self, location: SpillLocation) -> list[str]:
         endpoint, node = self._node(location)
-        paths = self._run(endpoint, _list(endpoint, node))
+        paths = self._run(endpoint, list_files(endpoint, node))
         return [location.root + path[len(endpoint.root) :] for path in paths]
 
     def write_sign(self, name: str) -> None:
         """Write a file of a few bytes: one request for each URI."""
         for location in self._locations:
             endpoint = self._endpoint(location)
-            path = self._path(endpoint, location, name)
+            path = endpoint.root + location.relative(location.sign(name))
             self._run(endpoint, _write_sign(endpoint, path, self._limits))
 
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
-        places = [(self._endpoint(location), location) for location in self._locations]
-        failures = self._run(places[0][0], self._destroy_all(places))
-        for (_, location), error in zip(places, failures, strict=True):
+        endpoints = {location: self._endpoint(location) for location in self._locations}
+        outcomes = self._run(endpoints[self._locations[0]], self._destroy_all(endpoints))
+        for location, error in zip(endpoints, outcomes, strict=True):
             if error is not None:
                 raise translate(error, "cannot remove", location.node_directory) from error
 
     async def _destroy_all(
-        self, places: Sequence[tuple[Endpoint, SpillLocation]]
+        self, endpoints: Mapping[SpillLocation, Endpoint]
     ) -> list[BaseException | None]:
-        at_once = asyncio.Semaphore(len(places) if places[0][0].concurrent else 1)
-
-        async def destroy(endpoint: Endpoint, location: SpillLocation) -> None:
-            async with at_once:
-                await self._destroy(endpoint, location)
-
-        tasks = [asyncio.wait_for(destroy(*place), DESTROY_TIMEOUT) for place in places]
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _destroy(self, endpoint: Endpoint, location: SpillLocation) -> None:
-        node = endpoint.root + location.relative(location.node_directory)
-        deadline = Deadline(min(self._limits.deadline, CHECK_SECONDS))
-        for _ in range(_DESTROY_PASSES):
-            paths = await deadline.attempt(lambda: _list(endpoint, node), "cannot list", node)
-            if not paths:
-                break
-            # Other processes may still be writing: look again before it is believed.
-            await delete_files(endpoint, paths, self._limits.max_requests_in_flight)
-        await deadline.attempt(
-            lambda: self._remove_signs(endpoint, location), "cannot remove the signs of", node
-        )
-        if endpoint.tuning.has_directories:
-            signs = self._path(endpoint, location, HEAD).rpartition("/")[0]
-            directories = [node, signs, node.rpartition("/")[0]]
-            await _remove_empty_directories(endpoint, directories)
-
-    async def _remove_signs(self, endpoint: Endpoint, location: SpillLocation) -> None:
-        """Remove the signs of life that are no longer true."""
-        if location.node_id != HEAD:
-            await _remove_file(endpoint, self._path(endpoint, location, location.node_id))
-        head = self._path(endpoint, location, HEAD)
-        signs = head.rpartition("/")[0]
-        nothing_else = await _children(endpoint, signs.rpartition("/")[0]) == [signs]
-        if nothing_else and await _children(endpoint, signs) == [head]:
-            await _remove_file(endpoint, head)
-
-    @staticmethod
-    def _path(endpoint: Endpoint, location: SpillLocation, name: str) -> str:
-        return endpoint.root + location.relative(location.sign(name))
+        destructions = [
+            asyncio.wait_for(destroy(endpoint, location, self._limits), DESTROY_TIMEOUT)
+            for location, endpoint in endpoints.items()
+        ]
+        return await asyncio.gather(*destructions, return_exceptions=True)
 
     def _place(self, base_url: str) -> tuple[Endpoint, str]:
         """Return the filesystem of a file, and its path there."""
@@ -272,9 +230,7 @@ class RemoteTransfer(Transfer):
         async def run() -> T:
             return await coroutine
 
-        # A thread that probes must not meet another on a filesystem that bears only one.
-        with nullcontext() if endpoint.concurrent else self._one_at_a_time:
-            result: T = sync(endpoint.fs.loop, run)
+        result: T = sync(endpoint.fs.loop, run)
         return result
 
 
@@ -308,73 +264,9 @@ async def _check(endpoint: Endpoint, path: str, uri: str, limits: Limits) -> Non
         found = await attempt(lambda: endpoint.fs._cat_file(path, start=0, end=1))
     except Exception:
         # It may be there: an attempt whose answer was lost has written it.
-        await _remove(endpoint, [path], limits, CHECK_REMOVAL_SECONDS)
+        await remove_files(endpoint, [path], limits, CHECK_REMOVAL_SECONDS)
         raise
     # Not the bulk request: some filesystems hide its failures, and here they must show.
-    await attempt(lambda: _remove_file(endpoint, path))
+    await attempt(lambda: remove_file(endpoint, path))
     if found != b"x":
         raise CorruptObjectError(f"cannot spill to {uri}: wrote b'x' to {path}, read {found!r}")
-
-
-async def _remove_file(endpoint: Endpoint, path: str) -> None:
-    try:
-        await endpoint.fs._rm_file(path)
-    except Exception as error:
-        if not is_missing(error):  # an attempt whose answer was lost has deleted it
-            raise
-
-
-async def _list(endpoint: Endpoint, directory: str) -> list[str]:
-    endpoint.fs.invalidate_cache()
-    try:
-        return list(await endpoint.fs._find(directory))
-    except FileNotFoundError:
-        return []
-
-
-async def _remove(
-    endpoint: Endpoint, paths: list[str], limits: Limits, seconds: float
-) -> dict[str, FsspillError]:
-    """Delete files, and again what may yet be deleted, for so many seconds."""
-    failures: dict[str, FsspillError] = dict.fromkeys(paths, _not_deleted(endpoint, seconds))
-
-    async def remove() -> None:
-        for pause in pauses():
-            found = await delete_files(endpoint, list(failures), limits.max_requests_in_flight)
-            failures.clear()
-            failures.update(found)
-            if not any(is_transient(failure) for failure in failures.values()):
-                return
-            await asyncio.sleep(pause)
-
-    try:
-        await asyncio.wait_for(remove(), seconds)
-    except asyncio.TimeoutError:
-        pass  # failures says what remains
-    return failures
-
-
-def _not_deleted(endpoint: Endpoint, seconds: float) -> FsspillError:
-    return StorageUnavailableError(
-        f"cannot delete files under {endpoint.root}: no answer within {seconds:.0f} s. Expected "
-        "the storage to answer: check the endpoint and the network."
-    )
-
-
-async def _children(endpoint: Endpoint, directory: str) -> list[str]:
-    """Return the files and directories in a directory, but not the directory itself."""
-    endpoint.fs.invalidate_cache()
-    try:
-        listed = await endpoint.fs._ls(directory, detail=False)
-    except FileNotFoundError:
-        return []
-    paths = [path.rstrip("/") for path in listed]
-    return [path for path in paths if path != directory.rstrip("/")]
-
-
-async def _remove_empty_directories(endpoint: Endpoint, directories: Sequence[str]) -> None:
-    for directory in directories:
-        try:
-            await endpoint.fs._rmdir(directory)
-        except Exception:
-            pass  # not empty, since other nodes of the session are still using it, or not there

@@ -40,7 +40,7 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.filesystem import Endpoint, check_uri, connect, is_local
-from fsspill.location import ALIVE_DIRECTORY, HEAD, OBJECT_PREFIX
+from fsspill.location import ALIVE_DIRECTORY, CHECK_PREFIX, HEAD, OBJECT_PREFIX
 
 __all__ = [
     "DAY",
@@ -69,7 +69,7 @@ STALE_AFTER = 30 * 60.0
 DAY = 24 * 3600.0
 
 _COMPONENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
-_CHECK = re.compile(r"fsspill-check-[0-9a-f]{32}")
+_CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
 """Where filesystems say when a file was last written, or an upload began. Not "created": many keep
 that time when a file is written anew, and the beats of a live session would look old."""
@@ -289,7 +289,7 @@ def look(
 
 async def _survey(endpoint: Endpoint, uri: str, stale_after: float) -> Listing:
     # Not with the directories above it: looking must not make what was misspelt.
-    probe = f"fsspill-check-{uuid.uuid4().hex}"
+    probe = f"{CHECK_PREFIX}-{uuid.uuid4().hex}"
     await endpoint.fs._pipe_file(f"{endpoint.root}/{probe}", b"x")
     try:
         entries = await _entries(endpoint)

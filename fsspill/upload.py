@@ -196,7 +196,11 @@ def _part_size(nbytes: int) -> int:
 def _upload_stream(
     endpoint: Endpoint, path: str, file: SpillFile, written: Callable[[int], None]
 ) -> None:
-    target = endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE)
+    with endpoint.turn:
+        _stream_into(endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE), file, written)
+
+
+def _stream_into(target: Any, file: SpillFile, written: Callable[[int], None]) -> None:
     try:
         for number, part in enumerate(file.parts(PART_SIZE), 1):
             target.write(b"".join(part))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -84,3 +86,33 @@ def test_filesystems_without_an_asynchronous_interface_are_not_used_concurrently
     endpoint = connect("memory://x", {})
     assert not endpoint.concurrent
     assert endpoint.fs.async_impl
+
+
+def test_a_thread_that_nobody_waits_for_still_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a filesystem for one thread the next operation begins when the last one has ended."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    under_way, at_once, release = [0], [0], threading.Event()
+
+    def info(self: object, path: str) -> dict[str, object]:
+        under_way[0] += 1
+        at_once[0] = max(at_once[0], under_way[0])
+        release.wait(60)
+        under_way[0] -= 1
+        return {"name": path}
+
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    endpoint = connect("memory://x", {})
+
+    async def abandon_one_and_begin_another() -> None:
+        abandoned = asyncio.ensure_future(endpoint.fs._info("first"))
+        while not under_way[0]:
+            await asyncio.sleep(0.001)
+        abandoned.cancel()
+        second = asyncio.ensure_future(connect("memory://y", {}).fs._info("second"))
+        await asyncio.wait({second}, timeout=0.05)
+        release.set()
+        await second
+
+    asyncio.run(abandon_one_and_begin_another())
+    assert at_once == [1]

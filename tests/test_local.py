@@ -42,6 +42,22 @@ def file_limit() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_mount_that_is_not_there_is_no_lost_object(tmp_path: Path) -> None:
+    """A shared directory that this node does not see must not make objects count as gone."""
+    storage = ExternalStorage(f"file://{tmp_path}/mount", shared=True)
+    store = storage.object_store
+    assert isinstance(store, InMemoryObjectStore)
+    store.put(b"x", b"data")
+    urls = storage.spill_objects([b"x"])
+    store.delete(b"x")
+    (tmp_path / "mount").rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageUnavailableError, match=r"check .* the mount"):
+        storage.restore_spilled_objects([b"x"], urls)
+    (tmp_path / "mount").mkdir()
+    with pytest.raises(StorageNotFoundError):
+        storage.restore_spilled_objects([b"x"], urls)
+
+
 def test_a_full_disk_returns_the_safe_prefix(
     storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path, file_limit: int
 ) -> None:

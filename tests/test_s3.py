@@ -167,6 +167,21 @@ def test_a_failed_multipart_upload_is_aborted(
     storage.destroy_external_storage()
 
 
+def test_destroying_aborts_uploads_that_nobody_knows(
+    storage: ExternalStorage, s3_bucket: str
+) -> None:
+    """Those of the node whose id was lost with an answer, or with a worker; and no others."""
+    node = storage._locations[0].node_directory.removeprefix(f"s3://{s3_bucket}/")
+    fs = fsspec.filesystem("s3")
+    for key in (f"{node}/file", f"{node}2/file", "prefix/of-others"):
+        fs.call_s3("create_multipart_upload", Bucket=s3_bucket, Key=key)
+    storage.destroy_external_storage()
+    assert sorted(upload["Key"] for upload in open_uploads(s3_bucket)) == [
+        "prefix/of-others",
+        f"{node}2/file",
+    ]
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_write_goes_to_the_next_healthy_uri(
     s3_bucket: str, store: InMemoryObjectStore, first: bool, monkeypatch: pytest.MonkeyPatch
@@ -196,6 +211,22 @@ def test_a_failed_spill_lets_go_of_the_objects(s3_bucket: str, store: InMemoryOb
         store.delete(number)
         buffer.append(0)  # raises BufferError while anybody holds a view
     assert caught.value is not None
+
+
+def test_a_bucket_that_is_not_seen_is_no_lost_object(
+    s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore
+) -> None:
+    """A node with the wrong endpoint or account must not take what others see for gone."""
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store, deadline=1)
+    [ref] = fill(store, 1, KIB)
+    urls = storage.spill_objects([ref])
+    store.delete(ref)
+    s3_server.reset()
+    with pytest.raises(StorageUnavailableError, match="Not even bucket is there"):
+        storage.restore_spilled_objects([ref], urls)
+    s3_server.create_bucket(s3_bucket)
+    with pytest.raises(StorageNotFoundError):
+        storage.restore_spilled_objects([ref], urls)
 
 
 def test_a_missing_bucket_is_named(s3_bucket: str) -> None:

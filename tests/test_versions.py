@@ -25,6 +25,7 @@ def test_the_oldest_ray(tmp_path: Path) -> None:
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     subprocess.run([*pip, *requirements], check=True)
     tests = ["test_cluster.py", "test_ray.py", "test_startup.py", "test_layout.py", "test_cli.py"]
+    tests += ["test_io_worker.py", "test_ray_faults.py"]
     command = [f"{tmp_path}/bin/pytest", "-q", *(f"tests/{name}" for name in tests)]
     path = os.pathsep.join([f"{tmp_path}/bin", os.environ["PATH"]])
     ended = subprocess.run(
