@@ -1,9 +1,10 @@
 """The contract that Ray has with a spill backend, fulfilled for any fsspec URI.
 
 Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.frame`), puts it into a
-fused file (`fsspill.planning`) named under a URI (`fsspill.location`), and has the file moved
-(`fsspill.transfer`). Its URL comes back through `restore_spilled_objects`, which reads the frame
-and hands it to the object store (`fsspill.object_store`).
+fused file (`fsspill.planning`), finds a healthy URI for that (`fsspill.placement`) and has it moved
+there, or to the next (`fsspill.batch`, `fsspill.transfer`). Its URL, digest included, comes back
+through `restore_spilled_objects`, which reads the frame, checks it piece by piece
+(`fsspill.pieces`) and hands it to the object store (`fsspill.object_store`).
 """
 
 from __future__ import annotations

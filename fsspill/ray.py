@@ -179,11 +179,12 @@ def started(node: Any) -> None:
     arguments = arguments_of(json.loads(node._object_spilling_config))
     if ExternalStorage(**arguments).node_local:
         return  # there is no session above the files of a node's own disk
-    pid = node.all_processes["gcs_server"][0].process.pid
-    log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
     try:
+        pid = node.all_processes["gcs_server"][0].process.pid
+        log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
         start_head_process(arguments, node._session_name, pid, log)
-    except OSError as error:
+    except Exception as error:
+        # No reason for Ray not to start: what has no sign of life, clean-up leaves alone.
         logger.warning("no sign of life for fsspill clean to see: %s", error)
 
 
