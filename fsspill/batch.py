@@ -76,8 +76,9 @@ class Batch:
         while placed := self._place(waiting):
             done = set(placed) - self._store_once(placed, share)
             waiting = [file for file in waiting if file not in done]
-        stored = self._count_leading(set(waiting))
-        self._abandon([file for file in self.files[stored:] if file not in set(waiting)])
+        not_stored = set(waiting)
+        stored = self._count_leading(not_stored)
+        self._abandon([file for file in self.files[stored:] if file not in not_stored])
         if self._in_vain:
             self.leftover = self._transfer.remove(self._in_vain, seconds=REMOVAL_SECONDS)
         return self.files[:stored]
@@ -94,9 +95,9 @@ class Batch:
             placed.append(file)
         return placed
 
-    def _count_leading(self, waiting: Collection[SpillFile]) -> int:
+    def _count_leading(self, not_stored: Collection[SpillFile]) -> int:
         """Return how many of the leading files are stored."""
-        return next((i for i, file in enumerate(self.files) if file in waiting), len(self.files))
+        return next((i for i, file in enumerate(self.files) if file in not_stored), len(self.files))
 
     def _abandon(self, files: Sequence[SpillFile]) -> None:
         """Give up files that are stored behind one that is not."""
