@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from math import inf
 from typing import Any
 
 from fsspill.node_state import NodeState
@@ -137,24 +138,31 @@ class Driver:
     def __init__(self, state: NodeState, node_id: str) -> None:
         self._state = state
         self._node_id = node_id
+        self._logged: dict[str, float] = {}
 
     def tell(self, topic: str, message: str) -> None:
         """Print a message on every driver, and log it here; once per topic and `COOL_DOWN`."""
-        told = self._state.read("told", topic)
-        if told is not None and time.time() - told["time"] < COOL_DOWN:
+        now = time.time()
+        told = self._state.read("told", topic) or {"time": self._logged.get(topic, -inf)}
+        if now - told["time"] < COOL_DOWN:
             return
-        self._state.write("told", topic, {"time": time.time()})
         logger.warning("%s", message)
-        try:
-            _push_error(f"fsspill on node {self._node_id}: {message}")
-        except Exception as error:
-            logger.warning("could not tell the drivers: %s", error)
+        self._logged[topic] = now
+        if _push_error(f"fsspill on node {self._node_id}: {message}"):
+            self._state.write("told", topic, {"time": now})
 
 
-def _push_error(message: str) -> None:
+def _push_error(message: str) -> bool:
+    """Print a message on every driver; return whether that could be done."""
     import ray
     from ray._private.utils import push_error_to_driver
 
     worker = ray._private.worker.global_worker
-    if worker.connected:
+    if not worker.connected:
+        return False
+    try:
         push_error_to_driver(worker, "fsspill", message)
+    except Exception as error:
+        logger.warning("could not tell the drivers: %s", error)
+        return False
+    return True

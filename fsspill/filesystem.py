@@ -70,7 +70,7 @@ _S3 = Tuning(
         "use_listings_cache": False,
         "config_kwargs": {
             "max_pool_connections": 64,
-            # fsspill.deadline tries again, and knows for how long; s3fs adds a few within a second.
+            # fsspill.deadline tries again, and knows for how long; s3fs adds a few in 2 s.
             "retries": {"max_attempts": 0},
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from fsspill.core_worker import CoreWorkerStore, Driver
@@ -23,6 +24,9 @@ from fsspill.url import create_url_with_offset, parse_url_with_offset
 __all__ = ["FailedStorage", "IOWorkerStorage"]
 
 logger = logging.getLogger(__name__)
+
+_RETRY_INTERVAL = 60.0
+"""Seconds between two attempts to delete what could not be deleted: a spill or restore waits."""
 
 
 class IOWorkerStorage(ExternalStorage):
@@ -53,6 +57,7 @@ class IOWorkerStorage(ExternalStorage):
         self._unrestored = _Unrestored(self._state)
         self._heartbeat = Heartbeat(self.transfer, node_id)
         self._restoring = ""
+        self._retried = -inf
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -68,7 +73,14 @@ class IOWorkerStorage(ExternalStorage):
             self._driver.tell("spill", f"{error} Objects stay in memory or on the node's own disk.")
             return []
         self._heartbeat.start()
+        self._retry_deletions()
         return urls
+
+    def _retry_deletions(self) -> None:
+        """Try what could not be deleted again: Ray may never give this process another deletion."""
+        if self._undeleted and time.monotonic() - self._retried >= _RETRY_INTERVAL:
+            self._retried = time.monotonic()
+            self.delete_spilled_objects([])
 
     def _report(self, failure: FsspillError) -> None:
         self._driver.tell("given up", f"{failure} It is given up until a probe succeeds.")
@@ -103,6 +115,7 @@ class IOWorkerStorage(ExternalStorage):
             else:
                 self._unrestored.forget(url)
                 self._heartbeat.start()
+                self._retry_deletions()
                 return count
         self._fail(object_ref, url, reason)
         return 0

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import gettempdir
@@ -18,6 +19,9 @@ from typing import Any
 __all__ = ["NodeState"]
 
 logger = logging.getLogger(__name__)
+
+_KEPT = 7 * 24 * 3600.0
+"""Seconds for which records are kept that nobody has touched."""
 
 
 class NodeState:
@@ -32,8 +36,9 @@ class NodeState:
     -----
     ``<temporary directory>/fsspill-<user id>/<session name>/<node id>``, private to the user
     (0700), made with the first record. A record is replaced as a whole, so that nobody reads half
-    of one. Reading one that does not exist costs one system call. Where the directory cannot be
-    made or is not the user's own, records are kept by this process alone.
+    of one. Reading one that does not exist costs one system call. Sessions that were killed leave
+    theirs: the next one to come removes those that nobody has touched for a week. Where the
+    directory cannot be made or is not the user's own, records are kept by this process alone.
     """
 
     def __init__(self, session_name: str, node_id: str) -> None:
@@ -117,6 +122,20 @@ class NodeState:
                 os.mkdir(directory, 0o700)
             except FileExistsError:
                 _check_private(directory)
+        _remove_old(os.path.dirname(session))
+
+
+def _remove_old(directory: str) -> None:
+    """Remove the records of sessions of which no node has written any for a week."""
+    limit = time.time() - _KEPT
+    for session in os.scandir(directory):
+        try:
+            nodes = [node.stat().st_mtime for node in os.scandir(session.path)]
+            last = max(nodes, default=session.stat().st_mtime)
+        except OSError:
+            continue  # it goes just now
+        if last < limit:
+            shutil.rmtree(session.path, ignore_errors=True)
 
 
 def _lock(fd: int, wait: bool) -> bool:

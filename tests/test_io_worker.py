@@ -194,6 +194,22 @@ def test_a_deletion_never_raises(storage: Storage) -> None:
     storage.delete_spilled_objects(["/etc/passwd?offset=0&size=1", "nonsense", b"\xff"])
 
 
+def test_what_was_not_deleted_is_tried_again_without_another_deletion(
+    directory: Path, storage: Storage
+) -> None:
+    """Ray may give the next deletion to another process, so a spill is the occasion too."""
+    [url] = storage.spill_objects([b"ref"], [b""])
+    path = Path(split_url(url)[0])
+    data = path.read_bytes()
+    unreachable(storage, url)
+    storage.delete_spilled_objects([url])
+    path.rmdir()
+    path.write_bytes(data)
+    storage.store.put(b"another", b"object")
+    [other] = storage.spill_objects([b"another"], [b""])
+    assert [str(file) for file in files(directory)] == [split_url(other)[0]]
+
+
 def test_storage_that_was_never_set_up_says_why(caplog: pytest.LogCaptureFixture) -> None:
     """Spills return nothing; restores raise, since other nodes may restore the object."""
     storage = FailedStorage(ValueError("the package is missing"), "node", "session")

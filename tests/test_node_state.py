@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_a_record_that_is_not_one_is_passed_over(directory: Path) -> None:
     [path] = directory.rglob("kind-*")
     path.write_text("{")
     assert state.read("kind", "key") is None
+
+
+def test_records_of_killed_sessions_go_after_a_week(directory: Path) -> None:
+    """The next session that writes a record removes them; younger ones stay."""
+    week = 7 * 24 * 3600
+    for name, age in (("old", week + 60), ("young", week - 3600)):
+        NodeState(name, "node").write("kind", "key", {})
+        [node] = directory.glob(f"fsspill-*/{name}/node")
+        os.utime(node, (time.time() - age,) * 2)
+    NodeState("session", "node").write("kind", "key", {})
+    assert {path.name for path in directory.glob("fsspill-*/*")} == {"young", "session"}
 
 
 def test_a_lock_is_held_by_one_at_a_time(directory: Path) -> None:
