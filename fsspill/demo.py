@@ -110,7 +110,7 @@ def run(
         ray = stack.enter_context(_cluster(uri, object_store_memory))
         storage = _storage_of_this_node(ray, uri)
         _spill_and_restore(ray, storage, report, object_store_memory, progress)
-        _count_bytes(report)
+        _count_bytes(ray, report)
         _wait_until_empty(storage, report, progress)
     return report
 
@@ -195,10 +195,12 @@ def _content(index: int) -> bytes:
     return random.Random(index).randbytes(OBJECT_SIZE)
 
 
-def _count_bytes(report: Report) -> None:
+def _count_bytes(ray: Any, report: Report) -> None:
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    stats = get_memory_info_reply(get_state_from_address()).store_stats
+    # By its address: there may be other clusters on this machine.
+    address = ray.get_runtime_context().gcs_address
+    stats = get_memory_info_reply(get_state_from_address(address)).store_stats
     report.spilled_bytes = stats.spilled_bytes_total
     report.spill_seconds = stats.spill_time_total_s
     report.restored_bytes = stats.restored_bytes_total

@@ -35,7 +35,8 @@ def main() -> None:
     assert sorted(ids) == list(range(ROWS)), "rows were lost or doubled"
     assert ids != sorted(ids), "not shuffled"
     assert all(row["right"] for row in found), "bytes are wrong"
-    stats = get_memory_info_reply(get_state_from_address()).store_stats
+    address = ray.get_runtime_context().gcs_address
+    stats = get_memory_info_reply(get_state_from_address(address)).store_stats
     print(f"shuffled with {stats.spilled_bytes_total} bytes spilled", flush=True)
     ray.shutdown()
 
