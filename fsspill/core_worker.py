@@ -143,11 +143,13 @@ class Driver:
     def tell(self, topic: str, message: str) -> None:
         """Print a message on every driver, and log it here; once per topic and `COOL_DOWN`."""
         now = time.time()
-        told = self._state.read("told", topic) or {"time": self._logged.get(topic, -inf)}
-        if now - told["time"] < COOL_DOWN:
+        told = self._state.read("told", topic)
+        if told is not None and now - told["time"] < COOL_DOWN:
             return
-        logger.warning("%s", message)
-        self._logged[topic] = now
+        if now - self._logged.get(topic, -inf) >= COOL_DOWN:
+            logger.warning("%s", message)
+            self._logged[topic] = now
+        # Not counted as told before this process is connected: the next call tells it.
         if _push_error(f"fsspill on node {self._node_id}: {message}"):
             self._state.write("told", topic, {"time": now})
 
@@ -163,6 +165,6 @@ def _push_error(message: str) -> bool:
     try:
         push_error_to_driver(worker, "fsspill", message)
     except Exception as error:
-        logger.warning("could not tell the drivers: %s", error)
+        logger.debug("could not tell the drivers: %s", error)
         return False
     return True
