@@ -83,7 +83,7 @@ class Objects:
 
 def main() -> None:
     ray.init(**json.loads(sys.argv[1]))
-    print(f"started {ray.get_runtime_context().get_session_name()}", flush=True)
+    print(f"started {ray._private.worker.global_worker.node.session_name}", flush=True)
     objects = Objects()
     for line in sys.stdin:
         command, *arguments = line.split()
