@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 import weakref
 from collections.abc import Callable
 
@@ -68,7 +67,7 @@ class Circuit:
 
     def open(self, error: FsspillError) -> None:
         """Give the URI up until a probe succeeds."""
-        record = {"error": type(error).__name__, "message": str(error), "since": time.time()}
+        record = {"error": type(error).__name__, "message": str(error)}
         self._state.write(_KIND, self._uri, record)
         self._keep_probing()
 

@@ -28,7 +28,6 @@ from fsspill.sessions import (
     classify,
     entries_of,
     look,
-    run,
     time_of,
 )
 
@@ -276,7 +275,7 @@ def _remove_all(
     for removal in removals:
         report = partial(_report, progress, done, total)
         try:
-            if removal.session and run(endpoint, _is_back, endpoint, listing, removal):
+            if removal.session and endpoint.run(_is_back, endpoint, listing, removal):
                 summary.kept[removal.title] = "came back to life"
             else:
                 _remove(endpoint, removal, summary, report)
@@ -306,9 +305,7 @@ async def _is_back(endpoint: Endpoint, listing: Listing, removal: _Removal) -> b
 def _remove(
     endpoint: Endpoint, removal: _Removal, summary: Summary, report: Callable[[int], None]
 ) -> None:
-    failures = run(
-        endpoint, abort_uploads, endpoint, [upload.request for upload in removal.uploads]
-    )
+    failures = endpoint.run(abort_uploads, endpoint, [upload.request for upload in removal.uploads])
     summary.uploads += len(removal.uploads) - len(failures)
     failures |= _delete(endpoint, removal.stored, summary, report)
     if not failures:  # else they are needed: they make it dead, not unknown, the next time
@@ -317,7 +314,7 @@ def _remove(
         summary.failures.update(failures)
         return
     paths = [f"{endpoint.root}/{directory}" for directory in removal.directories]
-    run(endpoint, remove_directories, endpoint, paths)
+    endpoint.run(remove_directories, endpoint, paths)
     _count_name(summary, removal)
 
 
@@ -330,7 +327,7 @@ def _delete(
             report(start)
         step = files[start : start + _FILES_PER_STEP]
         paths = [file.path for file in step]
-        failures |= run(endpoint, delete_files, endpoint, paths, _MAX_REQUESTS)
+        failures |= endpoint.run(delete_files, endpoint, paths, _MAX_REQUESTS)
         _count_files(summary, [file for file in step if file.path not in failures])
     return failures
 

@@ -107,8 +107,8 @@ def _add_clean(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="remove this session and nothing else, even if it is recent or unknown; refused if it "
-        "is alive; repeatable",
+        help="remove what this one left and nothing else, even if it is recent or unknown; refused "
+        "if it is alive; repeatable",
     )
     clean.add_argument(
         "--node",

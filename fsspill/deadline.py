@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from fsspill.errors import FsspillError, is_transient, translate
+from fsspill.errors import FsspillError, cause_of, is_transient, translate
 
 __all__ = ["Deadline", "Stopped", "pauses"]
 
@@ -89,7 +89,7 @@ class Deadline:
             except Exception as error:
                 failure = translate(error, action, location)
                 if not is_transient(failure):
-                    raise failure from error
+                    raise failure from cause_of(failure, error)
                 if self._abandoned() or not patience.allows(pause):
                     raise _gave_up(failure, attempts) from error
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fsspill.deadline import pauses
 from fsspill.errors import (
@@ -17,7 +18,14 @@ from fsspill.errors import (
 from fsspill.filesystem import Endpoint
 from fsspill.transfer import Limits
 
-__all__ = ["abort_uploads", "delete_files", "remove_directories", "remove_file", "remove_files"]
+__all__ = [
+    "abort_uploads",
+    "delete_files",
+    "list_uploads",
+    "remove_directories",
+    "remove_file",
+    "remove_files",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +110,24 @@ async def delete_files(
     return {path: error for failures in outcomes for path, error in failures.items()}
 
 
+async def list_uploads(endpoint: Endpoint, directory: str) -> list[dict[str, Any]]:
+    """Return what S3 says of each incomplete multipart upload below a directory.
+
+    Raises what the filesystem raises. One request for 1000 of them.
+    """
+    bucket, key, _ = endpoint.fs.split_path(directory)
+    where = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    found: list[dict[str, Any]] = []
+    more = True
+    while more:
+        answer = await endpoint.fs._call_s3("list_multipart_uploads", **where)
+        found += [{**upload, "Bucket": bucket} for upload in answer.get("Uploads", [])]
+        more = answer.get("IsTruncated", False)
+        where["KeyMarker"] = answer.get("NextKeyMarker", "")
+        where["UploadIdMarker"] = answer.get("NextUploadIdMarker", "")
+    return found
+
+
 async def abort_uploads(
     endpoint: Endpoint, uploads: Sequence[Mapping[str, str]]
 ) -> dict[str, FsspillError]:
@@ -112,7 +138,7 @@ async def abort_uploads(
     endpoint : Endpoint
         A filesystem with S3's API.
     uploads : sequence of mapping
-        Bucket, Key and UploadId of each.
+        Bucket, Key and UploadId of each; what else `list_uploads` says of them is passed over.
 
     Returns
     -------
@@ -126,7 +152,8 @@ async def abort_uploads(
     failures: dict[str, FsspillError] = {}
     for upload in uploads:
         try:
-            await endpoint.fs._call_s3("abort_multipart_upload", **upload)
+            request = {name: upload[name] for name in ("Bucket", "Key", "UploadId")}
+            await endpoint.fs._call_s3("abort_multipart_upload", **request)
         except Exception as error:
             if not is_missing(error):
                 path = f"{upload['Bucket']}/{upload['Key']}"
@@ -168,9 +195,12 @@ async def _delete_bulk(
             answer = await endpoint.fs._call_s3("delete_objects", Bucket=bucket, Delete=delete)
     except Exception:
         return await _delete_each(endpoint, list(by_key.values()), slots)
-    refusals = {by_key[refusal["Key"]]: refusal for refusal in answer.get("Errors", [])}
-    failures = {path: _failure(_refused(refusal), path) for path, refusal in refusals.items()}
-    return {path: failure for path, failure in failures.items() if failure}
+    refusals = {by_key[refusal["Key"]]: _refused(refusal) for refusal in answer.get("Errors", [])}
+    return {
+        path: translate(error, "cannot delete", path)
+        for path, error in refusals.items()
+        if not is_missing(error)
+    }
 
 
 def _refused(refusal: Mapping[str, str]) -> Exception:
@@ -194,12 +224,7 @@ async def _delete_one(
 ) -> FsspillError | None:
     async with slots:
         try:
-            await endpoint.fs._rm_file(path)
+            await remove_file(endpoint, path)
         except Exception as error:
-            return _failure(error, path)
+            return translate(error, "cannot delete", path)
     return None
-
-
-def _failure(error: Exception, path: str) -> FsspillError | None:
-    """Return why a file may still be there; None if it is gone."""
-    return None if is_missing(error) else translate(error, "cannot delete", path)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 
 from fsspill.deadline import Deadline
-from fsspill.deletion import abort_uploads, remove_directories, remove_file, remove_files
+from fsspill.deletion import (
+    abort_uploads,
+    list_uploads,
+    remove_directories,
+    remove_file,
+    remove_files,
+)
 from fsspill.errors import FsspillError
 from fsspill.filesystem import Endpoint
 from fsspill.location import HEAD, SpillLocation
@@ -58,21 +64,15 @@ async def list_files(endpoint: Endpoint, directory: str) -> list[str]:
 
 async def _abort_uploads(endpoint: Endpoint, node: str, deadline: Deadline) -> None:
     """Abort uploads that nobody else can: the answer that named them was lost, or a worker died."""
-    bucket, key, _ = endpoint.fs.split_path(node)
-    where = {"Bucket": bucket, "Prefix": f"{key}/"}
     try:
-        answer = await deadline.attempt(
-            lambda: endpoint.fs._call_s3("list_multipart_uploads", **where), "cannot list", node
+        uploads = await deadline.attempt(
+            lambda: list_uploads(endpoint, node), "cannot list the uploads of", node
         )
     except FsspillError as error:
         # It takes a permission that spilling does not. Clean-up finds them, or a lifecycle rule.
         logger.warning("incomplete uploads may be left: %s", error)
-        return
-    uploads = [
-        {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-        for upload in answer.get("Uploads", [])
-    ]
-    await abort_uploads(endpoint, uploads)
+    else:
+        await abort_uploads(endpoint, uploads)
 
 
 async def _remove_signs(endpoint: Endpoint, location: SpillLocation) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "StorageNotFoundError",
     "StoragePermissionError",
     "StorageUnavailableError",
+    "cause_of",
     "drop_frames",
     "is_missing",
     "is_transient",
@@ -152,6 +153,15 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
     return StorageUnavailableError(
         message + "Expected the storage to answer: check the endpoint, the network, the disk."
     )
+
+
+def cause_of(failure: FsspillError, error: BaseException) -> BaseException | None:
+    """Return what to raise `failure` from, which `translate` made of `error`.
+
+    An error that came back as it was has no cause but its own: one that is its own cause would
+    keep whoever follows the chain going for ever.
+    """
+    return error.__cause__ if failure is error else error
 
 
 def is_transient(error: FsspillError) -> bool:

@@ -29,7 +29,7 @@ from fsspill.errors import (
 from fsspill.filesystem import check_uri
 from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.local import LocalTransfer
-from fsspill.location import SpillLocation
+from fsspill.location import SpillLocation, location_of
 from fsspill.node_state import NodeState
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement import Candidates, Placement, Policy
@@ -345,9 +345,8 @@ class ExternalStorage(NullStorage):
 
     def _source(self, url: bytes | str) -> FrameSource:
         text = _text(url)
-        base_url, offset, size = location = self._parse(text)
-        shown = create_url_with_offset(url=base_url, offset=offset, size=size)
-        return FrameSource(shown, location, None if self.node_local else Digests.of_url(text))
+        location = self._parse(text)
+        return FrameSource(location, None if self.node_local else Digests.of_url(text))
 
     def _restore(self, object_ref: Any, source: FrameSource) -> int:
         try:
@@ -467,9 +466,9 @@ class ExternalStorage(NullStorage):
         return parsed
 
     def _location(self, base_url: str) -> SpillLocation:
-        for location in self._locations:
-            if location.contains(base_url):
-                return location
+        location = location_of(self._locations, base_url)
+        if location is not None:
+            return location
         roots = ", ".join(location.root for location in self._locations)
         raise ConfigError(
             f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "

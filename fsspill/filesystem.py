@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import fsspec
 from fsspec import AbstractFileSystem
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.config import apply_config
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.registry import get_filesystem_class, known_implementations, registry
@@ -28,6 +28,8 @@ from fsspill.errors import ConfigError, MissingPackageError, translate
 from fsspill.secrets import redact, remember
 
 __all__ = ["Endpoint", "Tuning", "check_uri", "connect", "is_local", "protocol_of"]
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 30
@@ -158,6 +160,11 @@ class Endpoint:
     root: str
     tuning: Tuning
     concurrent: bool
+
+    def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Call a coroutine function on the event loop of the filesystem, and wait for its end."""
+        result: T = sync(self.fs.loop, function, *arguments)
+        return result
 
     @property
     def turn(self) -> AbstractContextManager[object]:

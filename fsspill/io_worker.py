@@ -19,7 +19,7 @@ from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundErro
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.heartbeat import Heartbeat
 from fsspill.node_state import NodeState
-from fsspill.url import create_url_with_offset, parse_url_with_offset
+from fsspill.url import parse_url_with_offset
 
 __all__ = ["FailedStorage", "IOWorkerStorage"]
 
@@ -133,9 +133,7 @@ class IOWorkerStorage(ExternalStorage):
     def _fail(self, object_ref: Any, url: str, reason: str) -> None:
         from fsspill.object_lost import SpilledObjectLostError
 
-        parsed = parse_url_with_offset(url)
-        shown = create_url_with_offset(url=parsed[0], offset=parsed[1], size=parsed[2])
-        error = SpilledObjectLostError(object_ref.hex(), shown, reason)
+        error = SpilledObjectLostError(object_ref.hex(), parse_url_with_offset(url).url, reason)
         logger.warning("%s", error)
         self._core_worker.put_error(object_ref, error)
 

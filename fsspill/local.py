@@ -13,7 +13,7 @@ from itertools import islice
 from fsspill.deadline import Deadline, Stopped
 from fsspill.digest import Digests
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
-from fsspill.location import ALIVE_DIRECTORY, HEAD, SpillLocation
+from fsspill.location import ALIVE_DIRECTORY, HEAD, SpillLocation, location_of
 from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, unseen, wrong_piece
 from fsspill.planning import plan_pieces
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
@@ -78,10 +78,9 @@ class LocalTransfer(Transfer):
         try:
             file = _OpenFile(source)
         except StorageNotFoundError as failure:
-            roots = [place.root for place in self._locations]
-            root = next(root for root in roots if source.location.base_url.startswith(root + "/"))
-            if source.digests is not None and not os.path.isdir(root):
-                raise unseen(failure, root) from failure
+            location = location_of(self._locations, source.location.base_url)
+            if location and not location.node_local and not os.path.isdir(location.root):
+                raise unseen(failure, location.root) from failure
             raise
         if source.digests is None:
             return LocalFrameStream(file)

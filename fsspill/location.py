@@ -16,11 +16,20 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Sequence
 
 from fsspill.errors import ConfigError
 from fsspill.filesystem import check_uri, is_local
 
-__all__ = ["ALIVE_DIRECTORY", "CHECK_PREFIX", "HEAD", "OBJECT_PREFIX", "SpillLocation"]
+__all__ = [
+    "ALIVE_DIRECTORY",
+    "CHECK_PREFIX",
+    "HEAD",
+    "OBJECT_PREFIX",
+    "SpillLocation",
+    "is_plain",
+    "location_of",
+]
 
 OBJECT_PREFIX = "ray_spilled_objects"
 """Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
@@ -116,12 +125,22 @@ class SpillLocation:
         components = base_url[len(self.root) + 1 :].split("/")
         if len(components) != (2 if self.node_local else 3):
             return False
-        plain = all(_PLAIN.fullmatch(part) and part not in (".", "..") for part in components)
-        return plain and components[-2].startswith(f"{OBJECT_PREFIX}_")
+        ours = components[-2].startswith(f"{OBJECT_PREFIX}_")
+        return ours and all(map(is_plain, components))
 
     def relative(self, base_url: str) -> str:
         """Return what follows the URI in a base URL under it, with a leading slash."""
         return base_url[len(self.root) :]
+
+
+def is_plain(component: str) -> bool:
+    """Whether a component of a path may be one of the layout's."""
+    return bool(_PLAIN.fullmatch(component)) and component not in (".", "..")
+
+
+def location_of(locations: Sequence[SpillLocation], base_url: str) -> SpillLocation | None:
+    """Return the one among the configured URIs that a file lies under; None if it is elsewhere."""
+    return next((location for location in locations if location.contains(base_url)), None)
 
 
 def local_path(uri: str) -> str:
@@ -130,7 +149,7 @@ def local_path(uri: str) -> str:
 
 
 def _check_component(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _PLAIN.fullmatch(value) or value in (".", ".."):
+    if not isinstance(value, str) or not is_plain(value):
         raise ConfigError(
             f"cannot use {name}={value!r}: expected letters, digits, '-', '_' and '.' only, "
             "because it becomes part of every URL."

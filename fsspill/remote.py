@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
 from typing import Any, TypeVar
-
-from fsspec.asyn import sync
 
 from fsspill.deadline import Deadline
 from fsspill.deletion import remove_file, remove_files
@@ -18,11 +16,12 @@ from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
     StoragePermissionError,
+    cause_of,
     translate,
 )
 from fsspill.filesystem import Endpoint, connect
 from fsspill.in_flight import InFlight, all_or_none
-from fsspill.location import SpillLocation
+from fsspill.location import SpillLocation, location_of
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 from fsspill.upload import Upload, put
 
@@ -91,7 +90,7 @@ class RemoteTransfer(Transfer):
     def _check(self, location: SpillLocation) -> None:
         endpoint = self._endpoint(location)
         path = endpoint.root + location.relative(location.check_file)
-        self._run(endpoint, _check(endpoint, path, location.uri, self._limits))
+        endpoint.run(_check, endpoint, path, location.uri, self._limits)
 
     def _twice_if_refused(
         self, location: SpillLocation, call: Callable[[SpillLocation], T], action: str
@@ -103,7 +102,7 @@ class RemoteTransfer(Transfer):
             failure = translate(error, action, location.uri)
             refused = isinstance(failure, StoragePermissionError)
             if not refused or not self._renew(location):
-                raise failure from error
+                raise failure from cause_of(failure, error)
         return call(location)
 
     def write_files(
@@ -111,7 +110,7 @@ class RemoteTransfer(Transfer):
     ) -> list[FsspillError | None]:
         """Upload files side by side, as many as the limits let."""
         places = [self._place(file.url) for file in files]
-        return self._run(places[0][0], self._write_all(files, places, deadlines))
+        return places[0][0].run(self._write_all, files, places, deadlines)
 
     async def _write_all(
         self,
@@ -153,8 +152,7 @@ class RemoteTransfer(Transfer):
             else:
                 endpoints.setdefault(id(endpoint.fs), (endpoint, {}))[1][path] = url
         for endpoint, paths in endpoints.values():
-            removal = remove_files(endpoint, list(paths), self._limits, seconds)
-            failed = self._run(endpoint, removal)
+            failed = endpoint.run(remove_files, endpoint, list(paths), self._limits, seconds)
             failures.update({paths[path]: failure for path, failure in failed.items()})
         return failures
 
@@ -167,8 +165,9 @@ class RemoteTransfer(Transfer):
         return [url for urls in found for url in urls]
 
     def _list(self, location: SpillLocation) -> list[str]:
-        endpoint, node = self._node(location)
-        paths = self._run(endpoint, list_files(endpoint, node))
+        endpoint = self._endpoint(location)
+        node = endpoint.root + location.relative(location.node_directory)
+        paths = endpoint.run(list_files, endpoint, node)
         return [location.root + path[len(endpoint.root) :] for path in paths]
 
     def write_sign(self, name: str) -> None:
@@ -176,15 +175,16 @@ class RemoteTransfer(Transfer):
         for location in self._locations:
             endpoint = self._endpoint(location)
             path = endpoint.root + location.relative(location.sign(name))
-            self._run(endpoint, _write_sign(endpoint, path, self._limits))
+            endpoint.run(_write_sign, endpoint, path, self._limits)
 
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
         endpoints = {location: self._endpoint(location) for location in self._locations}
-        outcomes = self._run(endpoints[self._locations[0]], self._destroy_all(endpoints))
+        outcomes = endpoints[self._locations[0]].run(self._destroy_all, endpoints)
         for location, error in zip(endpoints, outcomes, strict=True):
             if error is not None:
-                raise translate(error, "cannot remove", location.node_directory) from error
+                failure = translate(error, "cannot remove", location.node_directory)
+                raise failure from cause_of(failure, error)
 
     async def _destroy_all(
         self, endpoints: Mapping[SpillLocation, Endpoint]
@@ -202,12 +202,9 @@ class RemoteTransfer(Transfer):
         return endpoint, endpoint.root + location.relative(base_url)
 
     def _location(self, base_url: str) -> SpillLocation:
-        return next(location for location in self._locations if location.contains(base_url))
-
-    def _node(self, location: SpillLocation) -> tuple[Endpoint, str]:
-        """Return the filesystem of this node's directory, and its path there."""
-        endpoint = self._endpoint(location)
-        return endpoint, endpoint.root + location.relative(location.node_directory)
+        location = location_of(self._locations, base_url)
+        assert location is not None  # the caller has refused what lies elsewhere
+        return location
 
     def _endpoint(self, location: SpillLocation) -> Endpoint:
         if location.uri not in self._endpoints:
@@ -226,13 +223,6 @@ class RemoteTransfer(Transfer):
         self._endpoints[location.uri] = connect(location.uri, self._storage_options, renew=True)
         return True
 
-    def _run(self, endpoint: Endpoint, coroutine: Coroutine[Any, Any, T]) -> T:
-        async def run() -> T:
-            return await coroutine
-
-        result: T = sync(endpoint.fs.loop, run)
-        return result
-
 
 async def _write(
     upload: Upload, file: SpillFile, deadlines: Mapping[SpillLocation, Deadline]
@@ -243,7 +233,7 @@ async def _write(
     except Exception as error:
         deadlines[file.location].stop()
         failure = translate(error, "cannot write", file.url)
-        failure.__cause__ = None if failure is error else error
+        failure.__cause__ = cause_of(failure, error)
         return failure
     return None
 

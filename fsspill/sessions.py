@@ -24,13 +24,12 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal, TypeVar
 
-from fsspec.asyn import sync
-
+from fsspill.deletion import list_uploads
 from fsspill.errors import (
     ConfigError,
     FsspillError,
@@ -40,7 +39,7 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.filesystem import Endpoint, check_uri, connect, is_local
-from fsspill.location import ALIVE_DIRECTORY, CHECK_PREFIX, HEAD, OBJECT_PREFIX
+from fsspill.location import ALIVE_DIRECTORY, CHECK_PREFIX, HEAD, OBJECT_PREFIX, is_plain
 
 __all__ = [
     "DAY",
@@ -68,7 +67,6 @@ STALE_AFTER = 30 * 60.0
 
 DAY = 24 * 3600.0
 
-_COMPONENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]+")
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
 """Where filesystems say when a file was last written, or an upload began. Not "created": many keep
@@ -101,12 +99,12 @@ class Upload:
     Attributes
     ----------
     request : mapping
-        What names it in a request to S3: Bucket, Key, UploadId.
+        What S3 says of it, and its Bucket; see `fsspill.deletion.list_uploads`.
     age : float or None
         Seconds since it began, by the storage's clock.
     """
 
-    request: Mapping[str, str]
+    request: Mapping[str, Any]
     age: float | None
 
 
@@ -272,7 +270,7 @@ def look(
     checked = check_uri(uri)
     endpoint = connect(checked, storage_options or {})
     try:
-        listing = run(endpoint, _survey, endpoint, checked, stale_after)
+        listing = endpoint.run(_survey, endpoint, checked, stale_after)
     except Exception as error:
         raise translate(error, "cannot list", checked) from error
     for session in listing.sessions.values():
@@ -371,7 +369,7 @@ def _add(listing: Listing, endpoint: Endpoint, uri: str, name: str, info: Info) 
     elif _CHECK.fullmatch(name):
         listing.checks.append(file)
     place = _session_and_owner(directory, uri)
-    if place is None or (last and not _COMPONENT.fullmatch(last)):
+    if place is None or (last and not is_plain(last)):
         return
     session = listing.sessions.setdefault(place[0], Session(place[0]))
     if place[1]:
@@ -386,7 +384,7 @@ def _add(listing: Listing, endpoint: Endpoint, uri: str, name: str, info: Info) 
 def _session_and_owner(directory: str, uri: str) -> tuple[str | None, str] | None:
     """Return the session and the node (or "") of a directory of the layout; None for others."""
     components = directory.split("/")
-    if not all(map(_COMPONENT.fullmatch, components)) or not 1 <= len(components) <= 2:
+    if not all(map(is_plain, components)) or not 1 <= len(components) <= 2:
         return None
     owner = _owner(components[-1])
     if len(components) == 1 and owner == "":
@@ -400,21 +398,14 @@ def _session_and_owner(directory: str, uri: str) -> tuple[str | None, str] | Non
 
 
 async def _add_uploads(listing: Listing, endpoint: Endpoint) -> None:
-    bucket, key, _ = endpoint.fs.split_path(endpoint.root)
-    prefix = f"{key}/" if key else ""
-    where, more = {"Bucket": bucket, "Prefix": prefix}, True
-    while more:
-        answer = await endpoint.fs._call_s3("list_multipart_uploads", **where)
-        for info in answer.get("Uploads", []):
-            directory, _, last = info["Key"][len(prefix) :].rpartition("/")
-            place = _session_and_owner(directory, f"s3://{endpoint.root}")
-            if place and _COMPONENT.fullmatch(last):
-                request = {"Bucket": bucket, "Key": info["Key"], "UploadId": info["UploadId"]}
-                upload = Upload(request, age_of(time_of(info), listing.now))
-                listing.sessions.setdefault(place[0], Session(place[0])).uploads.append(upload)
-        more = answer.get("IsTruncated", False)
-        where["KeyMarker"] = answer.get("NextKeyMarker", "")
-        where["UploadIdMarker"] = answer.get("NextUploadIdMarker", "")
+    _, key, _ = endpoint.fs.split_path(endpoint.root)
+    below = len(key) + 1 if key else 0
+    for info in await list_uploads(endpoint, endpoint.root):
+        directory, _, last = info["Key"][below:].rpartition("/")
+        place = _session_and_owner(directory, f"s3://{endpoint.root}")
+        if place and is_plain(last):
+            upload = Upload(info, age_of(time_of(info), listing.now))
+            listing.sessions.setdefault(place[0], Session(place[0])).uploads.append(upload)
 
 
 def time_of(info: Info) -> float | None:
@@ -436,8 +427,3 @@ def age_of(time: float | None, now: float | None) -> float | None:
 def _youngest(ages: Iterable[float | None]) -> float | None:
     known = list(ages)
     return None if None in known else min((age for age in known if age is not None), default=None)
-
-
-def run(endpoint: Endpoint, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-    result: T = sync(endpoint.fs.loop, function, *arguments)
-    return result

@@ -170,17 +170,19 @@ class FrameSource(NamedTuple):
 
     Attributes
     ----------
-    url : str
-        Its URL with offset, for messages: without the digests.
     location : ParsedURL
         Where it lies.
     digests : Digests or None
         What its bytes must be; None for files that the raylet reads itself.
     """
 
-    url: str
     location: ParsedURL
     digests: Digests | None
+
+    @property
+    def url(self) -> str:
+        """Its URL with offset, for messages: without the digests."""
+        return self.location.url
 
     @property
     def start(self) -> int:

@@ -33,6 +33,11 @@ class ParsedURL(NamedTuple):
     offset: int
     size: int
 
+    @property
+    def url(self) -> str:
+        """The URL with offset, without what else it carries: for messages."""
+        return create_url_with_offset(url=self.base_url, offset=self.offset, size=self.size)
+
 
 def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
     """Name the frame of `size` bytes at `offset` of the fused file `url`.
