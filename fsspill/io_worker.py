@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from fsspill.allocator import keep_freed_memory
 from fsspill.core_worker import CoreWorkerStore, Driver
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError
 from fsspill.external_storage import ExternalStorage, NullStorage
@@ -67,6 +68,7 @@ class IOWorkerStorage(ExternalStorage):
         Takes less than 5 ms while all URIs are given up, so that Ray falls back to the node's own
         disk in a few seconds: it does not if that takes 20 ms.
         """
+        keep_freed_memory()
         try:
             urls = super().spill_objects(object_refs, owner_addresses)
         except Exception as error:
@@ -95,6 +97,7 @@ class IOWorkerStorage(ExternalStorage):
         FsspillError
             An object cannot be reached now. Ray calls again.
         """
+        keep_freed_memory()
         return sum(
             self._restore_or_fail(ref, url.decode() if isinstance(url, bytes) else url)
             for ref, url in zip(object_refs, url_with_offset_list, strict=True)

