@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import islice
 
 from fsspill.deadline import Deadline
 from fsspill.digest import Digests, hash_aside
@@ -19,8 +20,16 @@ from fsspill.errors import (
 )
 from fsspill.filesystem import Endpoint
 from fsspill.in_flight import all_or_none
-from fsspill.pieces import READS_OF_A_WRONG_PIECE, PieceStream, truncated, unseen, wrong_piece
+from fsspill.pieces import (
+    READS_OF_A_WRONG_PIECE,
+    Buffer,
+    PieceStream,
+    truncated,
+    unseen,
+    wrong_piece,
+)
 from fsspill.planning import plan_ranges
+from fsspill.reader import RangeReader
 from fsspill.transfer import FrameSource, Limits
 
 __all__ = ["RangeStream"]
@@ -39,6 +48,8 @@ class RangeStream(PieceStream):
     ----------
     endpoint : Endpoint
         The filesystem.
+    reader : RangeReader
+        Who reads from it.
     path : str
         The file's path there.
     source : FrameSource
@@ -47,17 +58,26 @@ class RangeStream(PieceStream):
         Bounds of what is in flight.
     """
 
-    def __init__(self, endpoint: Endpoint, path: str, source: FrameSource, limits: Limits) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        reader: RangeReader,
+        path: str,
+        source: FrameSource,
+        limits: Limits,
+    ) -> None:
         super().__init__()
         assert source.digests is not None
         pieces = len(source.digests.values)
-        plan = plan_ranges(source.start, source.stop, limits.range_size, pieces)
-        self._file = _RemoteFile(endpoint, path, source.url, source.digests, limits)
+        plan = plan_ranges(
+            source.start, source.stop, limits.range_size, pieces, reader.bytes_per_request
+        )
+        self._file = _RemoteFile(endpoint, reader, path, source, source.digests, limits)
         self._loop = endpoint.fs.loop
         self._pieces = deque(enumerate(plan))
         longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
         self._held = max(1, limits.max_bytes_in_flight // longest)
-        self._arriving: deque[Future[list[bytes]]] = deque()
+        self._arriving: deque[Future[list[Buffer]]] = deque()
         self._ask()
 
     def _ask(self) -> None:
@@ -65,7 +85,7 @@ class RangeStream(PieceStream):
             fetch = self._file.fetch_piece(*self._pieces.popleft())
             self._arriving.append(asyncio.run_coroutine_threadsafe(fetch, self._loop))
 
-    def _next_piece(self) -> Sequence[bytes]:
+    def _next_piece(self) -> Sequence[Buffer]:
         if not self._arriving:
             return ()
         piece = self._arriving.popleft().result()
@@ -73,8 +93,14 @@ class RangeStream(PieceStream):
         return piece
 
     def prefetch(self) -> None:
-        """Wait for every piece that was asked for."""
-        for arriving in self._arriving:
+        """Wait for the whole frame; of one that the limits do not let be held, for half of those.
+
+        The other half arrives while the first is copied and more is asked for in its place: to
+        wait for all of it would leave the network idle in between (measured for 200 MiB at 30 ms
+        and 80 MB/s a connection: 760 MiB/s instead of 1,000).
+        """
+        waited = len(self._arriving) // 2 if self._pieces else len(self._arriving)
+        for arriving in islice(self._arriving, waited):
             arriving.result()
 
     def close(self) -> None:
@@ -90,11 +116,18 @@ class _RemoteFile:
     """Reads ranges of one file. Belongs to the event loop."""
 
     def __init__(
-        self, endpoint: Endpoint, path: str, url: str, digests: Digests, limits: Limits
+        self,
+        endpoint: Endpoint,
+        reader: RangeReader,
+        path: str,
+        source: FrameSource,
+        digests: Digests,
+        limits: Limits,
     ) -> None:
         self._endpoint = endpoint
+        self._reader = reader
         self._path = path
-        self._url = url
+        self._url = source.url
         self._digests = digests
         self._length: int | None = None
         self._deadline = Deadline(limits.deadline)
@@ -102,7 +135,7 @@ class _RemoteFile:
             limits.max_requests_in_flight if endpoint.concurrent else 1
         )
 
-    async def fetch_piece(self, index: int, ranges: Sequence[Range]) -> list[bytes]:
+    async def fetch_piece(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
         """Return a piece that matches its digest."""
         for _ in range(READS_OF_A_WRONG_PIECE):
             piece = await all_or_none([self._fetch_range(*range_) for range_ in ranges])
@@ -110,25 +143,20 @@ class _RemoteFile:
                 return piece
         raise wrong_piece(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
 
-    async def _matches(self, index: int, piece: Sequence[bytes]) -> bool:
+    async def _matches(self, index: int, piece: Sequence[Buffer]) -> bool:
         match = partial(self._digests.match, index, piece)
         return await hash_aside(self._digests.algorithm, sum(map(len, piece)), match)
 
-    async def _fetch_range(self, start: int, stop: int) -> bytes:
+    async def _fetch_range(self, start: int, stop: int) -> Buffer:
         async with self._requests:
             return await self._deadline.attempt(
                 lambda: self._read(start, stop), "cannot restore", self._url
             )
 
-    async def _read(self, start: int, stop: int) -> bytes:
-        """Read one range in full, by itself: a list of them is coalesced by some filesystems."""
+    async def _read(self, start: int, stop: int) -> Buffer:
+        """Read one range in full."""
         try:
-            answer = await self._endpoint.fs._cat_ranges(
-                [self._path], [start], [stop], on_error="raise"
-            )
-            data: bytes | Exception = answer[0]
-            if isinstance(data, Exception):  # before fsspec 2025.12 on_error is not heeded
-                raise data
+            data = await self._reader.read(self._path, start, stop)
         except Exception as error:
             failure = translate(error, "cannot restore", self._url)
             if is_transient(failure):

@@ -34,6 +34,7 @@ from fsspill.node_state import NodeState
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement import Candidates, Placement, Policy
 from fsspill.planning import plan_files
+from fsspill.reader import check_engine
 from fsspill.remote import RemoteTransfer
 from fsspill.transfer import FrameSource, Limits, SpillFile, Transfer
 from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
@@ -98,6 +99,10 @@ class ExternalStorage(NullStorage):
     digest : str, optional
         ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
         planting an object. See `fsspill.digest`.
+    engine : str, optional
+        Who reads files back from S3, GCS and Azure: ``obstore``, faster, with the endpoint and the
+        credentials of the filesystem; ``fsspec``, the filesystem itself; ``auto``, obstore where it
+        is installed. See `fsspill.reader`.
     policy, min_free_bytes, max_bytes : optional
         Which URI takes a file, and how much each may get; see `fsspill.placement.Policy`.
     node_id, session_name : str, optional
@@ -174,6 +179,7 @@ class ExternalStorage(NullStorage):
         max_bytes_in_flight: int = Limits.max_bytes_in_flight,
         deadline: float = Limits.deadline,
         digest: str = "xxh3_128",
+        engine: str = "auto",
         policy: str = Policy.policy,
         min_free_bytes: int = Policy.min_free_bytes,
         max_bytes: int | None = Policy.max_bytes,
@@ -192,6 +198,8 @@ class ExternalStorage(NullStorage):
         _check_digest(digest)
         self._locations = [SpillLocation(u, shared=shared, **names) for u in _list_of_uris(uri)]
         _check_same_kind(self._locations, shared, min_free_bytes)
+        for location in self._locations:
+            check_engine(engine, location.uri)
         self.node_local = self._locations[0].node_local
         self.uris = [location.uri for location in self._locations]
         # Not "or": an empty store is falsy.
@@ -199,7 +207,7 @@ class ExternalStorage(NullStorage):
         self._limits = limits
         self._algorithm = None if self.node_local else digest
         self._undeleted: dict[str, FsspillError] = {}
-        self.transfer = _make_transfer(self._locations, storage_options or {}, limits)
+        self.transfer = _make_transfer(self._locations, storage_options or {}, limits, engine)
         self._state = NodeState(session_name, node_id)
         spread = Policy(policy, min_free_bytes, max_bytes)
         self._placement = Placement(self._locations, spread, self._state, self.transfer.check)
@@ -529,10 +537,13 @@ def _check_same_kind(
 
 
 def _make_transfer(
-    locations: Sequence[SpillLocation], storage_options: Mapping[str, Any], limits: Limits
+    locations: Sequence[SpillLocation],
+    storage_options: Mapping[str, Any],
+    limits: Limits,
+    engine: str,
 ) -> Transfer:
     if not locations[0].local:
-        return RemoteTransfer(locations, storage_options, limits)
+        return RemoteTransfer(locations, storage_options, limits, engine)
     if storage_options:
         raise ConfigError(
             f"cannot use storage_options ({', '.join(map(str, storage_options))}) with "

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from fsspill.digest import Digests
 from fsspill.errors import CorruptObjectError, StorageNotFoundError, StorageUnavailableError
 from fsspill.transfer import FrameStream
 
-__all__ = ["READS_OF_A_WRONG_PIECE", "PieceStream", "truncated", "unseen", "wrong_piece"]
+__all__ = ["READS_OF_A_WRONG_PIECE", "Buffer", "PieceStream", "truncated", "unseen", "wrong_piece"]
+
+Buffer: TypeAlias = bytes | memoryview
 
 READS_OF_A_WRONG_PIECE = 3
 """How often a piece is read that does not match its digest, before the file is held to be wrong:
@@ -24,7 +27,7 @@ class PieceStream(FrameStream):
         self._buffers: deque[memoryview] = deque()
 
     @abstractmethod
-    def _next_piece(self) -> Sequence[bytes]:
+    def _next_piece(self) -> Sequence[Buffer]:
         """Return the next piece, checked, as consecutive buffers; nothing after the last."""
 
     def _available(self) -> memoryview:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from math import isqrt
 
 __all__ = ["count_pieces", "plan_files", "plan_pieces", "plan_ranges"]
 
 PIECE_SIZE = 8 * 2**20
 """Bytes, give or take, that one digest covers."""
 
-_MEDIUM_RANGES = 8
+SMALLEST_RANGE = 2**20
+"""Bytes under which a range is not cut further: it would save less than the round trip takes, and
+storage bills and throttles by the request."""
 
 
 def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
@@ -57,7 +60,7 @@ def count_pieces(length: int) -> int:
 
 
 def plan_ranges(
-    start: int, stop: int, range_size: int, pieces: int = 1
+    start: int, stop: int, range_size: int, pieces: int = 1, bytes_per_request: int = 0
 ) -> list[list[tuple[int, int]]]:
     """Cut the bytes from `start` to `stop` into pieces, and those into ranges to ask for.
 
@@ -69,6 +72,8 @@ def plan_ranges(
         Bytes that a range may have, give or take.
     pieces : int
         How many pieces.
+    bytes_per_request : int
+        What one connection moves in the time that a request costs the CPU; 0 if it costs none.
 
     Returns
     -------
@@ -78,14 +83,14 @@ def plan_ranges(
 
     Notes
     -----
-    Up to half of `range_size` is one range. Above, medium frames are cut finer than large ones:
-    down to half of `range_size` if that gives them about 8 ranges, since a frame of 20 MiB is
-    bound by the bandwidth of its connections, one of 200 MiB by the cost of requests (measured at
-    30 ms and 80 MB/s a connection: 20 MiB in 4 MiB ranges 228 MiB/s, in 2 MiB ranges 283).
+    A frame in n ranges side by side takes the time of one range and that of n requests. The sum
+    is smallest for ranges of the square root of frame times `bytes_per_request`: so small frames
+    are cut finer than large ones, down to `SMALLEST_RANGE`, up to `range_size`.
 
     No range is more than 1/16 above `range_size`, for the same reason as with pieces.
     """
-    wanted = max(range_size // 2, min(range_size, (stop - start) // _MEDIUM_RANGES), 1)
+    best = isqrt((stop - start) * bytes_per_request)
+    wanted = max(1, min(range_size, max(best, SMALLEST_RANGE)))
 
     def count(length: int) -> int:
         return max(_count(length, range_size), round(length * 16 / (17 * wanted)))

@@ -22,6 +22,7 @@ from fsspill.errors import (
 from fsspill.filesystem import Endpoint, connect
 from fsspill.in_flight import InFlight, all_or_none
 from fsspill.location import SpillLocation, location_of
+from fsspill.reader import RangeReader, make_reader
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 from fsspill.upload import Upload, put
 
@@ -53,6 +54,8 @@ class RemoteTransfer(Transfer):
         The user's options for the filesystem.
     limits : Limits
         Sizes of pieces and bounds of what is in flight.
+    engine : str
+        Who reads ranges; see `fsspill.reader`.
 
     Notes
     -----
@@ -76,11 +79,14 @@ class RemoteTransfer(Transfer):
         locations: Sequence[SpillLocation],
         storage_options: Mapping[str, Any],
         limits: Limits,
+        engine: str = "auto",
     ) -> None:
         self._locations = locations
         self._storage_options = storage_options
         self._limits = limits
+        self._engine = engine
         self._endpoints: dict[str, Endpoint] = {}
+        self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
 
     def check(self, location: SpillLocation) -> None:
@@ -127,8 +133,10 @@ class RemoteTransfer(Transfer):
 
     def open_frame(self, source: FrameSource) -> FrameStream:
         """Ask for all pieces of the frame that the limits let be held."""
-        endpoint, path = self._place(source.location.base_url)
-        return RangeStream(endpoint, path, source, self._limits)
+        base_url = source.location.base_url
+        endpoint, path = self._place(base_url)
+        reader = self._reader(self._location(base_url), endpoint)
+        return RangeStream(endpoint, reader, path, source, self._limits)
 
     def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
         """Delete all files of a filesystem together."""
@@ -211,6 +219,11 @@ class RemoteTransfer(Transfer):
             self._endpoints[location.uri] = connect(location.uri, self._storage_options)
         return self._endpoints[location.uri]
 
+    def _reader(self, location: SpillLocation, endpoint: Endpoint) -> RangeReader:
+        if location.uri not in self._readers:
+            self._readers[location.uri] = make_reader(endpoint, location.uri, self._engine)
+        return self._readers[location.uri]
+
     def renew(self, base_url: str) -> bool:
         """Make the filesystem of a file anew, unless that was done in the last minute."""
         return self._renew(self._location(base_url))
@@ -221,6 +234,7 @@ class RemoteTransfer(Transfer):
             return False
         self._renewed[location.uri] = time.monotonic()
         self._endpoints[location.uri] = connect(location.uri, self._storage_options, renew=True)
+        self._readers.pop(location.uri, None)
         return True
 
 

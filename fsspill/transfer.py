@@ -36,8 +36,8 @@ class Limits:
         Bytes that objects are fused up to. A larger object gets a file of its own. Small
         files upload side by side and free their space sooner; large ones cost fewer requests.
     range_size : int
-        Bytes of one ranged read. Objects up to half of it are read with exactly one request,
-        others in several ranges at once; see `fsspill.planning.plan_ranges`.
+        Bytes that one ranged read may have. Objects up to 1 MiB are read with exactly one
+        request, others in several ranges at once; see `fsspill.planning.plan_ranges`.
     max_requests_in_flight : int
         Requests at once.
     max_bytes_in_flight : int
@@ -208,7 +208,7 @@ class FrameStream(ABC):
 
     @abstractmethod
     def prefetch(self) -> None:
-        """Wait until all that the limits let be held has arrived."""
+        """Wait until the whole frame has arrived, or half of what the limits let be held."""
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:

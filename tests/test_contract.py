@@ -42,3 +42,8 @@ class TestS3(ExternalStorageContract):
     @pytest.fixture
     def uri(self, s3_bucket: str) -> str:
         return f"s3://{s3_bucket}/prefix"
+
+
+class TestS3ReadByTheFilesystem(TestS3):
+    def storage_arguments(self) -> dict[str, Any]:
+        return {"engine": "fsspec"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import fsspec
 import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StoragePermissionError
+from fsspill.reader import FilesystemReader
 from fsspill.s3_server import S3Server
 from tests.running import PROGRAMS, poll
 
@@ -129,24 +131,60 @@ def restore(storage: ExternalStorage, store: InMemoryObjectStore, ref: bytes, ur
     store.delete(ref)
 
 
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
 def test_credentials_that_expire_are_asked_for_again(
-    s3_bucket: str, process: Process, store: InMemoryObjectStore
+    s3_bucket: str, process: Process, store: InMemoryObjectStore, engine: str
 ) -> None:
     """As the end of credentials comes near, new ones are asked for, in the same process."""
     process.give(Key("first", "secret"))
-    storage = ExternalStorage(URI, object_store=store)
+    storage = ExternalStorage(URI, object_store=store, engine=engine)
     url = spill(storage, store, b"one")
     asked = len(process.asked())
     assert asked >= 1
     process.give(Key("second", "secret"))
-    for _ in range(3):
+
+    def restores_and_asks(before: int) -> bool:
         restore(storage, store, b"one", url)
-        assert len(process.asked()) > asked
+        return len(process.asked()) > before
+
+    for _ in range(3):
+        poll(partial(restores_and_asks, asked), "new credentials to be asked for")
         asked = len(process.asked())
     storage.delete_spilled_objects([url])
     assert storage.list_spilled_files() == []
     assert set(process.asked()) == {"first", "second"}
     assert process.asked()[-1] == "second"
+
+
+@pytest.mark.parametrize("source", ["options", "client", "environment", "file", "process"])
+def test_obstore_signs_with_what_the_filesystem_found(
+    strict_server: StrictServer,
+    store: InMemoryObjectStore,
+    no_keys: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+) -> None:
+    """Wherever the keys are, in options, environment or files, ranges are read with them."""
+    pytest.importorskip("obstore")
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    options: dict[str, Any] = {}
+    key, secret = strict_server.old
+    if source == "options":
+        options = {"key": key, "secret": secret}
+    elif source == "client":
+        options = {"client_kwargs": {"aws_access_key_id": key, "aws_secret_access_key": secret}}
+    elif source == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    elif source == "file":
+        CredentialsFile(tmp_path, monkeypatch).write(strict_server.old)
+    else:
+        Process(tmp_path, monkeypatch).give(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store, storage_options=options)
+    url = spill(storage, store, b"one")
+    restore(storage, store, b"one", url)
+    storage.destroy_external_storage()
 
 
 def test_expiring_credentials_that_are_revoked(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
+from fsspill.reader import FilesystemReader
 from fsspill.testing import ExternalStorageContract
 from tests import emulators
+from tests.test_reader import round_trip
 
 pytestmark = [pytest.mark.nightly]
 
@@ -54,12 +58,47 @@ def gcs_server(
         yield
 
 
+class TestAzureReadByTheFilesystem(TestAzure):
+    def storage_arguments(self) -> dict[str, Any]:
+        return {"engine": "fsspec"}
+
+
+@pytest.mark.parametrize("source", ["key", "signature"])
+def test_obstore_reads_with_what_adlfs_found(
+    azure_server: None, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """An account key or a shared access signature in a connection string: ranges are read so."""
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    connection = os.environ["AZURE_STORAGE_CONNECTION_STRING"]
+    container = f"c{uuid.uuid4().hex}"
+    fsspec.filesystem("abfs").mkdir(container)
+    if source == "signature":
+        signature = emulators.azure_signature()
+        connection = re.sub("AccountKey=[^;]*", f"SharedAccessSignature={signature}", connection)
+    round_trip(f"abfs://{container}/x", storage_options={"connection_string": connection})
+
+
 class TestGcs(ExternalStorageContract):
     @pytest.fixture
     def uri(self, gcs_server: None) -> str:
         bucket = f"b{uuid.uuid4().hex}"
         fsspec.filesystem("gs").mkdir(bucket)
         return f"gs://{bucket}/prefix"
+
+
+class TestGcsReadByTheFilesystem(TestGcs):
+    def storage_arguments(self) -> dict[str, Any]:
+        return {"engine": "fsspec"}
+
+
+def test_obstore_reads_with_what_gcsfs_found(
+    gcs_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges are read from the emulator that gcsfs found in the environment."""
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    bucket = f"b{uuid.uuid4().hex}"
+    fsspec.filesystem("gs").mkdir(bucket)
+    round_trip(f"gs://{bucket}/x")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsspill.planning import count_pieces, plan_files, plan_pieces, plan_ranges
+from fsspill.reader import FilesystemReader, ObstoreReader
 
 MIB = 2**20
 sizes = st.lists(st.integers(24, 500), max_size=60)
@@ -40,22 +41,31 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("frame", "ranges"),
+    ("frame", "cheap", "dear"),
     [
-        (0, 0),
-        (1, 1),
-        (2 * MIB + 100, 1),
-        (4 * MIB + 100, 2),
-        (10 * MIB + 100, 4),
-        (20 * MIB + 100, 9),
-        (32 * MIB + 100, 8),
-        (200 * MIB + 100, 48),
+        (0, 0, 0),
+        (1, 1, 1),
+        (MIB + 100, 1, 1),
+        (4 * MIB + 100, 4, 3),
+        (20 * MIB + 100, 18, 9),
+        (200 * MIB + 100, 96, 48),
+        (4096 * MIB + 100, 964, 964),
     ],
 )
-def test_medium_frames_are_cut_finer(frame: int, ranges: int) -> None:
-    """The ranges of a frame, header and all, at the default size of 4 MiB."""
-    pieces = plan_ranges(7, 7 + frame, 4 * MIB, count_pieces(frame))
-    assert sum(map(len, pieces)) == ranges
+def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
+    """The ranges of a frame, header and all, at the default size of 4 MiB, as each engine asks."""
+    for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
+        pieces = plan_ranges(7, 7 + frame, 4 * MIB, count_pieces(frame), reader.bytes_per_request)
+        assert sum(map(len, pieces)) == ranges
+
+
+@given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
+def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request: int) -> None:
+    """However cheap requests are, ranges stay near 1 MiB; however dear, within the size."""
+    [ranges] = plan_ranges(0, length, 4 * MIB, 1, per_request)
+    longest = max(stop - start for start, stop in ranges)
+    assert longest <= 4 * MIB + MIB // 4
+    assert len(ranges) == 1 or longest >= MIB * 2 // 3
 
 
 @given(start=st.integers(0, 2**40), length=st.integers(1, 5000), count=st.integers(1, 9))
