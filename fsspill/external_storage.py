@@ -174,7 +174,7 @@ class ExternalStorage(NullStorage):
         prefix: str = "",
         shared: bool = False,
         file_size: int = Limits.file_size,
-        range_size: int = Limits.range_size,
+        range_size: int | None = Limits.range_size,
         max_requests_in_flight: int = Limits.max_requests_in_flight,
         max_bytes_in_flight: int = Limits.max_bytes_in_flight,
         deadline: float = Limits.deadline,

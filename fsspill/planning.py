@@ -11,9 +11,9 @@ __all__ = ["count_pieces", "plan_files", "plan_pieces", "plan_ranges"]
 PIECE_SIZE = 8 * 2**20
 """Bytes, give or take, that one digest covers."""
 
-SMALLEST_RANGE = 2**20
-"""Bytes under which a range is not cut further: it would save less than the round trip takes, and
-storage bills and throttles by the request."""
+SMALLEST_RANGE, LARGEST_RANGE = 2**20, 2**22
+"""Bytes between which the size of ranges is chosen. Finer ones would save less than the round trip
+takes, and storage bills and throttles by the request; coarser ones leave connections idle."""
 
 
 def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
@@ -60,7 +60,7 @@ def count_pieces(length: int) -> int:
 
 
 def plan_ranges(
-    start: int, stop: int, range_size: int, pieces: int = 1, bytes_per_request: int = 0
+    start: int, stop: int, range_size: int | None, pieces: int = 1, bytes_per_request: int = 0
 ) -> list[list[tuple[int, int]]]:
     """Cut the bytes from `start` to `stop` into pieces, and those into ranges to ask for.
 
@@ -68,8 +68,8 @@ def plan_ranges(
     ----------
     start, stop : int
         Offsets in the file, in bytes; `stop` is the first byte not wanted.
-    range_size : int
-        Bytes that a range may have, give or take.
+    range_size : int or None
+        Bytes that a range shall have, give or take; None to choose.
     pieces : int
         How many pieces.
     bytes_per_request : int
@@ -85,15 +85,16 @@ def plan_ranges(
     -----
     A frame in n ranges side by side takes the time of one range and that of n requests. The sum
     is smallest for ranges of the square root of frame times `bytes_per_request`: so small frames
-    are cut finer than large ones, down to `SMALLEST_RANGE`, up to `range_size`.
+    are cut finer than large ones.
 
-    No range is more than 1/16 above `range_size`, for the same reason as with pieces.
+    No range is more than 1/16 above the size, for the same reason as with pieces.
     """
     best = isqrt((stop - start) * bytes_per_request)
-    wanted = max(1, min(range_size, max(best, SMALLEST_RANGE)))
+    longest = range_size or LARGEST_RANGE
+    wanted = range_size or min(longest, max(best, SMALLEST_RANGE))
 
     def count(length: int) -> int:
-        return max(_count(length, range_size), round(length * 16 / (17 * wanted)))
+        return max(_count(length, longest), round(length * 16 / (17 * wanted)))
 
     return [
         plan_pieces(first, last, count(last - first))

@@ -35,9 +35,10 @@ class Limits:
     file_size : int
         Bytes that objects are fused up to. A larger object gets a file of its own. Small
         files upload side by side and free their space sooner; large ones cost fewer requests.
-    range_size : int
-        Bytes that one ranged read may have. Objects up to 1 MiB are read with exactly one
-        request, others in several ranges at once; see `fsspill.planning.plan_ranges`.
+    range_size : int or None
+        Bytes of one ranged read; if None, chosen by the size of the object, between 1 and 4 MiB.
+        Objects up to that size are read with exactly one request, larger ones in several ranges
+        at once; see `fsspill.planning.plan_ranges`.
     max_requests_in_flight : int
         Requests at once.
     max_bytes_in_flight : int
@@ -50,24 +51,27 @@ class Limits:
     """
 
     file_size: int = 8 * MIB
-    range_size: int = 4 * MIB
+    range_size: int | None = None
     max_requests_in_flight: int = 64
     max_bytes_in_flight: int = 128 * MIB
     deadline: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            kinds = (int, float) if field.name == "deadline" else (int,)
-            check_number(field.name, getattr(self, field.name), kinds, at_least=1)
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.range_size is None:
+            del given["range_size"]
+        for name, value in given.items():
+            kinds = (int, float) if name == "deadline" else (int,)
+            check_number(name, value, kinds, at_least=1)
         if self.max_bytes_in_flight < 16 * MIB:
             raise ConfigError(
                 f"cannot use max_bytes_in_flight={self.max_bytes_in_flight}: expected at least "
                 f"{16 * MIB} bytes, three parts of a multipart upload."
             )
-        for name in ("file_size", "range_size"):
-            if getattr(self, name) > self.max_bytes_in_flight:
+        for name in {"file_size", "range_size"} & set(given):
+            if given[name] > self.max_bytes_in_flight:
                 raise ConfigError(
-                    f"cannot use {name}={getattr(self, name)}: expected no more than "
+                    f"cannot use {name}={given[name]}: expected no more than "
                     f"max_bytes_in_flight={self.max_bytes_in_flight}, or not even one fits."
                 )
 

@@ -53,16 +53,16 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
     ],
 )
 def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
-    """The ranges of a frame, header and all, at the default size of 4 MiB, as each engine asks."""
+    """The ranges of a frame, header and all, where no size is given, as each engine asks."""
     for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
-        pieces = plan_ranges(7, 7 + frame, 4 * MIB, count_pieces(frame), reader.bytes_per_request)
+        pieces = plan_ranges(7, 7 + frame, None, count_pieces(frame), reader.bytes_per_request)
         assert sum(map(len, pieces)) == ranges
 
 
 @given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
 def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request: int) -> None:
-    """However cheap requests are, ranges stay near 1 MiB; however dear, within the size."""
-    [ranges] = plan_ranges(0, length, 4 * MIB, 1, per_request)
+    """However cheap requests are, ranges stay near 1 MiB; however dear, within 4 MiB."""
+    [ranges] = plan_ranges(0, length, None, 1, per_request)
     longest = max(stop - start for start, stop in ranges)
     assert longest <= 4 * MIB + MIB // 4
     assert len(ranges) == 1 or longest >= MIB * 2 // 3
@@ -74,3 +74,11 @@ def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None
     expected = [piece for piece in plan_pieces(start, start + length, count) if piece[0] < piece[1]]
     planned = plan_ranges(start, start + length, 100, count)
     assert [(piece[0][0], piece[-1][1]) for piece in planned] == expected
+
+
+@pytest.mark.parametrize(("size", "ranges"), [(MIB // 2, 39), (4 * MIB, 6), (8 * MIB, 3)])
+def test_a_size_that_is_given_is_used(size: int, ranges: int) -> None:
+    """Whatever requests cost, 20 MiB are cut into ranges of the size that was asked for."""
+    for bytes_per_request in (0, 10**6):
+        pieces = plan_ranges(0, 20 * MIB, size, 3, bytes_per_request)
+        assert sum(map(len, pieces)) == ranges

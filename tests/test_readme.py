@@ -13,9 +13,10 @@ import pytest
 
 from fsspill.config import _FOR_RAY, _OWN_PARAMETERS
 from fsspill.placement import Policy
+from fsspill.planning import LARGEST_RANGE, SMALLEST_RANGE
 from fsspill.ray import RayOptions
 from fsspill.s3_server import S3Server
-from fsspill.transfer import Limits
+from fsspill.transfer import MIB, Limits
 from tests.at_rest import keys
 from tests.running import Program, poll, processes, ray_environment
 
@@ -113,10 +114,10 @@ def test_every_parameter_is_in_the_table() -> None:
     assert rows["policy"] == f"`{Policy.policy}`"
     assert rows["min_free_bytes"] == str(Policy.min_free_bytes)
     assert rows["lost_after"] == f"{RayOptions.lost_after:.0f}"
-    assert rows["file_size"] == f"{Limits.file_size // 2**20} MiB"
-    assert rows["range_size"] == f"{Limits.range_size // 2**20} MiB"
+    assert rows["file_size"] == f"{Limits.file_size // MIB} MiB"
+    assert rows["range_size"] == f"{SMALLEST_RANGE // MIB} to {LARGEST_RANGE // MIB} MiB"
     assert rows["max_requests_in_flight"] == str(Limits.max_requests_in_flight)
-    assert rows["max_bytes_in_flight"] == f"{Limits.max_bytes_in_flight // 2**20} MiB"
+    assert rows["max_bytes_in_flight"] == f"{Limits.max_bytes_in_flight // MIB} MiB"
 
 
 def test_the_two_commands_stand_there() -> None:
