@@ -233,7 +233,11 @@ class RemoteTransfer(Transfer):
         if time.monotonic() - last < RENEW_INTERVAL:
             return False
         self._renewed[location.uri] = time.monotonic()
-        self._endpoints[location.uri] = connect(location.uri, self._storage_options, renew=True)
+        try:
+            renewed = connect(location.uri, self._storage_options, renew=True)
+        except FsspillError:
+            return False  # what the old ones were refused for is the reason to tell
+        self._endpoints[location.uri] = renewed
         self._readers.pop(location.uri, None)
         return True
 

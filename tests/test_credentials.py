@@ -280,6 +280,27 @@ def test_credentials_that_come_late(
     storage.destroy_external_storage()
 
 
+def test_no_new_credentials_can_be_found(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    store: InMemoryObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A deletion never raises, and a restore says that it was refused."""
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    url = spill(storage, store, b"one")
+    strict_server.revoke(strict_server.old)
+
+    def find_none(*arguments: object, **options: object) -> None:
+        raise StoragePermissionError("there are none")
+
+    monkeypatch.setattr("fsspill.remote.connect", find_none)
+    storage.delete_spilled_objects([url])
+    with pytest.raises(StoragePermissionError, match="check the credentials"):
+        storage.restore_spilled_objects([b"one"], [url])
+
+
 def works(call: Callable[..., object], *arguments: object) -> bool:
     try:
         call(*arguments)
