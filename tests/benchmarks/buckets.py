@@ -23,6 +23,7 @@ _OPERATIONS = {
     ("HEAD", "bucket", ""): "HeadBucket",
     ("PUT", "bucket", ""): "CreateBucket",
     ("GET", "bucket", "list-type"): "ListObjectsV2",
+    ("GET", "bucket", "uploads"): "ListMultipartUploads",
     ("POST", "bucket", "delete"): "DeleteObjects",
     ("PUT", "object", ""): "PutObject",
     ("GET", "object", ""): "GetObject",
@@ -36,6 +37,7 @@ _OPERATIONS = {
 _SUBRESOURCES = ("list-type", "delete", "uploads", "uploadId")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
+_TIME = "2026-01-01T00:00:00.000Z"
 
 
 class _Stored(NamedTuple):
@@ -56,6 +58,12 @@ class _Stored(NamedTuple):
             yield memoryview(self.segments[index])[max(0, start - begin) : stop - begin]
 
 
+class _Upload(NamedTuple):
+    bucket: str
+    key: str
+    parts: dict[int, _Stored]
+
+
 class Buckets:
     """All that is stored.
 
@@ -68,11 +76,12 @@ class Buckets:
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self._buckets: dict[str, dict[str, _Stored]] = {}
-        self._uploads: dict[str, dict[int, _Stored]] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._handlers: Mapping[str, Callable[[str, str, Request], Response]] = {
             "HeadBucket": self._head_bucket,
             "CreateBucket": self._create_bucket,
             "ListObjectsV2": self._list,
+            "ListMultipartUploads": self._list_uploads,
             "DeleteObjects": self._delete_many,
             "PutObject": self._put,
             "GetObject": self._get,
@@ -118,6 +127,19 @@ class Buckets:
             f"<IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
         )
 
+    def _list_uploads(self, bucket: str, key: str, request: Request) -> Response:
+        prefix = request.query.get("prefix", "")
+        uploads = "".join(
+            f"<Upload><Key>{escape(upload.key)}</Key><UploadId>{upload_id}</UploadId>"
+            f"<Initiated>{_TIME}</Initiated></Upload>"
+            for upload_id, upload in self._uploads.items()
+            if upload.bucket == bucket and upload.key.startswith(prefix)
+        )
+        return _xml(
+            f"<ListMultipartUploadsResult><Bucket>{bucket}</Bucket>"
+            f"<IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+        )
+
     def _delete_many(self, bucket: str, key: str, request: Request) -> Response:
         keys = [element.text or "" for element in _elements(_body(request), "Key")]
         for deleted in keys:
@@ -155,23 +177,24 @@ class Buckets:
 
     def _create_upload(self, bucket: str, key: str, request: Request) -> Response:
         upload_id = uuid.uuid4().hex
-        self._uploads[upload_id] = {}
+        self._uploads[upload_id] = _Upload(bucket, key, {})
         return _xml(
             f"<InitiateMultipartUploadResult><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
             f"<UploadId>{upload_id}</UploadId></InitiateMultipartUploadResult>"
         )
 
     def _upload_part(self, bucket: str, key: str, request: Request) -> Response:
-        parts = self._uploads.get(request.query["uploadId"])
-        if parts is None:
+        upload = self._uploads.get(request.query["uploadId"])
+        if upload is None:
             return _error(404, "NoSuchUpload")
-        part = parts[int(request.query["partNumber"])] = _new([_body(request)])
+        part = upload.parts[int(request.query["partNumber"])] = _new([_body(request)])
         return Response(headers={"ETag": part.etag})
 
     def _complete_upload(self, bucket: str, key: str, request: Request) -> Response:
-        parts = self._uploads.get(request.query["uploadId"])
-        if parts is None:
+        upload = self._uploads.get(request.query["uploadId"])
+        if upload is None:
             return _error(404, "NoSuchUpload")
+        parts = upload.parts
         numbers = [int(e.text or 0) for e in _elements(_body(request), "PartNumber")]
         if not numbers or not set(numbers) <= set(parts):
             return _error(400, "InvalidPart")
@@ -245,7 +268,7 @@ def _headers(stored: _Stored) -> dict[str, str]:
 
 def _contents(key: str, stored: _Stored) -> str:
     return (
-        f"<Contents><Key>{escape(key)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{_TIME}</LastModified>"
         f"<ETag>{escape(stored.etag)}</ETag><Size>{stored.size}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
     )

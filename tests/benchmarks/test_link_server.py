@@ -104,6 +104,15 @@ def test_an_aborted_upload_leaves_nothing(connection: HTTPConnection) -> None:
     assert call(connection, "GET", "/bucket/key")[0].status == 404
 
 
+def test_the_listing_of_uploads_shows_what_is_not_completed(connection: HTTPConnection) -> None:
+    upload = new_upload(connection)
+    listing = call(connection, "GET", "/bucket?uploads=&prefix=k")[1].decode()
+    assert f"<Key>key</Key><UploadId>{upload}</UploadId>" in listing
+    assert b"<Upload>" not in call(connection, "GET", "/bucket?uploads=&prefix=other")[1]
+    call(connection, "DELETE", f"/bucket/key?uploadId={upload}")
+    assert b"<Upload>" not in call(connection, "GET", "/bucket?uploads=")[1]
+
+
 def new_upload(connection: HTTPConnection) -> str:
     _, body = call(connection, "POST", "/bucket/key?uploads=")
     return body.decode().partition("<UploadId>")[2].partition("<")[0]
