@@ -1,102 +1,112 @@
-"""Compare fsspill with Ray's own storage classes: ``python -m tests.benchmarks --help``."""
+"""Compare fsspill with what else there is: ``python -m tests.benchmarks --help``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
+import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
 
-from fsspill.transfer import MIB
+from tests.benchmarks.chart import draw
+from tests.benchmarks.cluster import Cluster
 from tests.benchmarks.measure import Row
-from tests.benchmarks.suite import FULL, QUICK
+from tests.benchmarks.memory import measure_memory
+from tests.benchmarks.suite import FULL, QUICK, count_requests, run_local, run_s3
+from tests.benchmarks.table import TableRow, aligned, shown_size
 
-_HEADINGS: tuple[tuple[str, ...], ...] = (
-    ("to", "objects", "", "MiB/s", "", "", "CPU s/GiB", "", "requests", "", "read/needed", ""),
-    ("", "", "", "fsspill", "Ray", "ratio", *("fsspill", "Ray") * 3),
-)
-_TEXT_COLUMNS = 3
+_SECTIONS = ("local", "s3", "cpu", "requests", "memory", "ray")
+_PACKAGES = ("fsspill", "ray", "s3fs", "smart-open", "pyarrow", "obstore")
+
+Section = tuple[str, Callable[[], Iterable[TableRow]]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print a table."""
-    arguments = _parser().parse_args(argv)
+    """Measure, print a table for each section, and draw the chart."""
+    arguments = _arguments(argv)
     # smart_open warns at every single opening that it ignores what Ray passes to it.
     logging.getLogger("smart_open").setLevel(logging.ERROR)
-    table = list(_HEADINGS)
-    for row in _rows(arguments):
-        table.append(_cells(row))
-        print("measured", *table[-1][:_TEXT_COLUMNS], file=sys.stderr)  # noqa: T201
-    print(_aligned(table))  # noqa: T201
+    sections = _sections(arguments)
+    for name in arguments.only:
+        title, measure = sections[name]
+        rows = list(_reported(measure()))
+        print(f"{title}\n\n{aligned([rows[0].headings, *(row.cells for row in rows)])}\n")  # noqa: T201
+        if name == "s3" and arguments.chart:
+            charted = [row for row in rows if isinstance(row, Row)]
+            Path(arguments.chart).write_text(draw(charted, _link(arguments)))
+    print(_machine())  # noqa: T201
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.chart and "s3" not in arguments.only:
+        parser.error("--chart draws what 's3' measures, which --only leaves out")
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Spill and restore with fsspill and with Ray's own storage classes by turns: "
-        "its FileSystemStorage on a local directory, its smart_open storage on S3. MiB/s, CPU "
-        "seconds and requests are medians of the rounds, the ratio that of the pairs.",
+        description="Spill and restore by turns with fsspill, with Ray's own storage classes "
+        "(FileSystemStorage on a local directory, smart_open on S3), and on S3 with s3fs, pyarrow "
+        "and obstore alone. All numbers are medians of the rounds.",
     )
-    parser.add_argument("--quick", action="store_true", help="small batches")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per batch (default: 5)")
-    parser.add_argument("--only", choices=("local", "s3"), help="one kind of storage")
-    parser.add_argument("--directory", help="where local files go (default: a temporary one)")
-    parser.add_argument(
-        "--latency", type=float, default=30, help="milliseconds per request (default: 30)"
-    )
-    parser.add_argument(
-        "--bandwidth", type=float, default=80, help="MB/s per connection, each way (default: 80)"
-    )
-    parser.add_argument(
-        "--no-latency",
-        action="store_true",
-        help="S3 with neither latency nor a bound on bandwidth: what the CPU allows",
-    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small batches")
+    add("--rounds", type=int, default=3, help="rounds per batch (default: 3)")
+    add("--only", nargs="+", choices=_SECTIONS, default=_SECTIONS, help="what is measured")
+    add("--chart", metavar="SVG", help="draw the speeds on S3 into this file")
+    add("--directory", help="where local files go (default: a temporary one)")
+    add("--latency", type=float, default=30, help="milliseconds per request (default: 30)")
+    add("--bandwidth", type=float, default=80, help="MB/s a connection, each way (default: 80)")
+    add("--system-config", type=json.loads, default={}, help="JSON: Ray's, for the Ray program")
+    add("--params", type=json.loads, default={}, help="JSON: fsspill's, for the Ray program")
     return parser
 
 
-def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
+def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
     suite = QUICK if arguments.quick else FULL
-    latency, bandwidth = arguments.latency / 1e3, arguments.bandwidth * 1e6
-    if arguments.no_latency:
-        latency = bandwidth = 0
-    if arguments.only != "s3":
-        yield from suite.run_local(arguments.rounds, arguments.directory)
-    if arguments.only != "local":
-        yield from suite.run_s3(arguments.rounds, latency, bandwidth)
+    rounds, link = arguments.rounds, (arguments.latency / 1e3, arguments.bandwidth * 1e6)
+    cluster = Cluster(*link, suite.object_store_memory, arguments.system_config, arguments.params)
+    return {
+        "local": (
+            "A local directory",
+            lambda: run_local(suite.local, rounds, arguments.directory),
+        ),
+        "s3": (f"S3, {_link(arguments)}", lambda: run_s3(suite.s3, rounds, *link)),
+        "cpu": ("S3 without a link: what the CPU allows", lambda: run_s3(suite.cpu, rounds, 0, 0)),
+        "requests": ("Requests to S3", lambda: count_requests(suite.files)),
+        "memory": (
+            "Private memory of a process that spills to S3, above that after setup",
+            lambda: map(measure_memory, suite.memory),
+        ),
+        "ray": (
+            f"A Ray program with an object store of {shown_size(suite.object_store_memory)}, "
+            f"S3, {_link(arguments)}",
+            lambda: chain.from_iterable(cluster.compare(case, rounds) for case in suite.ray),
+        ),
+    }
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    ours, rays = row.sides
-    case = row.case
-    restores = row.operation == "restore"
-    count = case.restored if restores else case.count
-    return (
-        case.name,
-        f"{count:,} x {_size(case.size)}",
-        row.operation,
-        f"{ours.mib_per_second:,.0f}",
-        f"{rays.mib_per_second:,.0f}",
-        f"{row.ratio:.2f}",
-        f"{ours.cpu_seconds_per_gib:.2f}",
-        f"{rays.cpu_seconds_per_gib:.2f}",
-        *(f"{side.requests:,}" if side.requests else "-" for side in row.sides),
-        *(f"{side.overread:,.2f}" if case.name == "s3" and restores else "-" for side in row.sides),
-    )
+def _link(arguments: argparse.Namespace) -> str:
+    return f"{arguments.latency:g} ms a request, {arguments.bandwidth:g} MB/s a connection"
 
 
-def _size(nbytes: int) -> str:
-    return f"{nbytes // MIB} MiB" if nbytes >= MIB else f"{nbytes // 2**10} KiB"
+def _reported(rows: Iterable[TableRow]) -> Iterator[TableRow]:
+    for row in rows:
+        print("measured", *row.cells, file=sys.stderr)  # noqa: T201
+        yield row
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join("  ".join(_padded(cells, widths)).rstrip() for cells in table)
-
-
-def _padded(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
-    for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        yield cell.ljust(width) if column < _TEXT_COLUMNS else cell.rjust(width)
+def _machine() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {packages}"
 
 
 if __name__ == "__main__":

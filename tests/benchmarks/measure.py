@@ -1,19 +1,22 @@
-"""Rounds of spilling and restoring, on both sides by turns, and what they come to."""
+"""Rounds of spilling and restoring, on all sides by turns, and what they come to."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import ClassVar
 
 from fsspill.transfer import MIB
 from fsspill.url import parse_url_with_offset
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.reused_store import ReusedStore
-from tests.benchmarks.sides import Side
+from tests.benchmarks.sides import RAY, Side
+from tests.benchmarks.table import shown_requests, shown_size, shown_speed
 
-__all__ = ["Case", "Row", "Sample", "Summary", "measure", "run_case", "verify"]
+__all__ = ["Case", "Row", "Sample", "measure", "run_case", "sample", "verify"]
 
 _GIB = 2**30
 
@@ -24,15 +27,12 @@ class Case:
 
     Attributes
     ----------
-    name : str
-        Where it is spilled to.
     count, size : int
         How many objects, and the bytes of each.
     restored : int
         How many of them are restored in a round, spread evenly over the batch.
     """
 
-    name: str
     count: int
     size: int
     restored: int
@@ -72,69 +72,94 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """All samples of one operation of one side: medians.
-
-    Attributes
-    ----------
-    requests : int
-        In one round.
-    overread : float
-        Bytes that the server sent over bytes needed.
-    """
-
-    side: str
-    mib_per_second: float
-    cpu_seconds_per_gib: float
-    requests: int
-    overread: float
-
-    @classmethod
-    def of(cls, side: str, samples: Sequence[Sample]) -> Summary:
-        """Summarise the rounds."""
-        return cls(
-            side,
-            median(sample.mib_per_second for sample in samples),
-            median(sample.cpu_seconds * _GIB / sample.nbytes for sample in samples),
-            round(median(sample.stats.requests.total() for sample in samples)),
-            median(sample.stats.bytes_sent / sample.needed for sample in samples),
-        )
-
-
-@dataclass(frozen=True)
 class Row:
-    """One operation in one case, on both sides.
+    """One operation of one side in one case: medians of the rounds.
 
     Attributes
     ----------
+    count : int
+        How many objects.
     ratio : float
-        Speed of the first side over that of the second: the median of the rounds' ratios, in
-        which whatever else slowed this machine for a while cancels out.
+        Speed over that of Ray's own storage: the median of the rounds' ratios, in which whatever
+        else slowed this machine for a while cancels out.
+    overread : float
+        Bytes that the server sent over bytes needed; 0 without a server.
+    requests : Counter
+        Of the round with the median number of them.
     """
+
+    headings: ClassVar[Sequence[str]] = (
+        "objects", "", "", "MiB/s", "x Ray's", "CPU s/GiB", "read/needed", "requests"
+    )  # fmt: skip
 
     case: Case
     operation: str
-    sides: tuple[Summary, Summary]
+    side: str
+    mib_per_second: float
     ratio: float
+    cpu_seconds_per_gib: float
+    overread: float
+    requests: Counter[str]
+
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        operation: str,
+        side: str,
+        samples: Sequence[Sample],
+        rays: Sequence[Sample],
+    ) -> Row:
+        """Summarise the rounds of one side, beside those of Ray's."""
+        pairs = zip(samples, rays, strict=True)
+        by_requests = sorted(samples, key=lambda sample: sample.stats.requests.total())
+        return cls(
+            case,
+            operation,
+            side,
+            median(sample.mib_per_second for sample in samples),
+            median(sample.mib_per_second / ray.mib_per_second for sample, ray in pairs),
+            median(sample.cpu_seconds * _GIB / sample.nbytes for sample in samples),
+            median(sample.stats.bytes_sent / sample.needed for sample in samples),
+            by_requests[len(samples) // 2].stats.requests,
+        )
+
+    @property
+    def count(self) -> int:
+        return self.case.restored if self.operation == "restore" else self.case.count
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What the table shows."""
+        return (
+            f"{self.count:,} x {shown_size(self.case.size)}",
+            self.operation,
+            self.side,
+            shown_speed(self.mib_per_second),
+            f"{self.ratio:.2f}",
+            f"{self.cpu_seconds_per_gib:.2f}",
+            f"{self.overread:,.2f}" if self.operation == "restore" and self.overread else "-",
+            shown_requests(self.requests),
+        )
 
 
 def run_case(
     case: Case,
-    sides: tuple[Side, Side],
+    sides: Sequence[Side],
     store: ReusedStore,
     rounds: int,
     server: LinkServer | None = None,
 ) -> Iterator[Row]:
-    """Measure one batch on both sides by turns.
+    """Measure one batch on all sides by turns.
 
     Parameters
     ----------
     case : Case
         The batch.
-    sides : tuple of Side
-        What is compared, the first with the second.
+    sides : sequence of Side
+        What is compared; Ray's own must be one of them.
     store : ReusedStore
-        The object store of both.
+        The object store of all.
     rounds : int
         How often each of them spills and restores.
     server : LinkServer, optional
@@ -143,22 +168,16 @@ def run_case(
     Yields
     ------
     Row
-        One per operation.
+        One per operation and side.
     """
     refs = store.fill(case.count, case.size)
     measured = [[measure(side, refs, case, server) for side in sides] for _ in range(rounds)]
+    names = [side.name for side in sides]
     for index, operation in enumerate(("spill", "restore")):
-        pairs = [(first[index], second[index]) for first, second in measured]
-        yield _row(case, operation, sides, pairs)
-
-
-def _row(
-    case: Case, operation: str, sides: tuple[Side, Side], pairs: Sequence[tuple[Sample, Sample]]
-) -> Row:
-    firsts, seconds = zip(*pairs, strict=True)
-    summaries = (Summary.of(sides[0].name, firsts), Summary.of(sides[1].name, seconds))
-    ratio = median(first.mib_per_second / second.mib_per_second for first, second in pairs)
-    return Row(case, operation, summaries, ratio)
+        columns = zip(*([pair[index] for pair in one_round] for one_round in measured), strict=True)
+        samples = dict(zip(names, columns, strict=True))
+        for name in names:
+            yield Row.of(case, operation, name, samples[name], samples[RAY])
 
 
 def measure(
@@ -166,7 +185,7 @@ def measure(
 ) -> tuple[Sample, Sample]:
     """Spill a batch, restore it one by one, and clear up; return the first two."""
     urls: list[bytes] = []
-    spilled = _sample(lambda: urls.extend(side.spill(refs)), case.nbytes, urls, server)
+    spilled = sample(lambda: urls.extend(side.spill(refs)), case.nbytes, urls, server)
     chosen = range(0, len(refs), max(1, len(refs) // case.restored))
     pairs = [(refs[index], urls[index]) for index in chosen]
 
@@ -175,7 +194,7 @@ def measure(
             side.restore(ref, url)
 
     nbytes = len(pairs) * case.size
-    restored = _sample(restore, nbytes, [url for _, url in pairs], server)
+    restored = sample(restore, nbytes, [url for _, url in pairs], server)
     side.delete(urls)
     if server:
         server.reset()
@@ -204,14 +223,14 @@ def verify(case: Case, side: Side, store: ReusedStore) -> int:
     return case.nbytes
 
 
-def _sample(
+def sample(
     work: Callable[[], None], nbytes: int, urls: Sequence[bytes], server: LinkServer | None
 ) -> Sample:
+    """Do something once; `urls` are those of the objects it moves, when it is done."""
     before = server.stats() if server else Stats()
     cpu_start, start = time.process_time(), time.perf_counter()
     work()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     stats = server.stats().since(before) if server else Stats()
-    # `urls` of a spill are known only now.
     needed = sum(parse_url_with_offset(url.decode()).size for url in urls)
     return Sample(nbytes, needed, seconds, cpu_seconds, stats)

@@ -1,19 +1,26 @@
-"""What is compared: fsspill and Ray's own storage classes, behind one interface."""
+"""What is compared: fsspill, Ray's own storage classes, and libraries on their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fsspill.external_storage import ExternalStorage
 from tests.benchmarks.link_server import LinkServer
+from tests.benchmarks.plain import ObstoreStorage, PyarrowStorage, S3fsStorage
 from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 
-__all__ = ["BUCKET", "Side", "local_sides", "s3_sides"]
+__all__ = ["BUCKET", "ENGINES", "RAY", "Side", "local_sides", "s3_sides"]
 
 BUCKET = "benchmarks"
 _NODE_ID = "0" * 56
+
+RAY = "Ray's own"
+"""The side that the others are compared with."""
+
+ENGINES = ("auto",)
+"""What fsspill is told to read S3 with, a side for each."""
 
 
 class Storage(Protocol):
@@ -32,7 +39,7 @@ class Storage(Protocol):
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared.
+    """One of those that are compared.
 
     Attributes
     ----------
@@ -61,34 +68,50 @@ class Side:
         self.storage.delete_spilled_objects(urls)
 
 
-def local_sides(directory: str, store: ReusedStore) -> tuple[Side, Side]:
+def local_sides(directory: str, store: ReusedStore) -> list[Side]:
     """Return fsspill and Ray's FileSystemStorage, both on a local directory."""
     from ray._private.external_storage import FileSystemStorage
 
     fsspill = ExternalStorage(f"file://{directory}/fsspill", node_id=_NODE_ID, object_store=store)
     rays = FileSystemStorage(_NODE_ID, f"{directory}/ray")
-    return Side("fsspill", fsspill), Side("Ray filesystem", _with_store(rays, store))
+    return [Side("fsspill", fsspill), Side(RAY, _with_store(rays, store))]
 
 
-def s3_sides(server: LinkServer, store: ReusedStore) -> tuple[Side, Side]:
-    """Return fsspill and Ray's smart_open storage, both on the bucket of `server`.
+def s3_sides(server: LinkServer, store: ReusedStore) -> list[Side]:
+    """Return fsspill, Ray's smart_open storage and the libraries, all on the bucket of `server`.
 
     Notes
     -----
-    ``server.environment`` must be in the environment for as long as Ray's is in use.
+    ``server.environment`` must be in the environment for as long as they are in use.
     """
     from ray._private.external_storage import ExternalStorageSmartOpenImpl
 
     server.create_bucket(BUCKET)
-    # fsspec shares filesystems with equal options: the endpoint tells this server's from others.
-    fsspill = ExternalStorage(
-        f"s3://{BUCKET}",
-        storage_options={"endpoint_url": server.endpoint_url},
-        node_id=_NODE_ID,
-        object_store=store,
-    )
     rays = ExternalStorageSmartOpenImpl(_NODE_ID, f"s3://{BUCKET}")
-    return Side("fsspill", fsspill), Side("Ray smart_open", _with_store(rays, store))
+    plain = (BUCKET, store, server.endpoint_url)
+    return [
+        *_fsspill_sides(server, store),
+        Side(RAY, _with_store(rays, store)),
+        Side("s3fs", S3fsStorage(*plain)),
+        Side("pyarrow.fs", PyarrowStorage(*plain)),
+        Side("obstore", ObstoreStorage(*plain)),
+    ]
+
+
+def _fsspill_sides(server: LinkServer, store: ReusedStore) -> Iterator[Side]:
+    for engine in ENGINES:
+        default = engine == "auto"
+        options: dict[str, Any] = {} if default else {"engine": engine}
+        # fsspec shares filesystems with equal options: the endpoint tells this server's from
+        # others.
+        storage = ExternalStorage(
+            f"s3://{BUCKET}",
+            storage_options={"endpoint_url": server.endpoint_url},
+            node_id=_NODE_ID,
+            object_store=store,
+            **options,
+        )
+        yield Side("fsspill" if default else f"fsspill, engine={engine}", storage)
 
 
 def _with_store(storage: Any, store: ReusedStore) -> Storage:

@@ -9,80 +9,120 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fsspill.transfer import MIB
+from tests.benchmarks.counting import RequestsRow, count_deletion, count_setup
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify
 from tests.benchmarks.reused_store import ReusedStore, random_bytes
 from tests.benchmarks.sides import Side, local_sides, s3_sides
 
-__all__ = ["FULL", "QUICK", "Suite"]
+__all__ = ["FULL", "QUICK", "Suite", "count_requests", "run_local", "run_s3"]
 
 _100_KIB = 100 * 2**10
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Batches for each kind of storage.
+    """Batches for each kind of measurement.
 
     Attributes
     ----------
-    local, s3 : sequence of Case
-        What is spilled to a directory, and to a bucket.
+    local, s3, cpu : sequence of Case
+        What is spilled to a directory, to a bucket behind the link, and to one without a link.
+    files : int
+        How many files are deleted with one call.
+    memory : sequence of Case
+        What is spilled and restored by a process whose memory is looked at.
+    ray : sequence of Case
+        What a Ray program puts and gets.
+    object_store_memory : int
+        Bytes of the object store of that program.
     """
 
     local: Sequence[Case]
     s3: Sequence[Case]
-
-    def run_local(self, rounds: int, directory: str | None = None) -> Iterator[Row]:
-        """Compare fsspill with Ray's FileSystemStorage.
-
-        Parameters
-        ----------
-        rounds : int
-            How often.
-        directory : str, optional
-            Where a temporary directory is made; where the system makes them if not given.
-        """
-        store = _store_for(self.local)
-        with tempfile.TemporaryDirectory(dir=directory) as inside:
-            sides = local_sides(inside, store)
-            for case in self.local:
-                _warm_up(case, sides, store)
-                yield from run_case(case, sides, store, rounds)
-
-    def run_s3(self, rounds: int, latency: float, bandwidth: float) -> Iterator[Row]:
-        """Compare fsspill with Ray's smart_open storage.
-
-        Parameters
-        ----------
-        rounds : int
-            How often.
-        latency, bandwidth : float
-            Of the link, in seconds and in bytes per second; 0 for none and for no bound.
-        """
-        store = _store_for(self.s3)
-        with LinkServer(latency, bandwidth) as server, _environment(server.environment):
-            sides = s3_sides(server, store)
-            for case in self.s3:
-                # Without the link: small objects one by one would take minutes.
-                server.set_link(0, None)
-                _warm_up(case, sides, store, server)
-                server.set_link(latency, bandwidth)
-                yield from run_case(case, sides, store, rounds, server)
+    cpu: Sequence[Case]
+    files: int
+    memory: Sequence[Case]
+    ray: Sequence[Case]
+    object_store_memory: int
 
 
-def _cases(name: str, *batches: tuple[int, int, int]) -> list[Case]:
-    return [Case(name, count, size, restored) for count, size, restored in batches]
+def _case(count: int, size: int, restored: int | None = None) -> Case:
+    return Case(count, size, count if restored is None else restored)
 
 
 FULL = Suite(
-    local=_cases("local", (10, 20 * MIB, 10), (2_000, _100_KIB, 2_000), (1, 500 * MIB, 1)),
+    local=[_case(10, 20 * MIB), _case(2_000, _100_KIB), _case(1, 500 * MIB)],
     # Of the small ones a tenth is restored: each takes a round trip, and Ray's several.
-    s3=_cases("s3", (10, 20 * MIB, 10), (2_000, _100_KIB, 200), (1, 200 * MIB, 1)),
+    s3=[_case(10, 20 * MIB), _case(2_000, _100_KIB, 200), _case(1, 200 * MIB)],
+    cpu=[_case(10, 20 * MIB)],
+    files=2_000,
+    memory=[_case(1, 4 * 2**30), _case(2_000, 2 * MIB)],
+    # Four times the object store.
+    ray=[_case(30, 20 * MIB), _case(120, 5 * MIB)],
+    object_store_memory=150 * MIB,
 )
 QUICK = Suite(
-    local=_cases("local", (4, 5 * MIB, 4), (200, _100_KIB, 200), (1, 40 * MIB, 1)),
-    s3=_cases("s3", (4, 5 * MIB, 4), (200, _100_KIB, 20), (1, 40 * MIB, 1)),
+    local=[_case(4, 5 * MIB), _case(200, _100_KIB), _case(1, 40 * MIB)],
+    s3=[_case(4, 5 * MIB), _case(200, _100_KIB, 20), _case(1, 40 * MIB)],
+    cpu=[_case(4, 5 * MIB)],
+    files=20,
+    memory=[_case(1, 500 * MIB), _case(300, 2 * MIB)],
+    ray=[_case(16, 20 * MIB)],
+    object_store_memory=80 * MIB,
 )
+
+
+def run_local(cases: Sequence[Case], rounds: int, directory: str | None = None) -> Iterator[Row]:
+    """Compare fsspill with Ray's FileSystemStorage.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Batches.
+    rounds : int
+        How often.
+    directory : str, optional
+        Where a temporary directory is made; where the system makes them if not given.
+    """
+    store = _store_for(cases)
+    with tempfile.TemporaryDirectory(dir=directory) as inside:
+        sides = local_sides(inside, store)
+        for case in cases:
+            _warm_up(case, sides, store)
+            yield from run_case(case, sides, store, rounds)
+
+
+def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float) -> Iterator[Row]:
+    """Compare fsspill with Ray's smart_open storage and with libraries on their own.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Batches.
+    rounds : int
+        How often.
+    latency, bandwidth : float
+        Of the link, in seconds and in bytes per second; 0 for none and for no bound.
+    """
+    store = _store_for(cases)
+    with LinkServer(latency, bandwidth) as server, _environment(server.environment):
+        sides = s3_sides(server, store)
+        for case in cases:
+            # Without the link: small objects one by one would take minutes.
+            server.set_link(0, None)
+            _warm_up(case, sides, store, server)
+            server.set_link(latency, bandwidth)
+            yield from run_case(case, sides, store, rounds, server)
+
+
+def count_requests(files: int) -> Iterator[RequestsRow]:
+    """Count the requests of setting up, and of deleting so many files, without a link."""
+    store = ReusedStore(random_bytes(files))
+    with LinkServer(latency=0, bandwidth=None) as server, _environment(server.environment):
+        sides = s3_sides(server, store)
+        yield from count_setup(server)
+        yield from count_deletion(files, sides, store, server)
 
 
 def _store_for(cases: Sequence[Case]) -> ReusedStore:
