@@ -19,7 +19,7 @@ _NODE_ID = "0" * 56
 RAY = "Ray's own"
 """The side that the others are compared with."""
 
-ENGINES = ("auto",)
+ENGINES = ("auto", "fsspec")
 """What fsspill is told to read S3 with, a side for each."""
 
 
