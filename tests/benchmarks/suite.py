@@ -59,8 +59,8 @@ FULL = Suite(
     files=2_000,
     memory=[_case(1, 4 * 2**30), _case(2_000, 2 * MIB)],
     # Four times the object store.
-    ray=[_case(30, 20 * MIB), _case(120, 5 * MIB)],
-    object_store_memory=150 * MIB,
+    ray=[_case(102, 20 * MIB), _case(410, 5 * MIB)],
+    object_store_memory=512 * MIB,
 )
 QUICK = Suite(
     local=[_case(4, 5 * MIB), _case(200, _100_KIB), _case(1, 40 * MIB)],

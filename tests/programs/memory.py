@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsspill import ExternalStorage
+from fsspill.allocator import keep_freed_memory
 
 
 class OneObject:
@@ -41,6 +42,7 @@ def main() -> None:
     store = OneObject(size)
     storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit)
     storage.check()
+    keep_freed_memory()  # as an IO worker does
     before = peak()
     refs = [b"%d" % number for number in range(count)]
     urls = storage.spill_objects(refs)
