@@ -37,6 +37,11 @@ __all__ = ["RangeStream"]
 Range = tuple[int, int]
 
 
+_HELD_BY_CONNECTIONS = 8
+"""The part of what may be in flight that connections hold, beside the ranges that they fill: what
+they have received and not yet handed on (measured: 0.3 to 0.5 MiB each, of 64)."""
+
+
 class RangeStream(PieceStream):
     """One frame, read ahead in ranges.
 
@@ -76,7 +81,9 @@ class RangeStream(PieceStream):
         self._loop = endpoint.fs.loop
         self._pieces = deque(enumerate(plan))
         longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
-        self._held = max(1, limits.max_bytes_in_flight // longest)
+        room = limits.max_bytes_in_flight - limits.max_bytes_in_flight // _HELD_BY_CONNECTIONS
+        # One less, since one is copied while the others arrive.
+        self._held = max(1, room // longest - 1)
         self._arriving: deque[Future[list[Buffer]]] = deque()
         self._ask()
 
