@@ -70,13 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--bandwidth", type=float, default=80, help="MB/s a connection, each way (default: 80)")
     add("--system-config", type=json.loads, default={}, help="JSON: Ray's, for the Ray program")
     add("--params", type=json.loads, default={}, help="JSON: fsspill's, for the Ray program")
+    add("--at-once", type=int, default=1, help="how many objects it gets at once (default: 1)")
     return parser
 
 
 def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
     suite = QUICK if arguments.quick else FULL
     rounds, link = arguments.rounds, (arguments.latency / 1e3, arguments.bandwidth * 1e6)
-    cluster = Cluster(*link, suite.object_store_memory, arguments.system_config, arguments.params)
+    cluster = Cluster(
+        *link,
+        suite.object_store_memory,
+        arguments.system_config,
+        arguments.params,
+        arguments.at_once,
+    )
     return {
         "local": (
             "A local directory",

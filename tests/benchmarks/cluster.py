@@ -82,6 +82,8 @@ class Cluster:
         Ray's own settings for spilling, such as ``min_spilling_size``, for both sides.
     params : mapping
         Further parameters of fsspill.
+    at_once : int
+        How many objects one ``ray.get`` asks for.
     """
 
     latency: float
@@ -89,6 +91,7 @@ class Cluster:
     object_store_memory: int
     system_config: Mapping[str, Any]
     params: Mapping[str, Any]
+    at_once: int = 1
 
     def compare(self, case: Case, rounds: int) -> Iterator[ClusterRow]:
         """Run the program on both sides by turns; yield of each the run of median duration."""
@@ -114,7 +117,8 @@ class Cluster:
             "log_to_driver": False,
             "_system_config": {**self.system_config, **spilling},
         }
-        arguments = [json.dumps(options), str(case.count), str(case.size)]
+        numbers = (case.count, case.size, self.at_once)
+        arguments = [json.dumps(options), *map(str, numbers)]
         with LinkServer(self.latency, self.bandwidth) as server:
             server.create_bucket(BUCKET)
             server.reset()

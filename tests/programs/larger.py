@@ -3,7 +3,7 @@
 Knows nothing of fsspill. Prints, as JSON, the seconds to put and to get, counted from after
 ``ray.init``, and the bytes that Ray counted as spilled and restored.
 
-Usage: larger.py '<arguments of ray.init as JSON>' COUNT SIZE
+Usage: larger.py '<arguments of ray.init as JSON>' COUNT SIZE [how many to get at once]
 """
 
 import json
@@ -22,17 +22,18 @@ def counted() -> dict[str, int]:
 
 
 def main() -> None:
-    count, size = map(int, sys.argv[2:])
+    count, size, at_once = map(int, [*sys.argv[2:], "1"][:3])
     # Every object is another slice of the same bytes: to make and to compare them takes little.
     data = np.random.default_rng(0).integers(0, 256, size + count, dtype=np.uint8)
     ray.init(**json.loads(sys.argv[1]))
     began = time.monotonic()
     refs = [ray.put(data[number : number + size]) for number in range(count)]
     put = time.monotonic()
-    for number, ref in enumerate(refs):
-        found = ray.get(ref)
-        assert np.array_equal(found, data[number : number + size]), f"object {number} is wrong"
-        del found  # or it would stay in the object store while the next one is restored
+    for start in range(0, count, at_once):
+        found = ray.get(refs[start : start + at_once])
+        for number, array in enumerate(found, start):
+            assert np.array_equal(array, data[number : number + size]), f"object {number} is wrong"
+        del found, array  # or they would stay in the object store while others are restored
     got = time.monotonic()
     seconds = {"put_seconds": put - began, "get_seconds": got - put}
     print("took " + json.dumps({**seconds, **counted()}), flush=True)
