@@ -18,6 +18,8 @@ copy of that length."""
 class UploadBody(io.BytesIO):
     """A read-only file over consecutive chunks of memory, without a copy of them.
 
+    As a context manager it releases them.
+
     Parameters
     ----------
     chunks : iterable of bytes-like
@@ -99,6 +101,9 @@ class UploadBody(io.BytesIO):
     def release(self) -> None:
         """Let go of the chunks; nothing can be read any more."""
         self._chunks, self._ends, self._length = [], [], 0
+
+    def __exit__(self, *reason: object) -> None:
+        self.release()
 
 
 class _Sized:

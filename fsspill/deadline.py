@@ -63,6 +63,11 @@ class Deadline:
         """Let no further request begin; those that have begun go on."""
         self._stopped = True
 
+    def require(self) -> None:
+        """Raise `Stopped` if `stop` was called."""
+        if self._stopped:
+            raise Stopped
+
     async def attempt(self, request: Callable[[], Awaitable[T]], action: str, location: str) -> T:
         """Make a request, again and again if it fails for reasons that may pass.
 
@@ -80,8 +85,7 @@ class Deadline:
         Stopped
             `stop` was called before it began.
         """
-        if self._stopped:
-            raise Stopped
+        self.require()
         patience = _Patience(self)
         for attempts, pause in enumerate(pauses(), 1):
             try:

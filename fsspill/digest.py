@@ -21,7 +21,7 @@ import xxhash
 
 from fsspill.errors import CorruptObjectError
 
-__all__ = ["ALGORITHMS", "Digests", "hash_aside"]
+__all__ = ["ALGORITHMS", "Digests", "digest_of", "hash_aside"]
 
 T = TypeVar("T")
 
@@ -53,11 +53,11 @@ class Digests(NamedTuple):
     @classmethod
     def of(cls, algorithm: str, pieces: Iterable[Sequence[bytes | memoryview]]) -> Digests:
         """Compute the digests of a frame, given piece by piece, each as consecutive buffers."""
-        return cls(algorithm, tuple(_digest(algorithm, piece) for piece in pieces))
+        return cls(algorithm, tuple(digest_of(algorithm, piece) for piece in pieces))
 
     def match(self, index: int, piece: Sequence[bytes | memoryview]) -> bool:
         """Whether `piece` is, bit for bit, what the piece at `index` was."""
-        return _digest(self.algorithm, piece) == self.values[index]
+        return digest_of(self.algorithm, piece) == self.values[index]
 
     def parameter(self) -> str:
         """Return the digests as they stand in a URL, ``name=value``."""
@@ -90,7 +90,8 @@ async def hash_aside(algorithm: str | None, nbytes: int, function: Callable[[], 
     return await asyncio.to_thread(function)
 
 
-def _digest(algorithm: str, piece: Sequence[bytes | memoryview]) -> bytes:
+def digest_of(algorithm: str, piece: Sequence[bytes | memoryview]) -> bytes:
+    """Return the digest of one piece, given as consecutive buffers."""
     state = ALGORITHMS[algorithm]()
     for buffer in piece:
         state.update(buffer)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
+from fsspill.codec import DECOMPRESSED_AT_ONCE, Compression
 from fsspill.deadline import Deadline
 from fsspill.digest import Digests, hash_aside
 from fsspill.errors import (
@@ -36,6 +37,9 @@ __all__ = ["RangeStream"]
 
 Range = tuple[int, int]
 
+_decompressing = ThreadPoolExecutor(1, thread_name_prefix="fsspill-decompress")
+"""One thread does what a process restores at most, about 1 GiB/s, and there is but one piece that
+is held twice meanwhile."""
 
 _HELD_BY_CONNECTIONS = 8
 """The part of what may be in flight that connections hold, beside the ranges that they fill: what
@@ -73,17 +77,11 @@ class RangeStream(PieceStream):
     ) -> None:
         super().__init__()
         assert source.digests is not None
-        pieces = len(source.digests.values)
-        plan = plan_ranges(
-            source.start, source.stop, limits.range_size, pieces, reader.bytes_per_request
-        )
+        plan = plan_ranges(source.pieces, limits.range_size, reader.bytes_per_request)
         self._file = _RemoteFile(endpoint, reader, path, source, source.digests, limits)
         self._loop = endpoint.fs.loop
         self._pieces = deque(enumerate(plan))
-        longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
-        room = limits.max_bytes_in_flight - limits.max_bytes_in_flight // _HELD_BY_CONNECTIONS
-        # One less, since one is copied while the others arrive.
-        self._held = max(1, room // longest - 1)
+        self._held = _count_held(plan, source, limits.max_bytes_in_flight)
         self._arriving: deque[Future[list[Buffer]]] = deque()
         self._ask()
 
@@ -136,6 +134,7 @@ class _RemoteFile:
         self._path = path
         self._url = source.url
         self._digests = digests
+        self._compression = source.compression
         self._length: int | None = None
         self._deadline = Deadline(limits.deadline)
         self._requests = asyncio.Semaphore(
@@ -143,16 +142,24 @@ class _RemoteFile:
         )
 
     async def fetch_piece(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
-        """Return a piece that matches its digest."""
+        """Return a piece that matches its digest, decompressed."""
         for _ in range(READS_OF_A_WRONG_PIECE):
             piece = await all_or_none([self._fetch_range(*range_) for range_ in ranges])
             if await self._matches(index, piece):
-                return piece
+                return await self._decompressed(index, piece)
         raise wrong_piece(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
 
     async def _matches(self, index: int, piece: Sequence[Buffer]) -> bool:
         match = partial(self._digests.match, index, piece)
         return await hash_aside(self._digests.algorithm, sum(map(len, piece)), match)
+
+    async def _decompressed(self, index: int, piece: list[Buffer]) -> list[Buffer]:
+        if not self._compression:
+            return piece
+        decompress = partial(_decompress, self._compression, index, piece, self._url)
+        if self._compression.longest <= DECOMPRESSED_AT_ONCE:
+            return [decompress()]
+        return [await asyncio.get_running_loop().run_in_executor(_decompressing, decompress)]
 
     async def _fetch_range(self, start: int, stop: int) -> Buffer:
         async with self._requests:
@@ -200,3 +207,22 @@ class _RemoteFile:
                 return
         if self._length is not None and self._length < stop:
             raise truncated(self._url, stop, self._length)
+
+
+def _count_held(plan: Sequence[Sequence[Range]], source: FrameSource, max_bytes: int) -> int:
+    """Return how many pieces may be held: as they are at rest or before, whichever is more."""
+    longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
+    if source.compression:
+        longest = max(longest, source.compression.longest)
+    held = (max_bytes - max_bytes // _HELD_BY_CONNECTIONS) // longest
+    if held < len(plan):
+        # One is copied while others arrive, and one that is decompressed is held twice.
+        held -= 2 if source.compression else 1
+    return max(1, held)
+
+
+def _decompress(compression: Compression, index: int, piece: list[Buffer], url: str) -> bytes:
+    """Decompress a piece, and let go of the ranges that it came in as soon as they are joined."""
+    at_rest = piece[0] if len(piece) == 1 else b"".join(piece)
+    piece.clear()
+    return compression.decompress(index, [at_rest], url)

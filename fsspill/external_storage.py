@@ -18,6 +18,7 @@ from typing import Any
 
 from fsspill.at_exit import destroy_in_child, interpreter_exits
 from fsspill.batch import Batch
+from fsspill.codec import Compression, check_codec
 from fsspill.digest import ALGORITHMS, Digests
 from fsspill.errors import (
     ConfigError,
@@ -99,6 +100,9 @@ class ExternalStorage(NullStorage):
     digest : str, optional
         ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
         planting an object. See `fsspill.digest`.
+    compression : str, optional
+        ``lz4`` or ``zstd``: objects that shrink are compressed, each by itself. Not for files of a
+        node's own disk. Objects are restored whatever this is. See `fsspill.codec` for speed.
     engine : str, optional
         Who reads files back from S3, GCS and Azure: ``obstore``, faster, with the endpoint and the
         credentials of the filesystem; ``fsspec``, the filesystem itself; ``auto``, obstore where it
@@ -134,9 +138,9 @@ class ExternalStorage(NullStorage):
     URI does not take goes to the next healthy one. No byte is put into the object store before
     the piece that it belongs to was checked against a digest that travelled in the URL, unless
     the files are node-local: those the raylet reads itself, by URLs that have no room for one. A
-    frame of up to ``max_bytes_in_flight`` is there and right as a whole before the object is made;
-    if a larger one fails after that, the object store sees the error and must drop it. Only files
-    under the configured URIs are ever read or deleted.
+    frame of up to half of ``max_bytes_in_flight`` is there and right as a whole before the object
+    is made; if a larger one fails after that, the object store sees the error and must drop it.
+    Only files under the configured URIs are ever read or deleted.
 
     *Failures.* What may pass is tried again, with jittered pauses, until `deadline`. After that a
     URI is given up by all processes of the node, whose calls then raise at once, until a probe in
@@ -179,6 +183,7 @@ class ExternalStorage(NullStorage):
         max_bytes_in_flight: int = Limits.max_bytes_in_flight,
         deadline: float = Limits.deadline,
         digest: str = "xxh3_128",
+        compression: str | None = None,
         engine: str = "auto",
         policy: str = Policy.policy,
         min_free_bytes: int = Policy.min_free_bytes,
@@ -198,6 +203,7 @@ class ExternalStorage(NullStorage):
         _check_digest(digest)
         self._locations = [SpillLocation(u, shared=shared, **names) for u in _list_of_uris(uri)]
         _check_same_kind(self._locations, shared, min_free_bytes)
+        _check_compression(compression, self._locations[0])
         for location in self._locations:
             check_engine(engine, location.uri)
         self.node_local = self._locations[0].node_local
@@ -206,6 +212,7 @@ class ExternalStorage(NullStorage):
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._limits = limits
         self._algorithm = None if self.node_local else digest
+        self._codec = compression
         self._undeleted: dict[str, FsspillError] = {}
         self.transfer = _make_transfer(self._locations, storage_options or {}, limits, engine)
         self._state = NodeState(session_name, node_id)
@@ -293,7 +300,7 @@ class ExternalStorage(NullStorage):
                 )
             frames.append(Frame.of(owner_address, metadata, buffer))
         plan = plan_files([frame.nbytes for frame in frames], self._limits.file_size)
-        return [SpillFile(frames[objects_of_file], self._algorithm) for objects_of_file in plan]
+        return [SpillFile(frames[objects], self._algorithm, self._codec) for objects in plan]
 
     def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
         batch = Batch(files, self.transfer, candidates, self._report)
@@ -335,7 +342,9 @@ class ExternalStorage(NullStorage):
             A URL that is not under a configured URI. Nothing was read.
         CorruptObjectError
             The file is too short, what it holds is not the object's frame, or the URL carries no
-            digest to check it against.
+            digest to check it against, or something that is not how a frame was compressed.
+        MissingPackageError
+            The object was compressed, and the package for that is not installed here.
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError
             The file is gone, may not be read, or cannot be read now.
 
@@ -354,7 +363,13 @@ class ExternalStorage(NullStorage):
     def _source(self, url: bytes | str) -> FrameSource:
         text = _text(url)
         location = self._parse(text)
-        return FrameSource(location, None if self.node_local else Digests.of_url(text))
+        if self.node_local:
+            return FrameSource(location, None)
+        digests = Digests.of_url(text)
+        pieces = len(digests.values)
+        return FrameSource(
+            location, digests, Compression.of_url(text, size=location.size, pieces=pieces)
+        )
 
     def _restore(self, object_ref: Any, source: FrameSource) -> int:
         try:
@@ -365,9 +380,10 @@ class ExternalStorage(NullStorage):
         return self._restore_once(object_ref, source)
 
     def _restore_once(self, object_ref: Any, source: FrameSource) -> int:
-        size = source.location.size
         with self.transfer.open_frame(source) as stream:
-            header = FrameHeader.unpack(stream.read(HEADER_LENGTH), size=size, url=source.url)
+            header = FrameHeader.unpack(
+                stream.read(HEADER_LENGTH), size=source.length, url=source.url
+            )
             owner_address = stream.read(header.address_length)
             metadata = stream.read(header.metadata_length)
             stream.prefetch()
@@ -515,6 +531,18 @@ def _check_digest(digest: object) -> None:
         raise ConfigError(f"cannot use digest={digest!r}: expected one of {', '.join(ALGORITHMS)}.")
 
 
+def _check_compression(compression: object, location: SpillLocation) -> None:
+    if compression is None:
+        return
+    if location.node_local:
+        raise ConfigError(
+            f"cannot use compression={compression!r} with {location.uri}: expected none, because "
+            "Ray's raylet reads the files of a node's own disk itself, as they are. Leave it out, "
+            "or use a URI that all nodes share."
+        )
+    check_codec(compression, location.uri)
+
+
 def _check_same_kind(
     locations: Sequence[SpillLocation], shared: bool, min_free_bytes: object
 ) -> None:
@@ -566,12 +594,10 @@ def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None)
 def _urls(file: SpillFile) -> list[bytes]:
     urls = []
     offset = 0
-    for index, size in enumerate(file.frame_sizes):
-        url = create_url_with_offset(url=file.url, offset=offset, size=size)
-        if file.digests:
-            url = f"{url}&{file.digests[index].parameter()}"
-        urls.append(url.encode())
-        offset += size
+    for frame in file.stored:
+        url = create_url_with_offset(url=file.url, offset=offset, size=frame.size)
+        urls.append("&".join([url, *frame.parameters]).encode())
+        offset += frame.size
     return urls
 
 

@@ -99,7 +99,10 @@ class SpillLocation:
         self.node_id = node_id
 
     def new_file(self, object_count: int, nbytes: int) -> str:
-        """Return the base URL of a new fused file, in Ray's naming with its length behind."""
+        """Return the base URL of a new fused file, in Ray's naming with its length behind.
+
+        The length of a compressed one is that before, since it is named before it is made.
+        """
         return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}-{nbytes}"
 
     @property
@@ -114,7 +117,7 @@ class SpillLocation:
 
     @staticmethod
     def size_of(base_url: str) -> int:
-        """Return the bytes of a file that `new_file` named; 0 for another's."""
+        """Return the length that `new_file` gave a file in its name; 0 for another's file."""
         last = base_url.rpartition("-")[2]
         return int(last) if base_url.count("-multi-") == 1 and last.isdecimal() else 0
 

@@ -32,6 +32,7 @@ class Policy:
         For local directories: bytes of their disk that are left free.
     max_bytes : int or None
         Bytes that this node may have at each URI, give or take what is written at the same time.
+        Compressed files count as what they were before: an upper bound.
     """
 
     policy: str = "round_robin"

@@ -60,18 +60,16 @@ def count_pieces(length: int) -> int:
 
 
 def plan_ranges(
-    start: int, stop: int, range_size: int | None, pieces: int = 1, bytes_per_request: int = 0
+    pieces: Sequence[tuple[int, int]], range_size: int | None, bytes_per_request: int = 0
 ) -> list[list[tuple[int, int]]]:
-    """Cut the bytes from `start` to `stop` into pieces, and those into ranges to ask for.
+    """Cut the pieces of a frame into ranges to ask for.
 
     Parameters
     ----------
-    start, stop : int
-        Offsets in the file, in bytes; `stop` is the first byte not wanted.
+    pieces : sequence of (int, int)
+        Offsets in the file, in bytes; the second is that of the first byte not wanted.
     range_size : int or None
         Bytes that a range shall have, give or take; None to choose.
-    pieces : int
-        How many pieces.
     bytes_per_request : int
         What one connection moves in the time that a request costs the CPU; 0 if it costs none.
 
@@ -89,18 +87,15 @@ def plan_ranges(
 
     No range is more than 1/16 above the size, for the same reason as with pieces.
     """
-    best = isqrt((stop - start) * bytes_per_request)
+    nbytes = sum(stop - start for start, stop in pieces)
+    best = isqrt(nbytes * bytes_per_request)
     longest = range_size or LARGEST_RANGE
     wanted = range_size or min(longest, max(best, SMALLEST_RANGE))
 
     def count(length: int) -> int:
         return max(_count(length, longest), round(length * 16 / (17 * wanted)))
 
-    return [
-        plan_pieces(first, last, count(last - first))
-        for first, last in plan_pieces(start, stop, pieces)
-        if first < last
-    ]
+    return [plan_pieces(start, stop, count(stop - start)) for start, stop in pieces if start < stop]
 
 
 def _count(length: int, wanted: int) -> int:

@@ -20,8 +20,9 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.filesystem import Endpoint, connect
-from fsspill.in_flight import InFlight, all_or_none
+from fsspill.in_flight import InFlight, all_or_none, in_thread
 from fsspill.location import SpillLocation, location_of
+from fsspill.packed_upload import PackedUpload
 from fsspill.reader import RangeReader, make_reader
 from fsspill.transfer import FrameSource, FrameStream, Limits, SpillFile, Transfer
 from fsspill.upload import Upload, put
@@ -64,9 +65,10 @@ class RemoteTransfer(Transfer):
     Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
     failed). What fails for a reason that may pass is asked again; see `fsspill.deadline`.
 
-    *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing to S3 copies nothing;
-    other filesystems want the body of a request as one `bytes`, which copies each byte once.
-    Reading copies it once, from the `bytes` that the filesystem returns into the object store.
+    *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing to S3 copies nothing but
+    what is compressed; other filesystems want the body of a request as one `bytes`, which copies
+    each byte once. Reading copies it once, from the `bytes` that the filesystem returns into the
+    object store.
 
     *Threads.* Requests run on the event loop thread that fsspec shares within the process;
     filesystems without an asynchronous interface get one operation at a time.
@@ -126,7 +128,7 @@ class RemoteTransfer(Transfer):
     ) -> list[FsspillError | None]:
         in_flight = InFlight(self._limits, all(endpoint.concurrent for endpoint, _ in places))
         writes = [
-            _write(Upload(*place, file, in_flight, deadlines[file.location]), file, deadlines)
+            _write(*place, file, in_flight, deadlines[file.location])
             for file, place in zip(files, places, strict=True)
         ]
         return await asyncio.gather(*writes)
@@ -243,13 +245,17 @@ class RemoteTransfer(Transfer):
 
 
 async def _write(
-    upload: Upload, file: SpillFile, deadlines: Mapping[SpillLocation, Deadline]
+    endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight, deadline: Deadline
 ) -> FsspillError | None:
     """Upload one file and compute its digests meanwhile; return why it is not stored."""
     try:
+        if file.codec:
+            await in_thread(file.choose)
+        kind = PackedUpload if file.codec else Upload
+        upload = kind(endpoint, path, file, in_flight, deadline)
         await all_or_none([upload.run(), file.hash()])
     except Exception as error:
-        deadlines[file.location].stop()
+        deadline.stop()
         failure = translate(error, "cannot write", file.url)
         failure.__cause__ = cause_of(failure, error)
         return failure

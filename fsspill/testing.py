@@ -82,7 +82,7 @@ class ExternalStorageContract:
     """What every external storage promises, whatever it spills to.
 
     Subclasses define the fixture `uri`. They may override `storage_arguments`, and
-    `files_at_rest` and `write_at_rest`, which look at the storage without fsspill.
+    `files_at_rest`, `write_at_rest` and `frame_of`, which look at the storage without fsspill.
     """
 
     file_size = 64 * KIB
@@ -143,10 +143,18 @@ class ExternalStorageContract:
         """Put objects into the store and return owner address, metadata and data of each."""
         made = {}
         for number, (ref, size) in enumerate(sizes.items()):
-            data = None if size is None else bytes([number % 251]) * size
+            data = None if size is None else self.make_data(number, size)
             made[ref] = (b"owner-%d" % number, b"meta-%d" % number, data or b"")
             store.put(ref, data, metadata=made[ref][1])
         return made
+
+    def make_data(self, number: int, size: int) -> bytes:
+        """Return the data of an object."""
+        return bytes([number % 251]) * size
+
+    def frame_of(self, at_rest: bytes, url: bytes) -> bytes:
+        """Return the frame that lies at rest as these bytes: the same, unless it is compressed."""
+        return at_rest
 
     sizes: Mapping[bytes, int | None] = {
         b"metadata only": None,
@@ -189,7 +197,8 @@ class ExternalStorageContract:
         used = dict.fromkeys(files, 0)
         for url, frame in zip(urls, made.values(), strict=True):
             base, offset, size = split_url(url)
-            assert decode_frame(files[base][offset : offset + size]) == frame
+            at_rest = files[base][offset : offset + size]
+            assert decode_frame(self.frame_of(at_rest, url)) == frame
             used[base] += size
         assert used == {base: len(data) for base, data in files.items()}
 

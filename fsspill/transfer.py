@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import NamedTuple
 
+from fsspill.codec import Compression, shrinks
 from fsspill.deadline import Deadline
 from fsspill.digest import Digests, hash_aside
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.frame import Frame
 from fsspill.location import SpillLocation
-from fsspill.planning import count_pieces, plan_pieces
+from fsspill.packing import Buffers, Packing, StoredFrame, cut, store_as_is
+from fsspill.planning import plan_pieces
 from fsspill.url import ParsedURL
 
 __all__ = ["FrameSource", "FrameStream", "Limits", "SpillFile", "Transfer"]
@@ -94,6 +95,8 @@ class SpillFile:
         Its objects. They pin memory of the object store until `release` is called.
     algorithm : str or None
         The digests that the frames get; None for files that the raylet reads itself.
+    codec : str or None
+        What compresses the frames that shrink; None to store all as they are.
 
     Attributes
     ----------
@@ -101,72 +104,67 @@ class SpillFile:
         Its base URL, once `move_to` has given it a place.
     location : SpillLocation
         Where it shall lie, likewise.
-    frame_sizes : list of int
-        Bytes of each frame.
     nbytes : int
-        Bytes of the file.
-    digests : list of Digests
-        Of each frame; empty until `compute_digests` was called.
+        Bytes of the file, before compression: no more than that will lie there, give or take
+        1/250.
+    codec : str or None
+        As given; None once `choose` has found that nothing shrinks.
+    stored : list of StoredFrame
+        Its frames as they lie there; empty until it was hashed or stored.
     """
 
     url: str
     location: SpillLocation
 
-    def __init__(self, frames: Sequence[Frame], algorithm: str | None) -> None:
-        self.frame_sizes = [frame.nbytes for frame in frames]
-        self.nbytes = sum(self.frame_sizes)
-        self.digests: list[Digests] = []
+    def __init__(
+        self, frames: Sequence[Frame], algorithm: str | None, codec: str | None = None
+    ) -> None:
+        self.nbytes = sum(frame.nbytes for frame in frames)
+        self.codec = codec
+        self.stored: list[StoredFrame] = []
+        self._codecs: list[str | None] = []
         self._frames = list(frames)
         self._algorithm = algorithm
 
     def move_to(self, location: SpillLocation) -> None:
         """Let it lie at `location`, under a new name."""
         self.location = location
-        self.url = location.new_file(len(self.frame_sizes), self.nbytes)
+        self.url = location.new_file(len(self._frames), self.nbytes)
 
     async def hash(self) -> None:
-        """Compute the digests of its frames, and let the event loop go on if that takes long."""
+        """Hash the frames of a file without codec; let the event loop go on if that takes long."""
         await hash_aside(self._algorithm, self.nbytes, self.compute_digests)
 
     def compute_digests(self) -> None:
-        """Compute the digests of its frames, once; reads every byte."""
-        if self._algorithm and not self.digests:
-            self.digests = [_digests(frame, self._algorithm) for frame in self._frames]
+        """Hash the frames of a file without codec, once; reads every byte."""
+        if not self.stored and not self.codec:
+            self.stored = [store_as_is(frame, self._algorithm) for frame in self._frames]
+
+    def choose(self) -> None:
+        """Find out, once, which frames shrink; compresses samples of them."""
+        if self.codec and not self._codecs:
+            codec = self.codec
+            self._codecs = [codec if shrinks(codec, f.buffer) else None for f in self._frames]
+            self.codec = codec if any(self._codecs) else None
+
+    def pack(self) -> Packing:
+        """Return a pass over a file with codec that was chosen; its outcome goes to `stored`."""
+        assert self._algorithm is not None
+        return Packing(self._frames, self._codecs, self._algorithm)
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the whole file as consecutive pieces, uncopied."""
         for frame in self._frames:
             yield from frame.chunks()
 
-    def parts(self, part_size: int) -> Iterator[list[memoryview]]:
+    def parts(self, part_size: int) -> Iterator[Buffers]:
         """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
         sizes = [part_size] * -(-self.nbytes // part_size)
-        return _cut(self.chunks(), sizes)
+        return cut(self.chunks(), sizes)
 
     def release(self) -> None:
         """Drop the objects: the memory of the object store is free to be reused."""
         self._frames.clear()
-
-
-def _digests(frame: Frame, algorithm: str) -> Digests:
-    pieces = plan_pieces(0, frame.nbytes, count_pieces(frame.nbytes))
-    sizes = [stop - start for start, stop in pieces]
-    return Digests.of(algorithm, _cut(frame.chunks(), sizes))
-
-
-def _cut(chunks: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[list[memoryview]]:
-    """Cut consecutive chunks of memory into parts of the given sizes, uncopied."""
-    views = deque(memoryview(chunk) for chunk in chunks if len(chunk))
-    for size in sizes:
-        part: list[memoryview] = []
-        room = size
-        while room and views:
-            view = views.popleft()
-            part.append(view[:room])
-            if len(view) > room:
-                views.appendleft(view[room:])
-            room -= len(part[-1])
-        yield part
 
 
 class FrameSource(NamedTuple):
@@ -177,16 +175,32 @@ class FrameSource(NamedTuple):
     location : ParsedURL
         Where it lies.
     digests : Digests or None
-        What its bytes must be; None for files that the raylet reads itself.
+        What its bytes at rest must be; None for files that the raylet reads itself.
+    compression : Compression or None
+        How it was compressed; None if it lies there as it is.
     """
 
     location: ParsedURL
     digests: Digests | None
+    compression: Compression | None = None
 
     @property
     def url(self) -> str:
         """Its URL with offset, for messages: without the digests."""
         return self.location.url
+
+    @property
+    def length(self) -> int:
+        """Bytes of the frame, before it was compressed if it was."""
+        return self.compression.length if self.compression else self.location.size
+
+    @property
+    def pieces(self) -> list[tuple[int, int]]:
+        """Offsets in the file of the pieces that are checked one by one."""
+        if self.compression:
+            return self.compression.plan(self.start)
+        count = len(self.digests.values) if self.digests else 1
+        return plan_pieces(self.start, self.stop, count)
 
     @property
     def start(self) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,9 +15,18 @@ from fsspill.deadline import Deadline
 from fsspill.errors import StorageNotFoundError
 from fsspill.filesystem import Endpoint
 from fsspill.in_flight import InFlight, all_or_none
+from fsspill.packing import Buffers
 from fsspill.transfer import MIB, SpillFile
 
-__all__ = ["SINGLE_PUT_SIZE", "SINGLE_REQUEST_SIZE", "Upload", "put"]
+__all__ = [
+    "MAX_PARTS",
+    "PART_SIZE",
+    "SENT_AT_ONCE",
+    "SINGLE_PUT_SIZE",
+    "SINGLE_REQUEST_SIZE",
+    "Upload",
+    "put",
+]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,12 +40,12 @@ win in spite of the two requests that they add (measured at 30 ms and 80 MB/s a 
 files of 20 MiB at 595 MiB/s in one request each, at 800 in parts)."""
 
 PART_SIZE = 8 * MIB
-_MAX_PARTS = 10_000  # S3's limit
+MAX_PARTS = 10_000  # S3's limit
 
 ABORT_TIMEOUT = 2
 """Seconds that giving up a multipart upload may take; clean-up finds it if that is too short."""
 
-_SENT_AT_ONCE = MIB // 2
+SENT_AT_ONCE = MIB // 2
 """Bytes that the HTTP client holds of a body that it reads while it sends."""
 
 
@@ -91,22 +99,16 @@ class Upload:
         elif self._file.nbytes > SINGLE_PUT_SIZE:
             await self._run_multipart()
         else:
-            async with self._sending(self._file.chunks(), self._file.nbytes) as body:
-                await self._attempt(lambda: put(self._endpoint, self._path, body))
+            async with self._in_flight.slot(min(self._file.nbytes, SENT_AT_ONCE)):
+                await self._put(self._file.chunks())
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
         return await self._deadline.attempt(request, "cannot write", self._file.url)
 
-    @asynccontextmanager
-    async def _sending(
-        self, chunks: Iterable[bytes | memoryview], nbytes: int
-    ) -> AsyncIterator[UploadBody]:
-        async with self._in_flight.slot(min(nbytes, _SENT_AT_ONCE)):
-            body = UploadBody(chunks, self._deadline.progress)
-            try:
-                yield body
-            finally:
-                body.release()
+    async def _put(self, chunks: Iterable[bytes | memoryview]) -> None:
+        """Store the file in one request, from where its bytes lie."""
+        with UploadBody(chunks, self._deadline.progress) as body:
+            await self._attempt(lambda: put(self._endpoint, self._path, body))
 
     async def _run_copied(self) -> None:
         if self._file.nbytes <= min(SINGLE_REQUEST_SIZE, self._in_flight.max_bytes):
@@ -115,12 +117,19 @@ class Upload:
                 body = b"".join(self._file.chunks())
                 await self._attempt(lambda: put(self._endpoint, self._path, body))
         else:
-            async with self._in_flight.slot(2 * PART_SIZE):
-                await self._attempt(self._stream)
+            await self._run_stream()
+
+    async def _run_stream(self) -> None:
+        async with self._in_flight.slot(2 * PART_SIZE):
+            await self._attempt(self._stream)
 
     async def _stream(self) -> None:
-        write = partial(_upload_stream, self._endpoint, self._path, self._file, self._written)
+        write = partial(_upload_stream, self._endpoint, self._path, self._parts(), self._written)
         await _in_directory(self._endpoint, self._path, partial(asyncio.to_thread, write))
+
+    def _parts(self) -> Iterable[Buffers]:
+        """Return the file as consecutive parts, for one attempt to write one after another."""
+        return self._file.parts(PART_SIZE)
 
     def _written(self, nbytes: int) -> None:
         if nbytes > self._farthest:
@@ -134,18 +143,27 @@ class Upload:
         created = await self._call("create_multipart_upload", where)
         where["UploadId"] = created["UploadId"]
         try:
-            parts_of_file = self._file.parts(_part_size(self._file.nbytes))
-            sends = [self._send(where, *part) for part in enumerate(parts_of_file, 1)]
-            parts = await all_or_none(sends)
+            parts = [part for part in await all_or_none(self._sends(where)) if part]
             await self._complete({**where, "MultipartUpload": {"Parts": parts}})
         except BaseException:
             await _abort(self._endpoint.fs, where)
             raise
 
+    def _sends(self, where: Mapping[str, Any]) -> Sequence[Awaitable[Mapping[str, Any] | None]]:
+        """Return what sends the parts, in their order; a result of None stands for no part."""
+        parts = self._file.parts(_part_size(self._file.nbytes))
+        return [self._send(where, number, part) for number, part in enumerate(parts, 1)]
+
     async def _send(
-        self, where: Mapping[str, Any], number: int, part: list[memoryview]
-    ) -> dict[str, Any]:
-        async with self._sending(part, sum(map(len, part))) as body:
+        self, where: Mapping[str, Any], number: int, part: Buffers
+    ) -> Mapping[str, Any]:
+        async with self._in_flight.slot(min(sum(map(len, part)), SENT_AT_ONCE)):
+            return await self._send_part(where, number, part)
+
+    async def _send_part(
+        self, where: Mapping[str, Any], number: int, part: Buffers
+    ) -> Mapping[str, Any]:
+        with UploadBody(part, self._deadline.progress) as body:
             sent = await self._call("upload_part", {**where, "PartNumber": number, "Body": body})
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
@@ -155,8 +173,12 @@ class Upload:
         except StorageNotFoundError:
             # An attempt whose answer was lost has completed it: then there is no such upload.
             found = await self._attempt(lambda: self._endpoint.fs._info(self._path))
-            if found["size"] != self._file.nbytes:
+            if found["size"] != self._length():
                 raise
+
+    def _length(self) -> int:
+        """Return how many bytes were sent."""
+        return self._file.nbytes
 
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         return await self._attempt(lambda: self._endpoint.fs._call_s3(operation, **arguments))
@@ -189,22 +211,24 @@ async def _abort(fs: Any, upload: Mapping[str, str]) -> None:
 
 def _part_size(nbytes: int) -> int:
     """Return the size of nearly equal parts: the header of a frame must not make one of its own."""
-    count = min(-(-nbytes // (PART_SIZE + PART_SIZE // 16)), _MAX_PARTS)
+    count = min(-(-nbytes // (PART_SIZE + PART_SIZE // 16)), MAX_PARTS)
     return -(-nbytes // count)
 
 
 def _upload_stream(
-    endpoint: Endpoint, path: str, file: SpillFile, written: Callable[[int], None]
+    endpoint: Endpoint, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
 ) -> None:
     with endpoint.turn:
-        _stream_into(endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE), file, written)
+        _stream_into(endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE), parts, written)
 
 
-def _stream_into(target: Any, file: SpillFile, written: Callable[[int], None]) -> None:
+def _stream_into(target: Any, parts: Iterable[Buffers], written: Callable[[int], None]) -> None:
+    nbytes = 0
     try:
-        for number, part in enumerate(file.parts(PART_SIZE), 1):
+        for part in parts:
             target.write(b"".join(part))
-            written(number * PART_SIZE)
+            nbytes += sum(map(len, part))
+            written(nbytes)
         target.close()
     except BaseException:
         _discard(target)

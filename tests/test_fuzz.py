@@ -25,6 +25,7 @@ from fsspill import (
     create_url_with_offset,
     parse_url_with_offset,
 )
+from fsspill.codec import Compression, compress
 from fsspill.config import make_external_storage
 from fsspill.frame import FrameHeader
 from fsspill.testing import decode_frame
@@ -117,6 +118,105 @@ def test_bytes_at_rest_elsewhere(examples: int, kind: str, tmp_path: Path) -> No
             store.delete(b"back")
 
     check()
+
+
+@fuzz
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_compressed_bytes_at_rest(examples: int, codec: str, tmp_path: Path) -> None:
+    """Whatever the bytes of a file: those that were spilled come back, or it is corrupt."""
+    packages()
+    store = InMemoryObjectStore()
+    storage = ExternalStorage(
+        f"file://{tmp_path}", shared=True, compression=codec, object_store=store
+    )
+    store.put(b"one", COMPRESSIBLE)
+    [url] = storage.spill_objects([b"one"])
+    path = Path(url.decode().partition("?")[0])
+    right = path.read_bytes()
+    assert len(right) < len(COMPRESSIBLE)
+    part = st.sampled_from([right, right[:-1], right[1:], right[:24], COMPRESSIBLE, b"x"])
+    anything = st.lists(part | at_rest, max_size=3).map(b"".join)
+
+    @examples_of(examples)
+    @given(data=anything | flipped(right))
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            storage.restore_spilled_objects([b"back"], [url])
+        except CorruptObjectError:
+            assert b"back" not in store
+            assert data[: len(right)] != right
+        else:
+            assert data[: len(right)] == right
+            assert bytes(store.get(b"back")) == COMPRESSIBLE
+            store.delete(b"back")
+
+    check()
+
+
+@fuzz
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_bytes_that_are_decompressed(examples: int, codec: str) -> None:
+    """Whatever passed for the right bytes: as many as planned come out, or it is corrupt."""
+    packages()
+    right = compress(codec, [COMPRESSIBLE])
+    lengths = st.integers(1, 2**20) | st.just(len(COMPRESSIBLE))
+
+    @examples_of(examples)
+    @given(data=flipped(right) | st.binary(min_size=1) | near_bytes(right), length=lengths)
+    def check(data: bytes, length: int) -> None:
+        try:
+            found = Compression(codec, length, (len(data),)).decompress(0, [data], "u")
+        except CorruptObjectError:
+            assert (data, length) != (right, len(COMPRESSIBLE))
+        else:
+            assert len(found) == length
+
+    check()
+
+
+@fuzz
+def test_parameters_of_compression(examples: int) -> None:
+    """Whatever a URL says: numbers that fit together and say the same again, or it is corrupt."""
+    packages()
+    made = Compression("zstd", 20 * 2**20, (5, 6, 7)).parameter()
+    sizes = st.integers(-1, 20) | st.sampled_from([18, 2**23, 2**63, 10**19])
+    built = st.lists(sizes, max_size=5).map(lambda found: "lz4=" + ".".join(map(str, found)))
+
+    @examples_of(examples)
+    @given(parameter=near_to(made) | built | strings, pieces=st.integers(0, 4))
+    def check(parameter: str, pieces: int) -> None:
+        try:
+            found = Compression.of_url(f"u?{parameter}&x=1", size=18, pieces=pieces)
+        except CorruptObjectError:
+            return
+        if found is None:
+            assert not [i for i in parameter.split("&") if i.partition("=")[0] in ("lz4", "zstd")]
+        else:
+            assert sum(found.sizes) == 18
+            assert len(found.sizes) == pieces
+            assert found.length <= pieces * 9 * 2**20
+            assert found.parameter() in parameter.split("&")
+
+    check()
+
+
+def packages() -> None:
+    pytest.importorskip("lz4")
+    pytest.importorskip("zstandard")
+
+
+COMPRESSIBLE = b"".join(b"%d, " % (number * number) for number in range(1500))
+
+
+def near_bytes(data: bytes) -> st.SearchStrategy[bytes]:
+    """Return strategy for `data` with something else in the place of a part of it."""
+    return st.builds(
+        lambda start, length, new: data[:start] + new + data[start + length :] or b"x",
+        st.integers(0, len(data)),
+        st.integers(0, 40),
+        st.binary(max_size=8),
+    )
 
 
 def flipped(data: bytes) -> st.SearchStrategy[bytes]:
@@ -396,6 +496,7 @@ parameters: dict[str, st.SearchStrategy[Any]] = {
     "max_bytes_in_flight": st.integers(-1, 2**30),
     "deadline": st.floats() | st.integers(-1, 100),
     "digest": st.sampled_from(["xxh3_128", "sha256", "md5"]),
+    "compression": st.sampled_from([None, "lz4", "zstd", "gzip"]),
     "policy": st.sampled_from(["round_robin", "in_order", "x"]),
     "min_free_bytes": st.integers(-1, 100),
     "max_bytes": st.none() | st.integers(-1, 100),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from tests.running import Program
 
 MIB = 2**20
 LIMIT = 32 * MIB
+
+# What the C library keeps of freed memory for each thread is no copy that anybody holds.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 
 
 @pytest.mark.parametrize(
@@ -30,10 +34,56 @@ def test_what_is_in_flight_is_bounded(count: int, size: int) -> None:
     pytest.importorskip("s3fs")
     with LinkServer(latency=0, bandwidth=0) as server:
         server.create_bucket("bucket")
-        arguments = ["s3://bucket", str(LIMIT), str(count), str(size)]
-        environment = {**os.environ, **server.environment}
-        with Program("memory.py", *arguments, environment=environment) as program:
-            _, spilling, in_all = program.expect("peak").split()
-            program.output()
-    assert int(spilling) < LIMIT + 64 * MIB
-    assert int(in_all) < LIMIT + 64 * MIB
+        check(["s3://bucket", str(LIMIT), str(count), str(size)], server.environment)
+
+
+@pytest.mark.parametrize(
+    ("codec", "count", "size"),
+    [
+        ("lz4", 1, 500 * MIB),
+        pytest.param("zstd", 1, 4 * 2**30, marks=pytest.mark.nightly),
+        pytest.param("lz4", 1, 4 * 2**30, marks=pytest.mark.nightly),
+        pytest.param("zstd", 300, 2 * MIB, marks=pytest.mark.nightly),
+        pytest.param("lz4", 100, 20 * MIB, marks=pytest.mark.nightly),
+    ],
+)
+def test_compressed_copies_are_bounded(codec: str, count: int, size: int) -> None:
+    """The same with compression, whatever the codec: nothing is compressed as a whole."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("lz4")
+    pytest.importorskip("zstandard")
+    with LinkServer(latency=0, bandwidth=0) as server:
+        server.create_bucket("bucket")
+        check(
+            ["s3://bucket", str(LIMIT), str(count), str(size), codec],
+            server.environment | ONE_ARENA,
+        )
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_streams_of_compressed_blocks_are_bounded(codec: str, tmp_path: Path) -> None:
+    """The same where a large file is written block by block: a filesystem that is not S3."""
+    pytest.importorskip("lz4")
+    pytest.importorskip("zstandard")
+    uri = f"memory://{tmp_path.name}"
+    arguments = [uri, str(LIMIT), "1", str(500 * MIB), codec]
+    spilling, restoring = peaks(arguments, ONE_ARENA)
+    # The files themselves are in the memory of the process.
+    assert spilling < 280 * MIB + LIMIT + 64 * MIB
+    assert restoring < 280 * MIB + LIMIT + 64 * MIB
+
+
+def check(arguments: list[str], environment: dict[str, str]) -> None:
+    spilling, in_all = peaks(arguments, environment)
+    assert spilling < LIMIT + 64 * MIB
+    assert in_all < LIMIT + 64 * MIB
+
+
+def peaks(arguments: list[str], environment: dict[str, str]) -> tuple[int, int]:
+    """Return the bytes of private memory that spilling took, and spilling and restoring."""
+    variables = {**os.environ, **environment}
+    with Program("memory.py", *arguments, environment=variables) as program:
+        _, spilling, in_all = program.expect("peak").split()
+        program.output()
+    return int(spilling), int(in_all)

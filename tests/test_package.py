@@ -47,7 +47,7 @@ def test_the_extras() -> None:
     """They are called what a user says, and the core needs fsspec and a hash."""
     metadata = importlib.metadata.metadata("fsspill")
     extras = set(metadata.get_all("Provides-Extra") or [])
-    assert extras >= {"s3", "gcs", "azure", "ray", "cli", "all", "test"}
+    assert extras >= {"s3", "gcs", "azure", "ray", "cli", "compression", "all", "test"}
     requirements = importlib.metadata.requires("fsspill") or []
     core = [line for line in requirements if "extra ==" not in line]
     assert [re.match(r"[\w-]+", line)[0] for line in core] == ["fsspec", "xxhash"]  # type: ignore[index]

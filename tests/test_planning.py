@@ -34,7 +34,7 @@ def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> N
 @given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
 def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
     """No gap, no overlap, none empty, all nearly equal, none above the size by more than 1/16."""
-    ranges = [range_ for piece in plan_ranges(start, start + length, size) for range_ in piece]
+    ranges = [range_ for piece in plan_ranges([(start, start + length)], size) for range_ in piece]
     assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
     assert all(0 < b - a <= size + size // 16 for a, b in ranges)
     assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
@@ -55,14 +55,15 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
 def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
     """The ranges of a frame, header and all, where no size is given, as each engine asks."""
     for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
-        pieces = plan_ranges(7, 7 + frame, None, count_pieces(frame), reader.bytes_per_request)
+        plan = plan_pieces(7, 7 + frame, count_pieces(frame))
+        pieces = plan_ranges(plan, None, reader.bytes_per_request)
         assert sum(map(len, pieces)) == ranges
 
 
 @given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
 def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request: int) -> None:
     """However cheap requests are, ranges stay near 1 MiB; however dear, within 4 MiB."""
-    [ranges] = plan_ranges(0, length, None, 1, per_request)
+    [ranges] = plan_ranges([(0, length)], None, per_request)
     longest = max(stop - start for start, stop in ranges)
     assert longest <= 4 * MIB + MIB // 4
     assert len(ranges) == 1 or longest >= MIB * 2 // 3
@@ -71,8 +72,9 @@ def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request:
 @given(start=st.integers(0, 2**40), length=st.integers(1, 5000), count=st.integers(1, 9))
 def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None:
     """Each piece of a frame is exactly the bytes of its ranges."""
-    expected = [piece for piece in plan_pieces(start, start + length, count) if piece[0] < piece[1]]
-    planned = plan_ranges(start, start + length, 100, count)
+    pieces = plan_pieces(start, start + length, count)
+    expected = [piece for piece in pieces if piece[0] < piece[1]]
+    planned = plan_ranges(pieces, 100)
     assert [(piece[0][0], piece[-1][1]) for piece in planned] == expected
 
 
@@ -80,5 +82,5 @@ def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None
 def test_a_size_that_is_given_is_used(size: int, ranges: int) -> None:
     """Whatever requests cost, 20 MiB are cut into ranges of the size that was asked for."""
     for bytes_per_request in (0, 10**6):
-        pieces = plan_ranges(0, 20 * MIB, size, 3, bytes_per_request)
+        pieces = plan_ranges(plan_pieces(0, 20 * MIB, 3), size, bytes_per_request)
         assert sum(map(len, pieces)) == ranges

@@ -15,7 +15,7 @@ from tests.benchmarks.measure import Case, Row, run_case, verify
 from tests.benchmarks.reused_store import ReusedStore, random_bytes
 from tests.benchmarks.sides import Side, local_sides, s3_sides
 
-__all__ = ["FULL", "QUICK", "Suite", "count_requests", "run_local", "run_s3"]
+__all__ = ["FULL", "QUICK", "Suite", "count_requests", "environment", "run_local", "run_s3"]
 
 _100_KIB = 100 * 2**10
 
@@ -106,7 +106,7 @@ def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float)
         Of the link, in seconds and in bytes per second; 0 for none and for no bound.
     """
     store = _store_for(cases)
-    with LinkServer(latency, bandwidth) as server, _environment(server.environment):
+    with LinkServer(latency, bandwidth) as server, environment(server.environment):
         sides = s3_sides(server, store)
         for case in cases:
             # Without the link: small objects one by one would take minutes.
@@ -119,7 +119,7 @@ def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float)
 def count_requests(files: int) -> Iterator[RequestsRow]:
     """Count the requests of setting up, and of deleting so many files, without a link."""
     store = ReusedStore(random_bytes(files))
-    with LinkServer(latency=0, bandwidth=None) as server, _environment(server.environment):
+    with LinkServer(latency=0, bandwidth=None) as server, environment(server.environment):
         sides = s3_sides(server, store)
         yield from count_setup(server)
         yield from count_deletion(files, sides, store, server)
@@ -140,7 +140,7 @@ def _warm_up(
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

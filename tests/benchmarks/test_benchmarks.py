@@ -13,6 +13,7 @@ import pytest
 
 from fsspill.transfer import MIB
 from tests.benchmarks import __main__ as command
+from tests.benchmarks import compression
 from tests.benchmarks.chart import draw
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.measure import Case, Row, Sample, measure, run_case, verify
@@ -145,6 +146,19 @@ def test_the_command_runs_a_ray_program_on_both_sides(
         assert spilled > 0
         assert restored > 0
         assert "GetObject" in row[7]
+
+
+def test_compression_prints_a_row_per_codec(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes at rest, in percent, are those that the server has received."""
+    for package in ("lz4", "zstandard", "pyarrow"):
+        pytest.importorskip(package)
+    arguments = ["--count", "2", "--size", "2", "--rounds", "1", "--latency", "0"]
+    compression.main([*arguments, "--bandwidth", "0", "--only", "pickled records"])
+    rows = [line.split()[2:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[:4] for row in rows] == [["2", "x", "2", "MiB"]] * 3
+    assert [row[4] for row in rows] == ["none", "lz4", "zstd"]
+    none, lz4, zstd = (int(row[5]) for row in rows)
+    assert zstd < lz4 < 60 < none == 100
 
 
 @pytest.mark.parametrize("case", [LARGE, SMALL], ids=["large", "small"])

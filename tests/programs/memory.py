@@ -1,8 +1,11 @@
 """Spill and restore far more than may be in flight, and print the private memory it took.
 
-Usage: memory.py URI LIMIT COUNT SIZE
+Usage: memory.py URI LIMIT COUNT SIZE [CODEC]
+
+With a codec the objects are such that they shrink to a half.
 """
 
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +18,9 @@ from fsspill.allocator import keep_freed_memory
 class OneObject:
     """An object store in which all objects are the same, and restored ones share one place."""
 
-    def __init__(self, size: int) -> None:
-        self.data = bytearray(b"x") * size
+    def __init__(self, size: int, *, shrinks: bool) -> None:
+        pattern = random.Random(0).randbytes(2**19) + bytes(2**19) if shrinks else b"x" * 2**20
+        self.data = bytearray(pattern) * (size // len(pattern))
         self.target = bytearray(b"y") * size
 
     def get_if_local(self, refs: Sequence[Any], /) -> list[tuple[bytearray, bytes]]:
@@ -38,9 +42,10 @@ def peak() -> int:
 
 
 def main() -> None:
-    uri, (limit, count, size) = sys.argv[1], map(int, sys.argv[2:])
-    store = OneObject(size)
-    storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit)
+    uri, (limit, count, size) = sys.argv[1], map(int, sys.argv[2:5])
+    codec = sys.argv[5] if sys.argv[5:] else None
+    store = OneObject(size, shrinks=codec is not None)
+    storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit, compression=codec)
     storage.check()
     keep_freed_memory()  # as an IO worker does
     before = peak()
