@@ -93,3 +93,5 @@ async def in_thread(function: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([call])
         raise
+    finally:
+        del call  # a traceback holds this frame, and this its result

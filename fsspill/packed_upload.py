@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -54,6 +54,7 @@ class PackedUpload(Upload):
     ) -> None:
         super().__init__(endpoint, path, file, in_flight, deadline)
         self._packing = file.pack()
+        self._pieces: Iterator[Buffers] = iter(())
         self._turn = asyncio.Lock()
         self._taken = 0
         self._ended = False
@@ -65,7 +66,9 @@ class PackedUpload(Upload):
         if self._file.nbytes <= min(limit, self._in_flight.max_bytes // 2):
             await self._run_whole()
         elif s3_api:
-            await self._run_multipart()
+            # A pass that is not finished holds the objects until somebody closes it.
+            with closing(iter(self._packing)) as self._pieces:
+                await self._run_multipart()
         else:
             await self._run_stream()
         self._file.stored = self._packing.stored
@@ -91,23 +94,22 @@ class PackedUpload(Upload):
         return self._packing
 
     def _sends(self, where: Mapping[str, Any]) -> Sequence[Awaitable[Mapping[str, Any] | None]]:
-        pieces = iter(self._packing)
         # A part has one piece or more; the last of these finds that there are no more.
-        return [self._send_next(where, pieces) for _ in range(self._packing.count + 1)]
+        return [self._send_next(where) for _ in range(self._packing.count + 1)]
 
-    async def _send_next(
-        self, where: Mapping[str, Any], pieces: Iterator[Buffers]
-    ) -> Mapping[str, Any] | None:
+    async def _send_next(self, where: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Make the next part when it is its turn and there is room, and send it."""
         wanted = max(_SMALLEST_PART, self._file.nbytes // _MANY_PARTS)
+        part: Buffers = []
         async with AsyncExitStack() as stack:
+            stack.callback(part.clear)  # a traceback holds this frame
             async with self._turn:
                 if self._ended:
                     return None
                 room = min(wanted + 2 * PART_SIZE, self._in_flight.max_bytes)
                 slot = await stack.enter_async_context(self._in_flight.slot(room))
                 self._deadline.require()
-                part = await in_thread(partial(_take, pieces, wanted))
+                part += await in_thread(partial(_take, self._pieces, wanted))
                 await slot.shrink(_copied(part) + SENT_AT_ONCE)
                 self._ended = _length(part) < wanted
                 self._taken = number = self._taken + 1
