@@ -13,9 +13,6 @@ from tests.running import Program
 MIB = 2**20
 LIMIT = 32 * MIB
 
-# What the C library keeps of freed memory for each thread is no copy that anybody holds.
-ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-
 
 @pytest.mark.parametrize(
     ("count", "size"),
@@ -54,10 +51,7 @@ def test_compressed_copies_are_bounded(codec: str, count: int, size: int) -> Non
     pytest.importorskip("zstandard")
     with LinkServer(latency=0, bandwidth=0) as server:
         server.create_bucket("bucket")
-        check(
-            ["s3://bucket", str(LIMIT), str(count), str(size), codec],
-            server.environment | ONE_ARENA,
-        )
+        check(["s3://bucket", str(LIMIT), str(count), str(size), codec], server.environment)
 
 
 @pytest.mark.nightly
@@ -68,7 +62,7 @@ def test_streams_of_compressed_blocks_are_bounded(codec: str, tmp_path: Path) ->
     pytest.importorskip("zstandard")
     uri = f"memory://{tmp_path.name}"
     arguments = [uri, str(LIMIT), "1", str(500 * MIB), codec]
-    spilling, restoring = peaks(arguments, ONE_ARENA)
+    spilling, restoring = peaks(arguments, {})
     # The files themselves are in the memory of the process.
     assert spilling < 280 * MIB + LIMIT + 64 * MIB
     assert restoring < 280 * MIB + LIMIT + 64 * MIB
