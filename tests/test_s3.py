@@ -211,6 +211,7 @@ def test_a_failed_spill_lets_go_of_the_objects(s3_bucket: str, store: InMemoryOb
         store.delete(number)
         buffer.append(0)  # raises BufferError while anybody holds a view
     assert caught.value is not None
+    storage.destroy_external_storage()  # or the probe of the URI goes on while other tests run
 
 
 def test_a_bucket_that_is_not_seen_is_no_lost_object(
