@@ -11,7 +11,7 @@ from itertools import islice
 
 from fsspill.codec import DECOMPRESSED_AT_ONCE, Compression
 from fsspill.deadline import Deadline
-from fsspill.digest import Digests, hash_aside
+from fsspill.digest import hash_aside
 from fsspill.errors import (
     StorageNotFoundError,
     StorageUnavailableError,
@@ -76,9 +76,8 @@ class RangeStream(PieceStream):
         limits: Limits,
     ) -> None:
         super().__init__()
-        assert source.digests is not None
         plan = plan_ranges(source.pieces, limits.range_size, reader.bytes_per_request)
-        self._file = _RemoteFile(endpoint, reader, path, source, source.digests, limits)
+        self._file = _RemoteFile(endpoint, reader, path, source, limits)
         self._loop = endpoint.fs.loop
         self._pieces = deque(enumerate(plan))
         self._held = _count_held(plan, source, limits.max_bytes_in_flight)
@@ -126,14 +125,14 @@ class _RemoteFile:
         reader: RangeReader,
         path: str,
         source: FrameSource,
-        digests: Digests,
         limits: Limits,
     ) -> None:
+        assert source.digests is not None
         self._endpoint = endpoint
         self._reader = reader
         self._path = path
         self._url = source.url
-        self._digests = digests
+        self._digests = source.digests
         self._compression = source.compression
         self._length: int | None = None
         self._deadline = Deadline(limits.deadline)

@@ -20,6 +20,12 @@ def spilled(bucket: str = "bucket") -> list[str]:
     return [key for key in keys(bucket) if "/fsspill_alive/" not in key]
 
 
+def open_uploads(bucket: str = "bucket") -> list[str]:
+    """Return the key of every multipart upload that is neither completed nor aborted."""
+    answer = fsspec.filesystem("s3").call_s3("list_multipart_uploads", Bucket=bucket)
+    return sorted(upload["Key"] for upload in answer.get("Uploads", []))
+
+
 def files(directory: Path) -> list[Path]:
     """Return every file below a directory."""
     return [path for path in directory.rglob("*") if path.is_file()]

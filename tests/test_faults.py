@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import fsspec
 import pytest
 
 from fsspill import (
@@ -31,7 +30,7 @@ from fsspill import (
     remote,
 )
 from fsspill.testing import split_url
-from tests.at_rest import keys
+from tests.at_rest import keys, open_uploads
 from tests.fault_proxy import Fault, FaultProxy
 from tests.running import poll
 
@@ -237,12 +236,6 @@ class World:
 def files_at_rest() -> set[str]:
     """Return the keys in the bucket, except those of probes, which come and go."""
     return {key for key in keys() if "/fsspill-check-" not in key}
-
-
-def open_uploads() -> list[Any]:
-    answer = fsspec.filesystem("s3").call_s3("list_multipart_uploads", Bucket="bucket")
-    uploads: list[Any] = answer.get("Uploads", [])
-    return uploads
 
 
 @pytest.fixture

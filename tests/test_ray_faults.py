@@ -21,7 +21,7 @@ from fsspill.cleaning import clean
 from fsspill.cli import main
 from fsspill.s3_server import S3Server
 from fsspill.sessions import scan
-from tests.at_rest import keys, spilled
+from tests.at_rest import keys, open_uploads, spilled
 from tests.fault_proxy import Fault, FaultProxy, is_part
 from tests.running import Program, kill_processes, poll, processes, ray_environment
 
@@ -97,12 +97,6 @@ def kill_in_the_middle(
     with proxy.inject(Fault.STALL, method=method, count=1, where=strikes):
         poll(lambda: proxy.injected[Fault.STALL, method] > before, f"a {method} to hang")
         kill_all(environment, worker)
-
-
-def open_uploads() -> list[Any]:
-    answer = fsspec.filesystem("s3").call_s3("list_multipart_uploads", Bucket="bucket")
-    uploads: list[Any] = answer.get("Uploads", [])
-    return uploads
 
 
 def test_io_workers_that_are_killed(environment: dict[str, str], proxy: FaultProxy) -> None:

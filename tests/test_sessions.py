@@ -33,7 +33,7 @@ from fsspill.filesystem import connect
 from fsspill.location import SpillLocation
 from fsspill.s3_server import S3Server
 from fsspill.sessions import DAY, STALE_AFTER, Session, classify, scan
-from tests.at_rest import files, keys
+from tests.at_rest import files, keys, open_uploads
 
 MINUTE, HOUR = 60.0, 3600.0
 
@@ -738,11 +738,6 @@ def begin_uploads(*names: str) -> None:
     fs = fsspec.filesystem("s3")
     for name in names:
         fs.call_s3("create_multipart_upload", Bucket="bucket", Key=name)
-
-
-def open_uploads() -> list[str]:
-    answer = fsspec.filesystem("s3").call_s3("list_multipart_uploads", Bucket="bucket")
-    return sorted(upload["Key"] for upload in answer.get("Uploads", []))
 
 
 OURS = "p/s/ray_spilled_objects_n1/f"
