@@ -8,8 +8,8 @@ import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fsspill.s3_server import S3Server
-from tests.fault_proxy import FaultProxy
+from fsspill.testing.s3_server import S3Server
+from tests.faults.fault_proxy import FaultProxy
 
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,7 +36,7 @@ def _records_of_its_own(
 ) -> None:
     """Keep what the processes of a node share, such as a URI given up, from the next test."""
     directory = tmp_path_factory.mktemp("records")
-    monkeypatch.setattr("fsspill.node_state.gettempdir", lambda: str(directory))
+    monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(directory))
 
 
 @pytest.fixture(scope="session")

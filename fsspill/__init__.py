@@ -23,8 +23,8 @@ from fsspill.errors import (
     StorageUnavailableError,
 )
 from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
-from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 
 __version__ = "0.1.0"
 

@@ -138,7 +138,7 @@ _OWN_PARAMETERS = tuple(
     if name not in ("node_id", "session_name", "object_store")
 )
 _FOR_RAY = ("lost_after", "allow_secrets")
-"""Parameters that `fsspill.ray` reads: they mean nothing without Ray."""
+"""Parameters that `fsspill.ray.head` reads: they mean nothing without Ray."""
 
 _OF_RAY = {
     "mock_distributed_fs": "a real S3 API: run moto's server and use type 'fsspec' with an s3:// "
@@ -164,7 +164,7 @@ def _reader(kind: object) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 def _read_fsspec(params: Mapping[str, Any]) -> dict[str, Any]:
-    # directory_path is what the raylet looks for, to watch the disk; see fsspill.ray.
+    # directory_path is what the raylet looks for, to watch the disk; see fsspill.ray.head.
     not_ours = ("directory_path", *_FOR_RAY)
     given = {name: value for name, value in params.items() if name not in not_ours}
     _check_parameters("fsspec", given, _OWN_PARAMETERS, required="uri")

@@ -1,10 +1,11 @@
 """The contract that Ray has with a spill backend, fulfilled for any fsspec URI.
 
-Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.frame`), puts it into a
-fused file (`fsspill.planning`), finds a healthy URI for that (`fsspill.placement`) and has it moved
-there, or to the next (`fsspill.batch`, `fsspill.transfer`). Its URL, digest included, comes back
+Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), puts it
+into a fused file (`fsspill.format.planning`), finds a healthy URI for that
+(`fsspill.placement.placement`) and has it moved there, or to the next
+(`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes back
 through `restore_spilled_objects`, which reads the frame, checks it piece by piece
-(`fsspill.pieces`) and hands it to the object store (`fsspill.object_store`).
+(`fsspill.transfer.verified_stream`) and hands it to the object store (`fsspill.object_store`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fsspill.at_exit import destroy_in_child, interpreter_exits
-from fsspill.batch import Batch
-from fsspill.codec import Compression, check_codec
-from fsspill.digest import ALGORITHMS, Digests
+from fsspill.child_process import destroy_in_child, interpreter_exits
 from fsspill.errors import (
     ConfigError,
     FsspillError,
@@ -27,18 +25,21 @@ from fsspill.errors import (
     StoragePermissionError,
     drop_frames,
 )
-from fsspill.filesystem import check_uri
-from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
-from fsspill.local import LocalTransfer
-from fsspill.location import SpillLocation, location_of
-from fsspill.node_state import NodeState
+from fsspill.format.compression import Compression, check_codec
+from fsspill.format.digest import ALGORITHMS, Digests
+from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
+from fsspill.format.planning import plan_files
+from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
-from fsspill.placement import Candidates, Placement, Policy
-from fsspill.planning import plan_files
-from fsspill.reader import check_engine
-from fsspill.remote import RemoteTransfer
-from fsspill.transfer import FrameSource, Limits, SpillFile, Transfer
-from fsspill.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+from fsspill.placement.failover import Batch
+from fsspill.placement.placement import Candidates, Placement, Policy
+from fsspill.placement.shared_state import NodeState
+from fsspill.storage.connection import check_uri
+from fsspill.storage.layout import SpillLocation, location_of
+from fsspill.storage.range_reader import check_engine
+from fsspill.transfer.base import FrameSource, Limits, SpillFile, Transfer
+from fsspill.transfer.local import LocalTransfer
+from fsspill.transfer.remote import RemoteTransfer
 
 __all__ = ["ExternalStorage", "NullStorage"]
 
@@ -94,21 +95,22 @@ class ExternalStorage(NullStorage):
         For ``file://`` only: the directory is mounted on every node (NFS, Lustre), so that any
         node can restore what another spilled, also after that one died.
     file_size, range_size, max_requests_in_flight, max_bytes_in_flight : int, optional
-        See `fsspill.transfer.Limits`.
+        See `fsspill.transfer.base.Limits`.
     deadline : float, optional
         Seconds that a call waits for a URI that makes no progress, its retries included.
     digest : str, optional
         ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
-        planting an object. See `fsspill.digest`.
+        planting an object. See `fsspill.format.digest`.
     compression : str, optional
         ``lz4`` or ``zstd``: objects that shrink are compressed, each by itself. Not for files of a
-        node's own disk. Objects are restored whatever this is. See `fsspill.codec` for speed.
+        node's own disk. Objects are restored whatever this is. See
+        `fsspill.format.compression` for speed.
     engine : str, optional
         Who reads files back from S3, GCS and Azure: ``obstore``, faster, with the endpoint and the
         credentials of the filesystem; ``fsspec``, the filesystem itself; ``auto``, obstore where it
-        is installed. See `fsspill.reader`.
+        is installed. See `fsspill.storage.range_reader`.
     policy, min_free_bytes, max_bytes : optional
-        Which URI takes a file, and how much each may get; see `fsspill.placement.Policy`.
+        Which URI takes a file, and how much each may get; see `fsspill.placement.placement.Policy`.
     node_id, session_name : str, optional
         Parts of every file's path, made up where they are not given. `destroy_external_storage`
         removes only what belongs to `node_id`.

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent / "clusters" / "programs"
 PATIENCE = 120.0
 """Seconds to wait for what should take a few: machines that run tests are shared."""
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import re
 import types
-from pathlib import Path
 
 import fsspill
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 
 
 def test_the_public_names_are_those_that_are_visible() -> None:
@@ -56,19 +51,3 @@ def test_the_extras() -> None:
 def test_versions_agree() -> None:
     """The package and its metadata tell the same version."""
     assert importlib.metadata.version("fsspill") == fsspill.__version__
-
-
-def test_modules_import_one_way() -> None:
-    """Each module imports only those that stand before it in the README's list."""
-    listed = re.search(
-        r"in the order in which they import one another: (.*?)\n\n", README, re.DOTALL
-    )
-    assert listed
-    order = re.findall(r"`(\w+)`", listed[1])
-    modules = {path.stem for path in (ROOT / "fsspill").glob("*.py")} - {"__init__", "_startup"}
-    assert set(order) == modules
-    for number, module in enumerate(order):
-        tree = ast.parse((ROOT / "fsspill" / f"{module}.py").read_text())
-        named = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        imported = {name.partition(".")[2] for name in named if name.startswith("fsspill.")}
-        assert imported <= {*order[:number], "_startup"}, f"{module} imports {imported}"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from fsspill import ConfigError, ExternalStorage, FsspillError, secrets
 from fsspill.errors import translate
-from fsspill.exposure import refuse_secrets
-from fsspill.s3_server import S3Server
+from fsspill.ray.secret_options import refuse_secrets
 from fsspill.secrets import find_secrets, redact, remember
+from fsspill.testing.s3_server import S3Server
 
 VALUE = "Hunter2/value+of==a secret"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"

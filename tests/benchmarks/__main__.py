@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from fsspill.allocator import keep_freed_memory
+from fsspill.ray.malloc import keep_freed_memory
 from tests.benchmarks.chart import draw
 from tests.benchmarks.cluster import Cluster
 from tests.benchmarks.measure import Row

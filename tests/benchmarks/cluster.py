@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, ClassVar
 
-from fsspill.transfer import MIB
+from fsspill.transfer.base import MIB
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
 from tests.benchmarks.sides import BUCKET, RAY

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from fsspill.allocator import keep_freed_memory
 from fsspill.external_storage import ExternalStorage
-from fsspill.transfer import MIB
+from fsspill.ray.malloc import keep_freed_memory
+from fsspill.transfer.base import MIB
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Sample, measure, verify
 from tests.benchmarks.reused_store import ReusedStore

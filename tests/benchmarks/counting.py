@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from fsspill.ray import validate_external_storage
+from fsspill.ray.head import validate_external_storage
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.reused_store import ReusedStore
 from tests.benchmarks.sides import BUCKET, Side

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
-from fsspill.transfer import MIB
-from fsspill.url import parse_url_with_offset
+from fsspill.format.url import parse_url_with_offset
+from fsspill.transfer.base import MIB
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.reused_store import ReusedStore
 from tests.benchmarks.sides import RAY, Side

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fsspill.transfer import MIB, Limits
+from fsspill.transfer.base import MIB, Limits
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
 from tests.benchmarks.sides import BUCKET

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from fsspill.frame import HEADER_LENGTH, Frame, FrameHeader
-from fsspill.planning import plan_files
-from fsspill.transfer import MIB
-from fsspill.url import create_url_with_offset, parse_url_with_offset
+from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
+from fsspill.format.planning import plan_files
+from fsspill.format.url import create_url_with_offset, parse_url_with_offset
+from fsspill.transfer.base import MIB
 from tests.benchmarks.reused_store import ReusedStore
 
 __all__ = ["ObstoreStorage", "PlainStorage", "PyarrowStorage", "S3fsStorage"]

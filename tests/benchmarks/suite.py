@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fsspill.transfer import MIB
+from fsspill.transfer.base import MIB
 from tests.benchmarks.counting import RequestsRow, count_deletion, count_setup
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify

@@ -1,0 +1,1 @@
+"""Sessions under a URI, and removal of those that are dead."""

@@ -1,0 +1,219 @@
+"""The main job on one machine: a Ray program four times larger than its object store."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fsspill.config import make_external_storage
+from fsspill.errors import MissingPackageError
+from fsspill.external_storage import ExternalStorage
+from fsspill.testing.s3_server import S3Server
+from fsspill.transfer.base import MIB
+
+__all__ = ["Progress", "Report", "run"]
+
+TIMES_THE_STORE = 4
+OBJECT_SIZE = 4_000_000
+_BUCKET = "fsspill-demo"
+_EMPTY_WITHIN = 120.0
+"""Seconds that Ray may take to delete what nobody refers to any more."""
+
+
+class Progress(Protocol):
+    """Shown how far the demo is."""
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Be told that `done` of `total` objects or files are through `step`."""
+        ...
+
+
+@dataclass
+class Report:
+    """What the demo did.
+
+    Attributes
+    ----------
+    uri : str
+        Where it spilled to.
+    objects, object_bytes : int
+        What the program made.
+    wrong : int
+        Objects that did not come back as they were made.
+    spilled_bytes, restored_bytes : int
+        What Ray counted.
+    spill_seconds, restore_seconds : float
+        The time that Ray counted for it, in which several IO workers may overlap.
+    files_written, files_left : int
+        Fused files in the storage before the objects were dropped, and at the end.
+    """
+
+    uri: str
+    objects: int = 0
+    object_bytes: int = 0
+    wrong: int = 0
+    spilled_bytes: int = 0
+    spill_seconds: float = 0.0
+    restored_bytes: int = 0
+    restore_seconds: float = 0.0
+    files_written: int = 0
+    files_left: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything was spilled, came back and is gone."""
+        return not self.wrong and not self.files_left and self.files_written > 0
+
+
+def run(
+    uri: str | None = None,
+    *,
+    s3: bool = False,
+    object_store_memory: int = 128 * MIB,
+    progress: Progress = lambda step, done, total: None,
+) -> Report:
+    """Run the demo.
+
+    Parameters
+    ----------
+    uri : str, optional
+        Where to spill to; a fresh temporary directory if not given. Other files there are not
+        touched.
+    s3 : bool, optional
+        Spill to an S3 server that is started for the purpose, instead of `uri`.
+    object_store_memory : int, optional
+        Bytes of Ray's object store. The objects are worth four times as much.
+    progress : callable, optional
+        See `Progress`.
+
+    Returns
+    -------
+    Report
+        What happened.
+
+    Raises
+    ------
+    FsspillError
+        The URI cannot be spilled to; Ray was not started.
+    """
+    with ExitStack() as stack:
+        uri = stack.enter_context(_s3_bucket()) if s3 else uri
+        uri = uri or stack.enter_context(_temporary_directory())
+        report = Report(uri)
+        ray = stack.enter_context(_cluster(uri, object_store_memory))
+        storage = _storage_of_this_node(ray, uri)
+        _spill_and_restore(ray, storage, report, object_store_memory, progress)
+        _count_bytes(ray, report)
+        _wait_until_empty(storage, report, progress)
+    return report
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="fsspill-demo-")
+    try:
+        yield f"file://{directory}"
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _s3_bucket() -> Iterator[str]:
+    with S3Server() as server:
+        before = dict(os.environ)
+        os.environ.update(server.environment)
+        try:
+            server.create_bucket(_BUCKET)
+            yield f"s3://{_BUCKET}"
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextmanager
+def _cluster(uri: str, object_store_memory: int) -> Iterator[Any]:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPackageError(
+            'cannot run the demo: expected the package ray. Install it: pip install "fsspill[ray]"'
+        ) from error
+    from fsspill.ray import install, is_installed
+
+    if not is_installed():
+        install()
+    ray.init(
+        address="local",
+        num_cpus=1,
+        object_store_memory=object_store_memory,
+        object_spilling_directory=uri,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _storage_of_this_node(ray: Any, uri: str) -> ExternalStorage:
+    """Return the storage as this node's IO workers see it, to look at the files."""
+    node = ray._private.worker._global_node
+    storage = make_external_storage(
+        {"type": "fsspec", "params": {"uri": uri}},
+        node_id=node.node_id,
+        session_name=node.session_name,
+    )
+    assert isinstance(storage, ExternalStorage)
+    return storage
+
+
+def _spill_and_restore(
+    ray: Any, storage: ExternalStorage, report: Report, store: int, progress: Progress
+) -> None:
+    total = -(-TIMES_THE_STORE * store // OBJECT_SIZE)
+    refs = []
+    for index in range(total):
+        refs.append(ray.put(_content(index)))
+        progress("made", index + 1, total)
+    report.objects, report.object_bytes = total, total * OBJECT_SIZE
+    for index, ref in enumerate(refs):
+        report.wrong += ray.get(ref) != _content(index)
+        progress("read back and verified", index + 1, total)
+    report.files_written = len(storage.list_spilled_files())
+
+
+def _content(index: int) -> bytes:
+    return random.Random(index).randbytes(OBJECT_SIZE)
+
+
+def _count_bytes(ray: Any, report: Report) -> None:
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    # By its address: there may be other clusters on this machine.
+    address = ray.get_runtime_context().gcs_address
+    stats = get_memory_info_reply(get_state_from_address(address)).store_stats
+    report.spilled_bytes = stats.spilled_bytes_total
+    report.spill_seconds = stats.spill_time_total_s
+    report.restored_bytes = stats.restored_bytes_total
+    report.restore_seconds = stats.restore_time_total_s
+
+
+def _wait_until_empty(storage: ExternalStorage, report: Report, progress: Progress) -> None:
+    """Wait for Ray to delete the files: the refs went with the function that held them."""
+    give_up = time.monotonic() + _EMPTY_WITHIN
+    while True:
+        report.files_left = len(storage.list_spilled_files())
+        gone = max(0, report.files_written - report.files_left)
+        progress("removed from storage", gone, report.files_written)
+        if not report.files_left or time.monotonic() > give_up:
+            return
+        time.sleep(0.2)

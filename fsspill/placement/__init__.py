@@ -1,0 +1,1 @@
+"""Which of the configured URIs takes a file, on this node."""

@@ -1,0 +1,114 @@
+"""Whether a URI is worth a try, known to all processes of a node at once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import weakref
+from collections.abc import Callable
+
+from fsspill import errors
+from fsspill.errors import FsspillError, StorageUnavailableError
+from fsspill.placement.shared_state import NodeState
+
+__all__ = ["Circuit"]
+
+logger = logging.getLogger(__name__)
+
+_KIND = "circuit"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
+"""Seconds between two probes: doubled from the first to the longest."""
+
+
+class Circuit:
+    """Opens when a write to a URI has failed, and closes when a probe succeeds.
+
+    While it is open nothing is spilled to the URI, by any process of the node: each would wait
+    for its own deadline first, and Ray for all of them. Probes are made by a thread of one of the
+    processes that saw it open, never within a call.
+
+    Parameters
+    ----------
+    state : NodeState
+        Where the processes of the node share it.
+    uri : str
+        The configured URI.
+    probe : callable
+        Raises if the URI cannot be written, read and deleted.
+
+    Notes
+    -----
+    Looking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
+    requests each, one process of the node at a time.
+    """
+
+    def __init__(self, state: NodeState, uri: str, probe: Callable[[], None]) -> None:
+        self._state = state
+        self._uri = uri
+        self._probe = probe
+        self._lock = threading.Lock()
+        self._prober: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def failure(self) -> FsspillError | None:
+        """Return why it is open; None if it is closed."""
+        record = self._state.read(_KIND, self._uri)
+        if record is None:
+            return None
+        self._keep_probing()
+        kind = getattr(errors, record["error"], StorageUnavailableError)
+        failure: FsspillError = kind(record["message"])
+        return failure
+
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        return self.failure() is not None
+
+    def open(self, error: FsspillError) -> None:
+        """Give the URI up until a probe succeeds."""
+        record = {"error": type(error).__name__, "message": str(error)}
+        self._state.write(_KIND, self._uri, record)
+        self._keep_probing()
+
+    def shut_down(self) -> None:
+        """End the thread of this process that probes, at its next step."""
+        self._closing.set()
+
+    def _keep_probing(self) -> None:
+        with self._lock:
+            if self._prober is None or not self._prober.is_alive():
+                # A weak reference: the thread ends with the storage that it probes for.
+                arguments = (weakref.ref(self), self._closing)
+                self._prober = threading.Thread(
+                    target=_probe_until_closed, args=arguments, name="fsspill-probe", daemon=True
+                )
+                self._prober.start()
+
+    def probe_once(self) -> bool:
+        """Probe unless another process does; return whether it is closed now."""
+        if self._state.read(_KIND, self._uri) is None:
+            return True
+        with self._state.lock(_KIND, self._uri, wait=False) as mine:
+            if not mine or not self._succeeds():
+                return False
+            self._state.remove(_KIND, self._uri)
+        logger.warning("spilling to %s again", self._uri)
+        return True
+
+    def _succeeds(self) -> bool:
+        try:
+            self._probe()
+        except Exception:
+            return False
+        return True
+
+
+def _probe_until_closed(circuit: weakref.ref[Circuit], closing: threading.Event) -> None:
+    pause = _FIRST_PAUSE
+    while not closing.wait(random.uniform(pause / 2, pause)):
+        found = circuit()
+        if found is None or found.probe_once():
+            return
+        del found
+        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,1 @@
+"""One filesystem: how a URI is reached, addressed and talked to."""

@@ -1,0 +1,245 @@
+"""A bucket for obstore, with the endpoint and the credentials of an fsspec filesystem.
+
+The filesystem has found both in all the places where it looks: options, environment, profiles,
+SSO, web identity, roles of instances and pods. obstore is told what was found, and asks the
+filesystem's own objects for fresh credentials, so nothing has to be configured twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from fsspill.storage.connection import CONNECT_TIMEOUT, READ_TIMEOUT
+
+__all__ = ["BUCKET_PROTOCOLS", "Unlike", "open_bucket"]
+
+_OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "RequestPayer", "VersionId", "IfMatch")
+_AZURE_SCOPE = "https://storage.azure.com/.default"
+_NO_TIMEOUT = "1day"
+
+
+class Unlike(Exception):
+    """Something of the filesystem that obstore cannot be told; the message says what."""
+
+
+async def open_bucket(fs: Any, protocol: str, bucket: str) -> Any:
+    """Return obstore's store for a bucket or container.
+
+    Parameters
+    ----------
+    fs : fsspec.asyn.AsyncFileSystem
+        An s3fs, gcsfs or adlfs filesystem.
+    protocol : str
+        One of `BUCKET_PROTOCOLS`.
+    bucket : str
+        Bucket or container.
+
+    Raises
+    ------
+    Unlike
+        The filesystem has a setting that does not carry over.
+
+    Notes
+    -----
+    Makes no request to the storage. Looking for credentials may make some, as the filesystem's own
+    first operation does. Belongs to the event loop of the filesystem.
+    """
+    return await BUCKET_PROTOCOLS[protocol](fs, bucket)
+
+
+async def _open_s3(fs: Any, bucket: str) -> Any:
+    from obstore.store import S3Store
+
+    await fs.set_session()
+    client = fs.s3
+    config = client.meta.config
+    _check_s3(fs, config, bucket)
+    style = (config.s3 or {}).get("addressing_style")
+    endpoint = client.meta.endpoint_url
+    if style == "virtual":
+        endpoint = endpoint.replace("://", f"://{bucket}.", 1)
+    return S3Store(
+        bucket,
+        endpoint=endpoint,
+        # What stands in AWS_ENDPOINT_URL_S3 would win, where the filesystem was told another.
+        aws_endpoint_url_s3=endpoint,
+        region=client.meta.region_name or "us-east-1",
+        virtual_hosted_style_request=style == "virtual",
+        skip_signature=bool(fs.anon),
+        request_payer=bool(fs.requester_pays),
+        credential_provider=None if fs.anon else await _s3_credentials(fs),
+        client_options=_client_options(
+            config.connect_timeout, config.read_timeout, await _s3_trust(fs)
+        ),
+        retry_config=_NO_RETRIES,
+    )
+
+
+def _check_s3(fs: Any, config: Any, bucket: str) -> None:
+    special = [name for name in fs.s3_additional_kwargs if name.startswith(_OF_GET_OBJECT)]
+    reasons = {
+        f"s3_additional_kwargs {', '.join(special)}": special,
+        "an access point": ":" in bucket,
+        "a directory bucket": bucket.endswith("--x-s3"),
+        "an accelerated endpoint": (config.s3 or {}).get("use_accelerate_endpoint"),
+        "proxies in config_kwargs": config.proxies,
+        "a client certificate": config.client_cert,
+        "cache_regions": fs.cache_regions,
+    }
+    _refuse(reasons)
+
+
+async def _s3_credentials(fs: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Return what gives obstore the credentials that the client of s3fs signs with."""
+    found = fs.client_kwargs
+    key = fs.key or found.get("aws_access_key_id")
+    if key:
+        secret = fs.secret or found.get("aws_secret_access_key")
+        token = fs.token or found.get("aws_session_token")
+
+        async def given() -> dict[str, Any]:
+            return _s3_credential(key, secret, token, None)
+
+        return given
+    credentials = await fs.session.get_credentials()
+    if credentials is None:
+        raise Unlike("no credentials")
+
+    async def renewed() -> dict[str, Any]:
+        frozen = await credentials.get_frozen_credentials()
+        return _s3_credential(frozen.access_key, frozen.secret_key, frozen.token, _now())
+
+    return renewed
+
+
+def _s3_credential(
+    key: str, secret: str, token: str | None, expires_at: datetime | None
+) -> dict[str, Any]:
+    return {
+        "access_key_id": key,
+        "secret_access_key": secret,
+        "token": token,
+        "expires_at": expires_at,
+    }
+
+
+async def _s3_trust(fs: Any) -> dict[str, Any]:
+    """Return which certificates are trusted, in the words of obstore."""
+    verify = fs.client_kwargs.get("verify")
+    if verify is None:
+        verify = fs.session.get_config_variable("ca_bundle")
+    if verify is False or fs.client_kwargs.get("verify") is False:
+        return {"allow_invalid_certificates": True}
+    if isinstance(verify, str):
+        return {"root_certificate": await asyncio.to_thread(Path(verify).read_bytes)}
+    return {}
+
+
+async def _open_gcs(fs: Any, bucket: str) -> Any:
+    from obstore.store import GCSStore
+
+    _refuse(
+        {
+            "requester_pays": fs.requester_pays,
+            "session_kwargs": fs.session_kwargs,
+            "a client certificate": getattr(fs, "_use_client_cert", False),
+        }
+    )
+    credentials = fs.credentials
+
+    async def token() -> dict[str, Any]:
+        await asyncio.to_thread(credentials.maybe_refresh)
+        return {"token": credentials.credentials.token, "expires_at": _now()}
+
+    anonymous = credentials.credentials is None
+    return GCSStore(
+        bucket,
+        base_url=fs._location,
+        skip_signature=anonymous,
+        credential_provider=None if anonymous else token,
+        client_options=_client_options(),
+        retry_config=_NO_RETRIES,
+    )
+
+
+async def _open_azure(fs: Any, bucket: str) -> Any:
+    from obstore.store import AzureStore
+
+    service = fs.service_client
+    url, _, signature = service.url.partition("?")
+    _refuse({"a secondary location": fs.location_mode != "primary"})
+    return AzureStore(
+        bucket,
+        endpoint=url.rstrip("/"),
+        account_name=service.account_name,
+        client_options=_client_options(),
+        retry_config=_NO_RETRIES,
+        **_azure_credentials(service.credential, signature),
+    )
+
+
+def _azure_credentials(credential: Any, signature: str) -> dict[str, Any]:
+    if signature:
+        return {"sas_key": signature}
+    if credential is None:
+        return {"skip_signature": True}
+    if hasattr(credential, "account_key"):
+        return {"account_key": credential.account_key}
+    if hasattr(credential, "signature"):
+        return {"sas_key": credential.signature.lstrip("?")}
+    if not hasattr(credential, "get_token"):
+        raise Unlike(f"a credential of type {type(credential).__name__}")
+
+    async def token() -> dict[str, Any]:
+        found = await credential.get_token(_AZURE_SCOPE)
+        return {"token": found.token, "expires_at": _now()}
+
+    return {"credential_provider": token}
+
+
+def _now() -> datetime:
+    """Return when credentials end that the filesystem keeps fresh: obstore asks for each request.
+
+    It does not ask twice in a tenth of a second. The filesystem looks whether they are still good.
+    """
+    return datetime.now(timezone.utc)
+
+
+def _refuse(reasons: Mapping[str, object]) -> None:
+    found = [reason for reason, applies in reasons.items() if applies]
+    if found:
+        raise Unlike(", ".join(found))
+
+
+def _client_options(
+    connect_timeout: float = CONNECT_TIMEOUT,
+    read_timeout: float = READ_TIMEOUT,
+    trust: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=connect_timeout),
+        "read_timeout": timedelta(seconds=read_timeout),
+        # In all: a slow link takes as long as it takes.
+        "timeout": _NO_TIMEOUT,
+        **(trust or {}),
+    }
+
+
+# fsspill.storage.retry tries again, and knows for how long.
+_NO_RETRIES: dict[str, Any] = {"max_retries": 0}
+
+BUCKET_PROTOCOLS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {
+    "s3": _open_s3,
+    "s3a": _open_s3,
+    "gs": _open_gcs,
+    "gcs": _open_gcs,
+    "abfs": _open_azure,
+    "abfss": _open_azure,
+    "az": _open_azure,
+}
+"""How obstore reaches the buckets of a protocol."""

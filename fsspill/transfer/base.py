@@ -1,0 +1,332 @@
+"""What moving spilled bytes means: the promises, the limits, the pieces.
+
+`Transfer` is the contract that `fsspill.transfer.local` (this machine's directories) and
+`fsspill.transfer.remote` (everything else that fsspec reaches) fulfil.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import NamedTuple
+
+from fsspill.errors import ConfigError, FsspillError
+from fsspill.format.compression import Compression, shrinks
+from fsspill.format.digest import Digests, hash_aside
+from fsspill.format.encoding import Buffers, Packing, StoredFrame, cut, store_as_is
+from fsspill.format.frame import Frame
+from fsspill.format.planning import plan_pieces
+from fsspill.format.url import ParsedURL
+from fsspill.storage.layout import SpillLocation
+from fsspill.storage.retry import Deadline
+
+__all__ = ["FrameSource", "FrameStream", "Limits", "SpillFile", "Transfer"]
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large the pieces are and how many of them move at once, in one process.
+
+    Attributes
+    ----------
+    file_size : int
+        Bytes that objects are fused up to. A larger object gets a file of its own. Small
+        files upload side by side and free their space sooner; large ones cost fewer requests.
+    range_size : int or None
+        Bytes of one ranged read; if None, chosen by the size of the object, between 1 and 4 MiB.
+        Objects up to that size are read with exactly one request, larger ones in several ranges
+        at once; see `fsspill.format.planning.plan_ranges`.
+    max_requests_in_flight : int
+        Requests at once.
+    max_bytes_in_flight : int
+        Bytes of copies held at once, whatever the size of a batch or an object: on the way
+        up the bodies of requests, on the way down ranges that were asked for and not yet
+        copied into the object store. Ray runs up to 8 IO worker processes a node, each with
+        limits of its own.
+    deadline : float
+        Seconds that a call waits for a URI that makes no progress, its retries included.
+    """
+
+    file_size: int = 8 * MIB
+    range_size: int | None = None
+    max_requests_in_flight: int = 64
+    max_bytes_in_flight: int = 128 * MIB
+    deadline: float = 30.0
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.range_size is None:
+            del given["range_size"]
+        for name, value in given.items():
+            kinds = (int, float) if name == "deadline" else (int,)
+            check_number(name, value, kinds, at_least=1)
+        if self.max_bytes_in_flight < 16 * MIB:
+            raise ConfigError(
+                f"cannot use max_bytes_in_flight={self.max_bytes_in_flight}: expected at least "
+                f"{16 * MIB} bytes, three parts of a multipart upload."
+            )
+        for name in {"file_size", "range_size"} & set(given):
+            if given[name] > self.max_bytes_in_flight:
+                raise ConfigError(
+                    f"cannot use {name}={given[name]}: expected no more than "
+                    f"max_bytes_in_flight={self.max_bytes_in_flight}, or not even one fits."
+                )
+
+
+def check_number(name: str, value: object, kinds: tuple[type, ...], *, at_least: int) -> None:
+    """Raise ConfigError unless a parameter is a number of one of `kinds`, and not too small."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        expected = "a number" if float in kinds else "an integer"
+        raise ConfigError(f"cannot use {name}={value!r}: expected {expected}.")
+    if not value >= at_least:  # type: ignore[operator]
+        raise ConfigError(f"cannot use {name}={value!r}: expected {at_least} or more.")
+
+
+class SpillFile:
+    """A fused file that is to be written.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Its objects. They pin memory of the object store until `release` is called.
+    algorithm : str or None
+        The digests that the frames get; None for files that the raylet reads itself.
+    codec : str or None
+        What compresses the frames that shrink; None to store all as they are.
+
+    Attributes
+    ----------
+    url : str
+        Its base URL, once `move_to` has given it a place.
+    location : SpillLocation
+        Where it shall lie, likewise.
+    nbytes : int
+        Bytes of the file, before compression: no more than that will lie there, give or take
+        1/250.
+    codec : str or None
+        As given; None once `choose` has found that nothing shrinks.
+    stored : list of StoredFrame
+        Its frames as they lie there; empty until it was hashed or stored.
+    """
+
+    url: str
+    location: SpillLocation
+
+    def __init__(
+        self, frames: Sequence[Frame], algorithm: str | None, codec: str | None = None
+    ) -> None:
+        self.nbytes = sum(frame.nbytes for frame in frames)
+        self.codec = codec
+        self.stored: list[StoredFrame] = []
+        self._codecs: list[str | None] = []
+        self._frames = list(frames)
+        self._algorithm = algorithm
+
+    def move_to(self, location: SpillLocation) -> None:
+        """Let it lie at `location`, under a new name."""
+        self.location = location
+        self.url = location.new_file(len(self._frames), self.nbytes)
+
+    async def hash(self) -> None:
+        """Hash the frames of a file without codec; let the event loop go on if that takes long."""
+        await hash_aside(self._algorithm, self.nbytes, self.compute_digests)
+
+    def compute_digests(self) -> None:
+        """Hash the frames of a file without codec, once; reads every byte."""
+        if not self.stored and not self.codec:
+            self.stored = [store_as_is(frame, self._algorithm) for frame in self._frames]
+
+    def choose(self) -> None:
+        """Find out, once, which frames shrink; compresses samples of them."""
+        if self.codec and not self._codecs:
+            codec = self.codec
+            self._codecs = [codec if shrinks(codec, f.buffer) else None for f in self._frames]
+            self.codec = codec if any(self._codecs) else None
+
+    def pack(self) -> Packing:
+        """Return a pass over a file with codec that was chosen; its outcome goes to `stored`."""
+        assert self._algorithm is not None
+        return Packing(self._frames, self._codecs, self._algorithm)
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Yield the whole file as consecutive pieces, uncopied."""
+        for frame in self._frames:
+            yield from frame.chunks()
+
+    def parts(self, part_size: int) -> Iterator[Buffers]:
+        """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
+        sizes = [part_size] * -(-self.nbytes // part_size)
+        return cut(self.chunks(), sizes)
+
+    def release(self) -> None:
+        """Drop the objects: the memory of the object store is free to be reused."""
+        self._frames.clear()
+
+
+class FrameSource(NamedTuple):
+    """What is known of a frame before a byte of it was read.
+
+    Attributes
+    ----------
+    location : ParsedURL
+        Where it lies.
+    digests : Digests or None
+        What its bytes at rest must be; None for files that the raylet reads itself.
+    compression : Compression or None
+        How it was compressed; None if it lies there as it is.
+    """
+
+    location: ParsedURL
+    digests: Digests | None
+    compression: Compression | None = None
+
+    @property
+    def url(self) -> str:
+        """Its URL with offset, for messages: without the digests."""
+        return self.location.url
+
+    @property
+    def length(self) -> int:
+        """Bytes of the frame, before it was compressed if it was."""
+        return self.compression.length if self.compression else self.location.size
+
+    @property
+    def pieces(self) -> list[tuple[int, int]]:
+        """Offsets in the file of the pieces that are checked one by one."""
+        if self.compression:
+            return self.compression.plan(self.start)
+        count = len(self.digests.values) if self.digests else 1
+        return plan_pieces(self.start, self.stop, count)
+
+    @property
+    def start(self) -> int:
+        """Offset in the file of its first byte."""
+        return self.location.offset
+
+    @property
+    def stop(self) -> int:
+        """Offset in the file of the byte behind its last."""
+        return self.location.offset + self.location.size
+
+
+class FrameStream(ABC):
+    """The bytes of one frame, read once from the first to the last.
+
+    Every method raises an `FsspillError` that names the URL when the storage fails, and
+    `CorruptObjectError` when the file ends before the frame does. None returns short.
+    """
+
+    @abstractmethod
+    def read(self, length: int) -> bytes:
+        """Return the next `length` bytes; fewer only where the frame itself ends."""
+
+    @abstractmethod
+    def prefetch(self) -> None:
+        """Wait until the whole frame has arrived, or half of what the limits let be held."""
+
+    @abstractmethod
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Copy at least one byte into `buffer` and return how many."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what was not read."""
+
+    def __enter__(self) -> FrameStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Transfer(ABC):
+    """Moves fused files between memory and storage.
+
+    Notes
+    -----
+    One thread at a time, as an IO worker calls; but for `check`, which may be called from any. All
+    methods take base URLs that lie under one of the configured URIs.
+    """
+
+    @abstractmethod
+    def check(self, location: SpillLocation) -> None:
+        """Prove that a URI can be written, read and deleted.
+
+        Makes three requests and leaves nothing behind. Raises FsspillError.
+        """
+
+    @abstractmethod
+    def write_files(
+        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+    ) -> list[FsspillError | None]:
+        """Store files and compute the digests of their frames.
+
+        Parameters
+        ----------
+        files : sequence of SpillFile
+            They keep their objects: the caller releases them.
+        deadlines : mapping
+            The patience with each location.
+
+        Returns
+        -------
+        list of FsspillError or None
+            Why each file is not stored; None if it is, in full. Of a file that is not, something
+            may be there: the caller removes it. Once one has failed, no other of its location is
+            begun (`Stopped`).
+        """
+
+    @abstractmethod
+    def open_frame(self, source: FrameSource) -> FrameStream:
+        """Begin to read a frame. Raises FsspillError."""
+
+    def renew(self, base_url: str) -> bool:
+        """Look for the credentials of a file's storage anew, after they were refused.
+
+        Returns
+        -------
+        bool
+            Whether that was done, and another try makes sense.
+        """
+        return False
+
+    @abstractmethod
+    def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
+        """Delete files; those that are already gone are fine.
+
+        Parameters
+        ----------
+        urls : sequence of str
+            Their base URLs.
+        seconds : float
+            That it may take in all, its retries included.
+
+        Returns
+        -------
+        dict
+            The base URLs of files that may still be there, and why. Never raises.
+        """
+
+    @abstractmethod
+    def list_files(self) -> list[str]:
+        """Return the base URLs of the files in the directory of this node, by a listing."""
+
+    @abstractmethod
+    def write_sign(self, name: str) -> None:
+        """Write a sign of life (`SpillLocation.sign`) under every URI. Raises FsspillError."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Remove the directory and the sign of life of this node.
+
+        If nothing of the session is left then but the sign of its head, that goes too.
+        """

@@ -1,0 +1,91 @@
+"""A frame that arrives in pieces, each checked before a byte of it is handed out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from fsspill.errors import CorruptObjectError, StorageNotFoundError, StorageUnavailableError
+from fsspill.format.digest import Digests
+from fsspill.transfer.base import FrameStream
+
+__all__ = ["READS_OF_A_WRONG_PIECE", "Buffer", "PieceStream", "truncated", "unseen", "wrong_piece"]
+
+Buffer: TypeAlias = bytes | memoryview
+
+READS_OF_A_WRONG_PIECE = 3
+"""How often a piece is read that does not match its digest, before the file is held to be wrong:
+the bytes may have been right at rest and wrong on their way."""
+
+
+class PieceStream(FrameStream):
+    """Hands out what `_next_piece` returns."""
+
+    def __init__(self) -> None:
+        self._buffers: deque[memoryview] = deque()
+
+    @abstractmethod
+    def _next_piece(self) -> Sequence[Buffer]:
+        """Return the next piece, checked, as consecutive buffers; nothing after the last."""
+
+    def _available(self) -> memoryview:
+        """Return what is left of the current buffer, or the next one; empty at the end."""
+        if not self._buffers:
+            self._buffers.extend(memoryview(buffer) for buffer in self._next_piece())
+        return self._buffers[0] if self._buffers else memoryview(b"")
+
+    def _consume(self, length: int) -> None:
+        rest = self._buffers.popleft()[length:]
+        if rest:
+            self._buffers.appendleft(rest)
+
+    def read(self, length: int) -> bytes:
+        """Return the next `length` bytes, waiting for as many pieces as they lie in."""
+        found = []
+        while length and (available := self._available()):
+            found.append(available[:length])
+            self._consume(len(found[-1]))
+            length -= len(found[-1])
+        return b"".join(found)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Copy what is left of the current buffer into `buffer`."""
+        piece = self._available()[: len(buffer)]
+        if not piece:
+            raise CorruptObjectError("the object store asked for more bytes than the frame has")
+        buffer[: len(piece)] = piece
+        self._consume(len(piece))
+        return len(piece)
+
+    def close(self) -> None:
+        """Give up what was not read."""
+        self._buffers.clear()
+
+
+def truncated(url: str, expected: int, found: int) -> CorruptObjectError:
+    """Return the error for a file of `found` bytes that should have `expected` or more."""
+    return CorruptObjectError(
+        f"cannot restore {url}: expected a file of at least {expected} bytes, found {found}. The "
+        "file was truncated or replaced."
+    )
+
+
+def unseen(failure: StorageNotFoundError, place: str) -> StorageUnavailableError:
+    """Return the error for a file that is missing where its whole bucket or directory is."""
+    return StorageUnavailableError(
+        f"{failure} Not even {place} is there as this node sees it, so that says nothing about the "
+        "file: check the endpoint, the account, the mount."
+    )
+
+
+def wrong_piece(
+    url: str, digests: Digests, index: int, start: int, stop: int
+) -> CorruptObjectError:
+    """Return the error for a piece that does not match its digest."""
+    return CorruptObjectError(
+        f"cannot restore {url}: expected bytes {start} to {stop} of the file to have the "
+        f"{digests.algorithm} digest {digests.values[index].hex()}, found others in "
+        f"{READS_OF_A_WRONG_PIECE} reads. The file was altered or replaced."
+    )

@@ -1,0 +1,423 @@
+"""Real Ray clusters whose storage, processes and files have come to harm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from fsspill.cleanup.clean import clean
+from fsspill.cleanup.sessions import scan
+from fsspill.cli.main import main
+from fsspill.testing.s3_server import S3Server
+from tests.at_rest import keys, open_uploads, spilled
+from tests.faults.fault_proxy import Fault, FaultProxy, is_part
+from tests.running import Program, kill_processes, poll, processes, ray_environment
+
+pytestmark = [pytest.mark.ray]
+pytest.importorskip("ray")
+
+logger = logging.getLogger(__name__)
+
+URI = "s3://bucket/prefix"
+STORE = 100_000_000
+PUT = "put 30 5000000"
+"""Half as much again as the object store holds."""
+
+
+@pytest.fixture
+def environment(proxy: FaultProxy) -> Iterator[dict[str, str]]:
+    """Return the environment of a program: the proxy and keys, and a directory for Ray."""
+    with ray_environment() as environment:
+        yield environment
+
+
+def start(environment: dict[str, str], **params: Any) -> Program:
+    """Start objects.py on a cluster of its own that spills to `URI` with these parameters."""
+    config = {"type": "fsspec", "params": {"uri": URI, **params}}
+    arguments = {
+        "num_cpus": 1,
+        "object_store_memory": STORE,
+        "include_dashboard": False,
+        "_system_config": {"object_spilling_config": json.dumps(config)},
+    }
+    return Program("objects.py", json.dumps(arguments), environment=environment)
+
+
+def do(program: Program, command: str, answer: str) -> str:
+    program.tell(command)
+    return program.expect(answer)
+
+
+def named(environment: dict[str, str], text: str) -> list[int]:
+    """Return the ids of the processes of a cluster whose command line has this text."""
+    found = []
+    for pid in processes(environment["RAY_TMPDIR"]):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue  # ended
+        if text.encode() in command:
+            found.append(pid)
+    return found
+
+
+def kill_all(environment: dict[str, str], text: str) -> None:
+    victims = named(environment, text)
+    assert victims, f"no process is a {text}"
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+
+def is_spilled(path: str) -> bool:
+    """Whether a path is that of a spilled file, and not of a sign of life."""
+    return "/ray_spilled_objects_" in path
+
+
+def kill_in_the_middle(
+    environment: dict[str, str], proxy: FaultProxy, method: str, worker: str, part: bool = False
+) -> None:
+    """Let one request hang, and kill all workers of a kind while it does."""
+    before = proxy.injected[Fault.STALL, method]
+
+    def strikes(path: str) -> bool:
+        return is_spilled(path) and is_part(path) == part
+
+    with proxy.inject(Fault.STALL, method=method, count=1, where=strikes):
+        poll(lambda: proxy.injected[Fault.STALL, method] > before, f"a {method} to hang")
+        kill_all(environment, worker)
+
+
+def test_io_workers_that_are_killed(environment: dict[str, str], proxy: FaultProxy) -> None:
+    """SIGKILL of IO workers in the middle of spilling and of restoring costs no byte.
+
+    Files that they had stored and uploads that they had begun, which no object refers to, go with
+    their node.
+    """
+    with start(environment) as program:
+        program.expect("started")
+        for _ in range(2):
+            program.tell(PUT)
+            kill_in_the_middle(environment, proxy, "PUT", "SpillWorker")
+            program.expect("the slowest")
+        program.tell("put 3 40000000")
+        kill_in_the_middle(environment, proxy, "PUT", "SpillWorker", part=True)
+        program.expect("the slowest")
+        program.tell("verify")
+        kill_in_the_middle(environment, proxy, "GET", "RestoreWorker")
+        program.expect("right: 63 of 63")
+        program.output()
+    assert keys() == []
+    assert open_uploads() == []
+
+
+def test_a_server_that_is_down(environment: dict[str, str], proxy: FaultProxy) -> None:
+    """While it is down every ray.put returns, and afterwards every object is there and right.
+
+    What was made meanwhile lies in memory and on the node's own disk; when the server is back,
+    objects are spilled to it again. The driver is told why, and not again and again.
+    """
+    with start(environment, deadline=2) as program:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        proxy.pause()
+        program.tell(PUT)
+        program.expect("given up until a probe succeeds")
+        logger.info("server down: %s", program.expect("the slowest"))
+        proxy.resume()
+        before = set(spilled())
+        poll(lambda: do(program, PUT, "the slowest") and set(spilled()) - before, "a new file")
+        finish(program)
+
+
+def finish(program: Program) -> None:
+    """Let all objects be verified, and the program end; nothing stays, and few messages came."""
+    found = do(program, "verify", "right:").split()
+    assert found[1] == found[3]
+    output = program.output()
+    assert keys() == []
+    # Two topics, each once a minute, or by each of the IO workers that find out at the same time.
+    shown = output.count("fsspill on node")
+    logger.info("%d messages", shown)
+    assert shown <= 2 * 2 * 4
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", [None, Fault.UNAVAILABLE, Fault.STALL, Fault.RESET])
+def test_half_a_minute_without_the_server(
+    environment: dict[str, str], proxy: FaultProxy, fault: Fault | None
+) -> None:
+    """A server that is down for 30 s under load, in whatever way, costs no object."""
+    with start(environment) as program, ExitStack() as until_up:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        if fault is None:
+            proxy.pause()
+            until_up.callback(proxy.resume)
+        else:
+            until_up.enter_context(proxy.inject(fault))
+        program.tell("put 200 5000000")
+        time.sleep(30)
+        until_up.close()
+        logger.info("%s: %s", fault, program.expect("the slowest"))
+        finish(program)
+
+
+LOST = re.compile(
+    r"object (?P<number>\d+) is lost after (?P<seconds>[0-9.]+) s: (?P<kinds>\S+): "
+    r".*\b(?P<id>[0-9a-f]{56}) was spilled to s3://(?P<key>\S+)\?\S+ and cannot be restored: "
+    r"(?P<reason>.*) Make it again"
+)
+
+
+def lost(line: str) -> dict[str, str]:
+    """Take apart what objects.py prints of a lost object."""
+    found = LOST.search(line)
+    assert found, line
+    logger.info("lost after %s s: %s", found["seconds"], found["reason"])
+    assert {"SpilledObjectLostError", "ObjectLostError"} <= set(found["kinds"].split(","))
+    return found.groupdict()
+
+
+def verify(program: Program) -> tuple[int, list[dict[str, str]]]:
+    """Let all objects be got; return how many are right, and what is said of the others."""
+    program.tell("verify")
+    others = []
+    while "right: " not in (line := program.expect("")):
+        if line.startswith("object "):
+            others.append(lost(line))
+    return int(line.split()[1]), others
+
+
+def flip_a_bit(key: str, index: int) -> None:
+    fs = fsspec.filesystem("s3")
+    data = bytearray(fs.cat_file(key))
+    data[index] ^= 1
+    fs.pipe_file(key, bytes(data))
+
+
+def test_files_that_others_changed_or_removed(environment: dict[str, str]) -> None:
+    """ray.get raises an ObjectLostError that names object, URL and reason, and does not hang.
+
+    So does a task whose argument it is. All other objects are right.
+    """
+    with start(environment) as program:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        before = spilled()
+        changed = before[::2]  # some of them may still be in memory
+        for key in changed:
+            flip_a_bit(key, 2_000_000)
+        right, flipped = verify(program)
+        assert flipped
+        assert right + len(flipped) == 30
+        assert {other["key"] for other in flipped} <= set(changed)
+        assert all("digest" in other["reason"] for other in flipped)
+        gone = {*before, *spilled()}
+        fsspec.filesystem("s3").rm(keys())
+        right, others = verify(program)
+        assert right + len(others) == 30
+        assert len(others) > 1
+        assert {other["key"] for other in others} <= gone
+        number = others[-1]["number"]
+        found = lost(do(program, f"argument {number}", f"object {number} is"))
+        assert found["key"] == others[-1]["key"]
+        program.output()
+
+
+def test_a_large_object_that_is_wrong_at_its_end(environment: dict[str, str]) -> None:
+    """The restore had begun to fill it: its IO worker ends itself, and the next one says why."""
+    with start(environment, max_bytes_in_flight=2**24) as program:
+        program.expect("started")
+        do(program, "put 5 40000000", "the slowest")
+        do(program, "verify", "right: 5 of 5")  # two fit into memory: the last ones now
+        changed = spilled()
+        for key in changed:
+            flip_a_bit(key, -1000)
+        other = lost(do(program, "get 0", "object 0 is"))
+        program.output()
+        logs = Path(environment["RAY_TMPDIR"]).glob("ray/session_2*/logs/io_worker-*.err")
+        ended = [log for log in logs if "ending this IO worker" in log.read_text()]
+    assert len(ended) == 1
+    assert other["key"] in changed
+    assert "digest" in other["reason"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.UNAVAILABLE,
+        pytest.param(Fault.FORBIDDEN, marks=pytest.mark.nightly),
+        pytest.param(Fault.STALL, marks=pytest.mark.nightly),
+    ],
+)
+def test_files_that_cannot_be_reached(
+    environment: dict[str, str], proxy: FaultProxy, fault: Fault
+) -> None:
+    """ray.get waits while the storage refuses, and returns when it no longer does.
+
+    If it still does after lost_after seconds, ray.get raises, and says how long that was.
+    """
+    with start(environment, deadline=2, lost_after=5) as program:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        numbers = iter(range(30))
+        with proxy.inject(fault, method="GET", where=is_spilled):
+            get_until(program, numbers, "Ray tries again, and ray.get waits")
+        program.expect("is right")
+        with proxy.inject(fault, method="GET", where=is_spilled):
+            line = get_until(program, numbers, "is lost")
+        assert "(lost_after)" in lost(line)["reason"]
+        do(program, f"get {next(numbers)}", "is right")
+        program.output()
+
+
+def get_until(program: Program, numbers: Iterator[int], answer: str) -> str:
+    """Get one object after another, past those that are still in memory, until `answer`."""
+    for number in numbers:
+        program.tell(f"get {number}")
+        while answer not in (line := program.expect("")):
+            if f"object {number} is right" in line:
+                break
+        else:
+            return line
+    raise AssertionError("all objects are still in memory")
+
+
+@pytest.fixture
+def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """Return a server of its own that knows one user, with every right, and no other."""
+    botocore = pytest.importorskip("botocore.session")
+    with S3Server() as server:
+        server.create_bucket("bucket")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        iam = botocore.get_session().create_client("iam", region_name="us-east-1")
+        iam.create_user(UserName="user")
+        every_right = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+        }
+        iam.put_user_policy(
+            UserName="user", PolicyName="all", PolicyDocument=json.dumps(every_right)
+        )
+        key = iam.create_access_key(UserName="user")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        server.check_credentials()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield server
+        iam.close()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ("secret", "check the credentials"),
+        pytest.param("package", "fsspill[s3]", marks=pytest.mark.nightly),
+    ],
+)
+def test_a_node_that_cannot_spill(
+    strict_server: S3Server, tmp_path: Path, cause: str, message: str
+) -> None:
+    """The driver is told which node and what to do; tasks there finish, and all is right."""
+    (tmp_path / "s3fs.py").write_text("raise ImportError('not here')")
+    own = {
+        "secret": {"AWS_SECRET_ACCESS_KEY": "wrong"},
+        "package": {"PYTHONPATH": str(tmp_path)},
+    }[cause]
+    with (
+        ray_environment() as environment,
+        Program("refused_node.py", URI, json.dumps(own), environment=environment) as program,
+    ):
+        node = program.expect("maker").split()[1]
+        assert message in program.expect(f"on node {node}: ")
+        program.expect("right: 24 of 24")
+        program.output()
+
+
+def test_a_cluster_that_was_killed(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clean-up leaves a live session alone, whoever asks, and removes a dead one in full."""
+    with start(environment) as program:
+        session = program.expect("started").split()[1]
+        do(program, PUT, "the slowest")
+        poll(lambda: f"bucket/prefix/{session}/fsspill_alive/head" in keys(), "the sign of life")
+        assert rows(capsys)[session] == "alive"
+        before = set(keys())
+        assert main(["clean", URI, "--older-than", "0s", "--session", session]) == 1
+        assert "it is alive" in capsys.readouterr().err
+        assert main(["clean", URI, "--older-than", "0s"]) == 0
+        assert before <= set(keys())
+        poll(lambda: not kill_processes(environment["RAY_TMPDIR"]), "Ray's processes to end")
+    assert rows(capsys)[session] == "alive"  # which nobody can know to be wrong yet
+    assert main(["clean", URI, "--older-than", "0s"]) == 0
+    assert before <= set(keys())
+    [found] = scan(URI, older_than=0, stale_after=0)
+    assert (found.name, found.state) == (session, "dead")
+    assert clean(URI, older_than=0, stale_after=0).sessions == [session]
+    assert keys() == []
+
+
+def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Return what `fsspill ls` says of each session."""
+    capsys.readouterr()
+    assert main(["ls", URI]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {line[0]: line[5] for line in lines if line[1] == "-"}
+
+
+def test_a_driver_that_is_told_to_end(environment: dict[str, str]) -> None:
+    """After SIGTERM no process stays, and where no file stays no sign of life does."""
+    with start(environment) as program:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        [driver] = named(environment, "objects.py")
+        os.kill(driver, signal.SIGTERM)
+        poll(lambda: not processes(environment["RAY_TMPDIR"]), "every process to end")
+    assert keys() == []
+
+
+@pytest.mark.parametrize(
+    "with_files",
+    # Ray itself gives a driver that is connected 30 s.
+    [False, pytest.param(True, marks=pytest.mark.nightly)],
+)
+def test_a_head_that_is_told_to_end(environment: dict[str, str], with_files: bool) -> None:
+    """After SIGTERM of `ray start --block` its processes end.
+
+    The sign of life goes with them, unless the session leaves files: then it stays, for clean-up.
+    """
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")
+    flags = ["--head", "--port=0", "--num-cpus=1", f"--object-store-memory={STORE}", "--block"]
+    command = [ray, "start", *flags, "--include-dashboard=false", "--disable-usage-stats"]
+    command.append(f"--object-spilling-directory={URI}")
+    with ExitStack() as programs:
+        head = programs.enter_context(Program(*command, environment=environment))
+        head.expect("Ray runtime started")
+        poll(lambda: [key for key in keys() if key.endswith("/head")], "the sign of life")
+        drivers = []
+        if with_files:
+            arguments = ("objects.py", json.dumps({"address": "auto"}))
+            driver = programs.enter_context(Program(*arguments, environment=environment))
+            do(driver, PUT, "the slowest")
+            drivers = named(environment, "objects.py")
+        [blocking] = named(environment, "--block")
+        os.kill(blocking, signal.SIGTERM)
+        poll(lambda: set(processes(environment["RAY_TMPDIR"])) <= set(drivers), "Ray to end")
+    assert bool(spilled()) == with_files
+    assert any(key.endswith("/head") for key in keys()) == with_files

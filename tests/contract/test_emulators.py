@@ -1,0 +1,128 @@
+"""The contract on emulators of other clouds, and on a real SFTP server."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from fsspill.storage.range_reader import FilesystemReader
+from fsspill.testing.contract import ExternalStorageContract
+from tests import emulators
+from tests.storage.test_range_reader import round_trip
+
+pytestmark = [pytest.mark.nightly]
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def azure_server(
+    tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch
+) -> Iterator[None]:
+    pytest.importorskip("adlfs")
+    with emulators.azure(tmp_path_factory.mktemp("azure")) as variables:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        yield
+
+
+class TestAzure(ExternalStorageContract):
+    @pytest.fixture
+    def uri(self, azure_server: None) -> str:
+        container = f"c{uuid.uuid4().hex}"
+        fsspec.filesystem("abfs").mkdir(container)
+        return f"abfs://{container}/prefix"
+
+
+@pytest.fixture(scope="module")
+def gcs_server(
+    tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch
+) -> Iterator[None]:
+    with emulators.gcs(tmp_path_factory.mktemp("gcs")) as variables:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        pytest.importorskip("gcsfs")
+        environment.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        yield
+
+
+class TestAzureReadByTheFilesystem(TestAzure):
+    def storage_arguments(self) -> dict[str, Any]:
+        return {"engine": "fsspec"}
+
+
+@pytest.mark.parametrize("source", ["key", "signature"])
+def test_obstore_reads_with_what_adlfs_found(
+    azure_server: None, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """An account key or a shared access signature in a connection string: ranges are read so."""
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    connection = os.environ["AZURE_STORAGE_CONNECTION_STRING"]
+    container = f"c{uuid.uuid4().hex}"
+    fsspec.filesystem("abfs").mkdir(container)
+    if source == "signature":
+        signature = emulators.azure_signature()
+        connection = re.sub("AccountKey=[^;]*", f"SharedAccessSignature={signature}", connection)
+    round_trip(f"abfs://{container}/x", storage_options={"connection_string": connection})
+
+
+class TestGcs(ExternalStorageContract):
+    @pytest.fixture
+    def uri(self, gcs_server: None) -> str:
+        bucket = f"b{uuid.uuid4().hex}"
+        fsspec.filesystem("gs").mkdir(bucket)
+        return f"gs://{bucket}/prefix"
+
+
+class TestGcsReadByTheFilesystem(TestGcs):
+    def storage_arguments(self) -> dict[str, Any]:
+        return {"engine": "fsspec"}
+
+
+def test_obstore_reads_with_what_gcsfs_found(
+    gcs_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges are read from the emulator that gcsfs found in the environment."""
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    bucket = f"b{uuid.uuid4().hex}"
+    fsspec.filesystem("gs").mkdir(bucket)
+    round_trip(f"gs://{bucket}/x")
+
+
+@pytest.fixture(scope="module")
+def sftp_server(
+    tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch
+) -> Iterator[None]:
+    pytest.importorskip("paramiko")
+    with emulators.sftp(tmp_path_factory.mktemp("sftp")) as options:
+        user: Mapping[str, object] = {"username": getpass.getuser(), **options}
+        environment.setitem(fsspec.config.conf, "sftp", user)
+        yield
+
+
+class TestSftp(ExternalStorageContract):
+    @pytest.fixture
+    def uri(self, sftp_server: None, tmp_path: Path) -> str:
+        return f"sftp://127.0.0.1{tmp_path}"
+
+    def files_at_rest(self, uri: str) -> dict[str, bytes]:
+        """Look at the files on this machine, where the server has them."""
+        directory = Path(uri.removeprefix("sftp://127.0.0.1"))
+        found = [Path(at, name) for at, _, names in os.walk(directory) for name in names]
+        return {f"sftp://127.0.0.1{path}": path.read_bytes() for path in found}
+
+    def write_at_rest(self, base_url: str, data: bytes) -> None:
+        """Write the file on this machine."""
+        Path(base_url.removeprefix("sftp://127.0.0.1")).write_bytes(data)

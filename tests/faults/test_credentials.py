@@ -1,0 +1,309 @@
+"""Credentials that change under a process that runs for weeks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import pytest
+
+from fsspill import ExternalStorage, InMemoryObjectStore, StoragePermissionError
+from fsspill.storage.range_reader import FilesystemReader
+from fsspill.testing.s3_server import S3Server
+from tests.running import PROGRAMS, poll
+
+URI = "s3://bucket/x"
+EVERYTHING = json.dumps(
+    {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
+)
+
+
+class Key(NamedTuple):
+    """An access key."""
+
+    id: str
+    secret: str
+
+
+class StrictServer:
+    """A server that accepts only keys that it gave out and that were not revoked."""
+
+    def __init__(self, server: S3Server) -> None:
+        botocore = pytest.importorskip("botocore.session")
+        session = botocore.get_session()
+        options = {"region_name": "us-east-1", "endpoint_url": server.endpoint_url}
+        before = session.create_client(
+            "iam", **options, aws_access_key_id="any", aws_secret_access_key="any"
+        )
+        self._users: dict[Key, str] = {}
+        admin, self.old, self.new = (self._add(before, name) for name in ("admin", "old", "new"))
+        before.close()
+        server.check_credentials()
+        self._iam = session.create_client(
+            "iam", **options, aws_access_key_id=admin.id, aws_secret_access_key=admin.secret
+        )
+
+    def _add(self, iam: Any, user: str) -> Key:
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=EVERYTHING)
+        answer = iam.create_access_key(UserName=user)["AccessKey"]
+        key = Key(answer["AccessKeyId"], answer["SecretAccessKey"])
+        self._users[key] = user
+        return key
+
+    def revoke(self, key: Key) -> None:
+        """Accept a key no more."""
+        self._iam.delete_access_key(UserName=self._users[key], AccessKeyId=key.id)
+
+    def close(self) -> None:
+        self._iam.close()
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave the files of the AWS tools as the only source of credentials."""
+    s3 = fsspec.get_filesystem_class("s3")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    s3.clear_instance_cache()
+    yield
+    s3.clear_instance_cache()
+
+
+@pytest.fixture
+def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictServer]:
+    """Return a server of its own, with two users that may do everything."""
+    with S3Server() as server:
+        server.create_bucket("bucket")
+        strict = StrictServer(server)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+        yield strict
+        strict.close()
+
+
+@pytest.fixture
+def store() -> InMemoryObjectStore:
+    return InMemoryObjectStore()
+
+
+class Process:
+    """A `credential_process` in the configuration of the AWS tools."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._key = directory / "key"
+        self._log = directory / "asked"
+        program = [sys.executable, str(PROGRAMS / "credential_process.py")]
+        command = " ".join(f'"{part}"' for part in [*program, str(self._key), str(self._log)])
+        config = directory / "config"
+        config.write_text(f"[default]\ncredential_process = {command}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(directory / "none"))
+
+    def give(self, key: Key) -> None:
+        """Give out this key from now on."""
+        self._key.write_text("\n".join(key))
+
+    def asked(self) -> list[str]:
+        """Return the id of the key of each answer so far."""
+        return self._log.read_text().split() if self._log.exists() else []
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_keys: None) -> Process:
+    return Process(tmp_path, monkeypatch)
+
+
+def spill(storage: ExternalStorage, store: InMemoryObjectStore, ref: bytes) -> bytes:
+    store.put(ref, ref * 100)
+    [url] = storage.spill_objects([ref])
+    store.delete(ref)
+    return url
+
+
+def restore(storage: ExternalStorage, store: InMemoryObjectStore, ref: bytes, url: bytes) -> None:
+    storage.restore_spilled_objects([ref], [url])
+    assert bytes(store.get(ref)) == ref * 100
+    store.delete(ref)
+
+
+@pytest.mark.parametrize("engine", ["fsspec", "obstore"])
+def test_credentials_that_expire_are_asked_for_again(
+    s3_bucket: str, process: Process, store: InMemoryObjectStore, engine: str
+) -> None:
+    """As the end of credentials comes near, new ones are asked for, in the same process."""
+    process.give(Key("first", "secret"))
+    storage = ExternalStorage(URI, object_store=store, engine=engine)
+    url = spill(storage, store, b"one")
+    asked = len(process.asked())
+    assert asked >= 1
+    process.give(Key("second", "secret"))
+
+    def restores_and_asks(before: int) -> bool:
+        restore(storage, store, b"one", url)
+        return len(process.asked()) > before
+
+    for _ in range(3):
+        poll(partial(restores_and_asks, asked), "new credentials to be asked for")
+        asked = len(process.asked())
+    storage.delete_spilled_objects([url])
+    assert storage.list_spilled_files() == []
+    assert set(process.asked()) == {"first", "second"}
+    assert process.asked()[-1] == "second"
+
+
+@pytest.mark.parametrize("source", ["options", "client", "environment", "file", "process"])
+def test_obstore_signs_with_what_the_filesystem_found(
+    strict_server: StrictServer,
+    store: InMemoryObjectStore,
+    no_keys: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+) -> None:
+    """Wherever the keys are, in options, environment or files, ranges are read with them."""
+    pytest.importorskip("obstore")
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    options: dict[str, Any] = {}
+    key, secret = strict_server.old
+    if source == "options":
+        options = {"key": key, "secret": secret}
+    elif source == "client":
+        options = {"client_kwargs": {"aws_access_key_id": key, "aws_secret_access_key": secret}}
+    elif source == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    elif source == "file":
+        CredentialsFile(tmp_path, monkeypatch).write(strict_server.old)
+    else:
+        Process(tmp_path, monkeypatch).give(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store, storage_options=options)
+    url = spill(storage, store, b"one")
+    restore(storage, store, b"one", url)
+    storage.destroy_external_storage()
+
+
+def test_expiring_credentials_that_are_revoked(
+    strict_server: StrictServer, process: Process, store: InMemoryObjectStore
+) -> None:
+    """Credentials may be revoked as soon as their successors are given out: no call notices."""
+    process.give(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    first = spill(storage, store, b"first")
+    process.give(strict_server.new)
+    strict_server.revoke(strict_server.old)
+    restore(storage, store, b"first", first)
+    second = spill(storage, store, b"second")
+    restore(storage, store, b"second", second)
+    storage.delete_spilled_objects([first, second])
+    assert storage.list_spilled_files() == []
+
+
+class CredentialsFile:
+    """The file in which the AWS tools look for keys."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path = directory / "credentials"
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(self._path))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(directory / "none"))
+
+    def write(self, key: Key) -> None:
+        """Have this key in it."""
+        lines = ["[default]", f"aws_access_key_id = {key.id}"]
+        lines.append(f"aws_secret_access_key = {key.secret}")
+        self._path.write_text("\n".join(lines))
+
+
+@pytest.fixture
+def credentials_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_keys: None
+) -> CredentialsFile:
+    return CredentialsFile(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("operation", ["restore", "spill", "delete", "list", "check"])
+def test_a_file_of_credentials_that_somebody_rotates(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    store: InMemoryObjectStore,
+    operation: str,
+) -> None:
+    """Whichever call is refused first reads the file again, and succeeds; so do those after it."""
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    url = spill(storage, store, b"one")
+    credentials_file.write(strict_server.new)
+    strict_server.revoke(strict_server.old)
+    if operation == "restore":
+        restore(storage, store, b"one", url)
+    elif operation == "spill":
+        storage.delete_spilled_objects([spill(storage, store, b"two")])
+    elif operation == "delete":
+        storage.delete_spilled_objects([url])
+        assert storage.list_spilled_files() == []
+        url = spill(storage, store, b"one")
+    elif operation == "list":
+        assert len(storage.list_spilled_files()) == 1
+    else:
+        storage.check()
+    restore(storage, store, b"one", url)
+    storage.delete_spilled_objects([url])
+    assert storage.list_spilled_files() == []
+
+
+def test_credentials_that_come_late(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    store: InMemoryObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until there are new ones every call is refused by name; then all work without a restart."""
+    monkeypatch.setattr("fsspill.transfer.remote.RENEW_INTERVAL", 1)
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    url = spill(storage, store, b"one")
+    strict_server.revoke(strict_server.old)
+    for _ in range(2):
+        with pytest.raises(StoragePermissionError, match="check the credentials"):
+            storage.restore_spilled_objects([b"one"], [url])
+    store.put(b"two", b"data")
+    for _ in range(2):
+        with pytest.raises(StoragePermissionError, match="check the credentials"):
+            storage.spill_objects([b"two"])
+    credentials_file.write(strict_server.new)
+    poll(lambda: works(storage.spill_objects, [b"two"]), "the URI to be used again")
+    poll(lambda: works(storage.restore_spilled_objects, [b"one"], [url]), "a restore to succeed")
+    storage.destroy_external_storage()
+
+
+def test_no_new_credentials_can_be_found(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    store: InMemoryObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A deletion never raises, and a restore says that it was refused."""
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    url = spill(storage, store, b"one")
+    strict_server.revoke(strict_server.old)
+
+    def find_none(*arguments: object, **options: object) -> None:
+        raise StoragePermissionError("there are none")
+
+    monkeypatch.setattr("fsspill.transfer.remote.connect", find_none)
+    storage.delete_spilled_objects([url])
+    with pytest.raises(StoragePermissionError, match="check the credentials"):
+        storage.restore_spilled_objects([b"one"], [url])
+
+
+def works(call: Callable[..., object], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except StoragePermissionError:
+        return False
+    return True

@@ -1,0 +1,105 @@
+"""Digests of frames, in URLs."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import fsspec
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.errors import CorruptObjectError
+from fsspill.format.digest import ALGORITHMS, Digests
+
+MIB = 2**20
+URL = "s3://bucket/session/ray_spilled_objects_1/file?offset=0&size=24"
+
+
+@given(
+    st.sampled_from(sorted(ALGORITHMS)),
+    st.lists(st.lists(st.binary(max_size=50), max_size=3), min_size=1, max_size=9),
+)
+def test_a_url_carries_the_digests(algorithm: str, pieces: list[list[bytes]]) -> None:
+    """What the parameter says is read back, and matches the pieces it was made of."""
+    digests = Digests.of(algorithm, pieces)
+    found = Digests.of_url(f"{URL}&{digests.parameter()}")
+    assert found == digests
+    assert all(found.match(index, piece) for index, piece in enumerate(pieces))
+
+
+@given(
+    st.sampled_from(sorted(ALGORITHMS)), st.binary(min_size=1, max_size=200), st.integers(0, 2**30)
+)
+def test_one_bit_makes_a_difference(algorithm: str, data: bytes, bit: int) -> None:
+    """A piece with one bit flipped does not match."""
+    digests = Digests.of(algorithm, [[data]])
+    wrong = bytearray(data)
+    wrong[bit // 8 % len(data)] ^= 1 << bit % 8
+    assert not digests.match(0, [bytes(wrong)])
+
+
+def test_the_digests_are_the_standard_ones() -> None:
+    """Of the bytes of a piece, however they are cut, as the libraries compute them."""
+    pieces = [[b"one", b"", b"piece"], [b"another"]]
+    assert Digests.of("xxh3_128", pieces).values == (
+        xxhash.xxh3_128(b"onepiece").digest(),
+        xxhash.xxh3_128(b"another").digest(),
+    )
+    assert Digests.of("sha256", pieces).values[1] == hashlib.sha256(b"another").digest()
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_parameter_is_what_ray_takes(algorithm: str) -> None:
+    """No character that Ray's raylet splits a URL at, whatever the bytes; 22 or 43 of them."""
+    for number in range(200):
+        name, _, value = Digests.of(algorithm, [[b"%d" % number]]).parameter().partition("=")
+        assert name == algorithm
+        assert not set(value) & set("=&?#/+ ")
+        assert len(value) == {"xxh3_128": 22, "sha256": 43}[algorithm]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "",
+        "&xxh3_128=",
+        "&xxh3_128=abc",
+        "&xxh3_128=" + "!" * 22,
+        "&md5=" + "a" * 22,
+        "&xxh3_128=" + "a" * 22 + "&xxh3_128=" + "a" * 22,
+        "&xxh3_128=" + "a" * 22 + "&sha256=" + "a" * 43,
+        "&sha256=" + "a" * 22,
+    ],
+)
+def test_a_url_without_digests_is_refused(parameters: str) -> None:
+    """Nothing is restored unchecked: no digest, half of one, an unknown or a second one."""
+    with pytest.raises(CorruptObjectError, match="expected a URL that carries the digest"):
+        Digests.of_url(URL + parameters)
+
+
+class UntouchedStore(InMemoryObjectStore):
+    """An object store that nothing may be put into."""
+
+    def put_file_like_object(self, *arguments: Any) -> None:
+        raise AssertionError("an object was made")
+
+
+@pytest.mark.parametrize("limit", [16 * MIB, 40 * MIB, 128 * MIB])
+def test_a_frame_of_half_of_the_limit_is_whole_before_the_object_is_made(limit: int) -> None:
+    """With a wrong last byte the object store is not even asked for room."""
+    store = InMemoryObjectStore()
+    store.put(b"ref", bytes(limit // 2 - 200))
+    arguments: dict[str, Any] = {"node_id": "n", "session_name": "s", "max_bytes_in_flight": limit}
+    spilling = ExternalStorage("memory://whole", object_store=store, **arguments)
+    urls = spilling.spill_objects([b"ref"])
+    files = fsspec.filesystem("memory")
+    [path] = files.find("/whole")
+    files.pipe_file(path, files.cat_file(path)[:-1] + b"x")
+    storage = ExternalStorage("memory://whole", object_store=UntouchedStore(), **arguments)
+    with pytest.raises(CorruptObjectError):
+        storage.restore_spilled_objects([b"ref"], urls)
+    storage.destroy_external_storage()

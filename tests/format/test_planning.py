@@ -1,0 +1,86 @@
+"""How batches become files, and frames ranges."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsspill.format.planning import count_pieces, plan_files, plan_pieces, plan_ranges
+from fsspill.storage.range_reader import FilesystemReader, ObstoreReader
+
+MIB = 2**20
+sizes = st.lists(st.integers(24, 500), max_size=60)
+
+
+@given(sizes=sizes, file_size=st.integers(1, 1000))
+def test_files_cover_the_batch_in_order(sizes: list[int], file_size: int) -> None:
+    """Each object is in exactly one file, and the files hold consecutive objects."""
+    planned = list(plan_files(sizes, file_size))
+    assert [i for part in planned for i in range(part.start, part.stop)] == list(range(len(sizes)))
+    assert all(part.start < part.stop for part in planned)
+
+
+@given(sizes=sizes, file_size=st.integers(1, 1000))
+def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> None:
+    """None exceeds the size unless it is one object; no neighbours would fit into one."""
+    filled = [(len(sizes[part]), sum(sizes[part])) for part in plan_files(sizes, file_size)]
+    assert all(total <= file_size or count == 1 for count, total in filled)
+    starts = [sizes[part.start] for part in plan_files(sizes, file_size)]
+    for (_, total), following in zip(filled, starts[1:], strict=False):
+        assert total + following > file_size
+
+
+@given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
+def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
+    """No gap, no overlap, none empty, all nearly equal, none above the size by more than 1/16."""
+    ranges = [range_ for piece in plan_ranges([(start, start + length)], size) for range_ in piece]
+    assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
+    assert all(0 < b - a <= size + size // 16 for a, b in ranges)
+    assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
+
+
+@pytest.mark.parametrize(
+    ("frame", "cheap", "dear"),
+    [
+        (0, 0, 0),
+        (1, 1, 1),
+        (MIB + 100, 1, 1),
+        (4 * MIB + 100, 4, 3),
+        (20 * MIB + 100, 18, 9),
+        (200 * MIB + 100, 96, 48),
+        (4096 * MIB + 100, 964, 964),
+    ],
+)
+def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
+    """The ranges of a frame, header and all, where no size is given, as each engine asks."""
+    for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
+        plan = plan_pieces(7, 7 + frame, count_pieces(frame))
+        pieces = plan_ranges(plan, None, reader.bytes_per_request)
+        assert sum(map(len, pieces)) == ranges
+
+
+@given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
+def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request: int) -> None:
+    """However cheap requests are, ranges stay near 1 MiB; however dear, within 4 MiB."""
+    [ranges] = plan_ranges([(0, length)], None, per_request)
+    longest = max(stop - start for start, stop in ranges)
+    assert longest <= 4 * MIB + MIB // 4
+    assert len(ranges) == 1 or longest >= MIB * 2 // 3
+
+
+@given(start=st.integers(0, 2**40), length=st.integers(1, 5000), count=st.integers(1, 9))
+def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None:
+    """Each piece of a frame is exactly the bytes of its ranges."""
+    pieces = plan_pieces(start, start + length, count)
+    expected = [piece for piece in pieces if piece[0] < piece[1]]
+    planned = plan_ranges(pieces, 100)
+    assert [(piece[0][0], piece[-1][1]) for piece in planned] == expected
+
+
+@pytest.mark.parametrize(("size", "ranges"), [(MIB // 2, 39), (4 * MIB, 6), (8 * MIB, 3)])
+def test_a_size_that_is_given_is_used(size: int, ranges: int) -> None:
+    """Whatever requests cost, 20 MiB are cut into ranges of the size that was asked for."""
+    for bytes_per_request in (0, 10**6):
+        pieces = plan_ranges(plan_pieces(0, 20 * MIB, 3), size, bytes_per_request)
+        assert sum(map(len, pieces)) == ranges

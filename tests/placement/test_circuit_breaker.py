@@ -1,0 +1,169 @@
+"""A URI that is given up, and comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fsspill import ExternalStorage, InMemoryObjectStore, StorageNotFoundError
+from fsspill.errors import StoragePermissionError, StorageUnavailableError
+from fsspill.placement import circuit_breaker as circuit
+from fsspill.placement.circuit_breaker import Circuit
+from fsspill.placement.shared_state import NodeState
+from fsspill.testing.s3_server import S3Server
+from tests.running import poll
+
+URI = "s3://bucket/x"
+
+
+class Backend:
+    """Storage that may be down; counts the probes."""
+
+    def __init__(self) -> None:
+        self.down = True
+        self.probes = 0
+
+    def __call__(self) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        self.probes += 1
+        if self.down:
+            raise OSError("down")
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.05)
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def opened(backend: Backend) -> Iterator[Circuit]:
+    found = Circuit(NodeState("session", "node"), URI, backend)
+    found.open(StoragePermissionError("refused, and why"))
+    yield found
+    found.shut_down()
+
+
+def test_a_closed_circuit_has_no_failure(backend: Backend) -> None:
+    """Nothing is probed, no thread started, as long as nothing fails."""
+    assert Circuit(NodeState("session", "node"), URI, backend).failure() is None
+    assert backend.probes == 0
+    assert "fsspill-probe" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_open_circuit_says_why(opened: Circuit) -> None:
+    """With the class and the text of the error that opened it."""
+    failure = opened.failure()
+    assert type(failure) is StoragePermissionError
+    assert str(failure) == "refused, and why"
+
+
+def test_it_stays_open_while_probes_fail(opened: Circuit, backend: Backend) -> None:
+    """Many probes, made in the background, change nothing."""
+    poll(lambda: backend.probes > 5, "some probes")
+    assert opened.is_open()
+
+
+def test_a_probe_that_succeeds_closes_it(opened: Circuit, backend: Backend) -> None:
+    """Without a call to anything."""
+    backend.down = False
+    poll(lambda: not opened.is_open(), "the circuit to close")
+    assert backend.probes > 0
+
+
+def test_all_processes_of_the_node_see_it(opened: Circuit, backend: Backend) -> None:
+    """Another process gives the URI up at once, and probes when the first one has died."""
+    other = NodeState("session", "node")
+    assert Circuit(other, URI, backend).is_open()
+    assert not Circuit(other, "s3://bucket/y", backend).is_open()
+    opened.shut_down()
+    code = (
+        "import time\n"
+        "from fsspill.placement.circuit_breaker import Circuit\n"
+        "from fsspill.placement.shared_state import NodeState\n"
+        f"found = Circuit(NodeState('session', 'node'), {URI!r}, lambda: None)\n"
+        "print(found.is_open())\n"
+        "while found.is_open(): time.sleep(0.01)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "True\n", ran.stderr
+    assert not opened.is_open()
+
+
+def test_one_process_probes_at_a_time(opened: Circuit, backend: Backend) -> None:
+    """While another holds the lock this one only looks on."""
+    with NodeState("session", "node").lock("circuit", URI, wait=True):
+        seen = backend.probes
+        assert opened.is_open()
+        thread = opened._prober
+        assert thread is not None
+        thread.join(timeout=0.5)
+        assert backend.probes <= seen + 1  # one may have been under way
+    poll(lambda: backend.probes > seen + 1, "probes to go on")
+
+
+def test_probes_end_with_the_storage(backend: Backend) -> None:
+    """A storage that is dropped while its URI is given up leaves no thread behind."""
+    dropped = Circuit(NodeState("session", "node"), URI, backend)
+    dropped.open(StoragePermissionError("refused"))
+    thread = dropped._prober
+    assert thread is not None
+    del dropped
+    poll(lambda: not thread.is_alive(), "the thread to end")
+
+
+def test_a_uri_that_is_given_up_is_asked_nothing(s3_server: S3Server, s3_bucket: str) -> None:
+    """A thousand spills to it raise at once: no request, no look at the objects."""
+    storage = ExternalStorage("s3://no-such-bucket/x", deadline=1)
+    store = storage.object_store
+    assert isinstance(store, InMemoryObjectStore)
+    store.put(b"x", b"data")
+    with pytest.raises(StorageNotFoundError, match="no-such-bucket"):
+        storage.spill_objects([b"x"])
+    storage._placement.shut_down()  # no more probes, to count the requests
+    poll(lambda: not _probing(), "the probe to end")
+    seen = len(s3_server.requests())
+    for _ in range(1000):
+        with pytest.raises(StorageNotFoundError, match="no-such-bucket"):
+            storage.spill_objects([b"not even there"])
+    storage.delete_spilled_objects(
+        ["s3://no-such-bucket/x/s/ray_spilled_objects_n/f?offset=0&size=24"]
+    )
+    assert len(s3_server.requests()) == seen
+    storage.destroy_external_storage()
+
+
+def _probing() -> bool:
+    return "fsspill-probe" in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_bucket_that_comes_is_used(s3_server: S3Server, s3_bucket: str) -> None:
+    """Once what was missing is there, spilling goes on by itself."""
+    storage = ExternalStorage("s3://late-bucket/x", deadline=1)
+    store = storage.object_store
+    assert isinstance(store, InMemoryObjectStore)
+    store.put(b"x", b"data")
+    with pytest.raises(StorageNotFoundError):
+        storage.spill_objects([b"x"])
+    s3_server.create_bucket("late-bucket")
+
+    def spilled() -> bool:
+        try:
+            return len(storage.spill_objects([b"x"])) == 1
+        except (StorageNotFoundError, StorageUnavailableError):
+            return False
+
+    poll(spilled, "the circuit to close")
+    storage.destroy_external_storage()

@@ -1,0 +1,275 @@
+"""Who reads: obstore with what the filesystem knows, or the filesystem."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec
+import pytest
+
+from fsspill import (
+    ConfigError,
+    ExternalStorage,
+    InMemoryObjectStore,
+    MissingPackageError,
+    StorageNotFoundError,
+)
+from fsspill.storage import range_reader as reader
+from fsspill.storage.connection import connect
+from fsspill.storage.obstore import Unlike, open_bucket
+from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, make_reader
+from fsspill.testing.s3_server import S3Server
+
+pytest.importorskip("obstore")
+pytest.importorskip("s3fs")
+
+MIB = 2**20
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def obstore_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no range be read by the filesystem."""
+
+    async def refuse(self: object, path: str, start: int, stop: int) -> bytes:
+        raise AssertionError(f"the filesystem read {path} from {start} to {stop}")
+
+    monkeypatch.setattr(FilesystemReader, "read", refuse)
+
+
+@pytest.fixture
+def fresh() -> None:
+    """Forget filesystems that were made with another environment."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def round_trip(uri: str, nbytes: int = 100, **arguments: Any) -> bytes:
+    """Spill an object, and return what is restored of it."""
+    store = InMemoryObjectStore()
+    store.put(b"ref", bytes(range(256)) * (nbytes // 256 + 1))
+    storage = ExternalStorage(uri, object_store=store, **arguments)
+    urls = storage.spill_objects([b"ref"])
+    before = bytes(store.get(b"ref"))
+    store.delete(b"ref")
+    storage.restore_spilled_objects([b"ref"], urls)
+    storage.destroy_external_storage()
+    assert bytes(store.get(b"ref")) == before
+    return before
+
+
+@pytest.mark.parametrize("engine", ["auto", "obstore"])
+def test_obstore_reads_from_s3(s3_bucket: str, obstore_alone: None, engine: str) -> None:
+    """It does by default where it is installed, and where it is asked for."""
+    round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, engine=engine)
+
+
+def test_the_filesystem_reads_where_it_is_asked_for(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``engine="fsspec"``, or without obstore, nothing is asked of obstore."""
+    monkeypatch.setattr(ObstoreReader, "read", None)
+    round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, engine="fsspec")
+    monkeypatch.setattr(reader, "_installed", lambda: False)
+    round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
+
+
+def test_bytes_are_not_copied_on_their_way(s3_bucket: str) -> None:
+    """What obstore received is handed on as it lies in memory."""
+    endpoint = connect(f"s3://{s3_bucket}/x", {})
+    endpoint.run(endpoint.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    data = endpoint.run(make_reader(endpoint, "s3://x", "auto").read, f"{s3_bucket}/x", 2, 5)
+    assert isinstance(data, memoryview)
+    assert data.tobytes() == b"234"
+
+
+def test_an_endpoint_in_the_options_wins_over_the_environment(
+    s3_server: S3Server,
+    s3_bucket: str,
+    obstore_alone: None,
+    fresh: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes the endpoint of the filesystem, whatever it finds in the environment itself."""
+    options = {"endpoint_url": s3_server.endpoint_url}
+    for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, DEAD)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    round_trip(f"s3://{s3_bucket}/prefix", storage_options=options)
+
+
+def test_anonymous_access(s3_bucket: str, obstore_alone: None, fresh: None) -> None:
+    """No credentials are looked for where the filesystem uses none."""
+    fs = fsspec.filesystem("s3")
+    fs.pipe_file(f"{s3_bucket}/public", b"data", ACL="public-read")
+    endpoint = connect(f"s3://{s3_bucket}/x", {"anon": True})
+    store = endpoint.run(open_bucket, endpoint.fs, "s3", s3_bucket)
+    assert store.config["skip_signature"] in (True, "true")
+    assert store.credential_provider is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"s3_additional_kwargs": {"SSECustomerAlgorithm": "AES256"}}, "SSECustomerAlgorithm"),
+        ({"s3_additional_kwargs": {"ExpectedBucketOwner": "123"}}, "ExpectedBucketOwner"),
+        ({"config_kwargs": {"s3": {"use_accelerate_endpoint": True}}}, "accelerated"),
+        ({"config_kwargs": {"proxies": {"https": "http://127.0.0.1:9"}}}, "proxies"),
+        ({"config_kwargs": {"client_cert": "file.pem"}}, "client certificate"),
+    ],
+)
+def test_settings_that_do_not_carry_over(
+    s3_bucket: str, options: dict[str, Any], reason: str
+) -> None:
+    """It is not asked where it would read otherwise than the filesystem, and it says why."""
+    endpoint = connect(f"s3://{s3_bucket}/x", options)
+    with pytest.raises(Unlike, match=reason):
+        endpoint.run(open_bucket, endpoint.fs, "s3", s3_bucket)
+
+
+@pytest.mark.parametrize("bucket", ["arn:aws:s3:us-east-1:1:accesspoint", "b--use1-az4--x-s3"])
+def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -> None:
+    """Access points and directory buckets are left to the filesystem."""
+    endpoint = connect(f"s3://{s3_bucket}/x", {})
+    with pytest.raises(Unlike):
+        endpoint.run(open_bucket, endpoint.fs, "s3", bucket)
+
+
+AZURE_KEY = "a2V5"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"account_key": AZURE_KEY}, {"account_key": AZURE_KEY}),
+        ({"sas_token": "sv=1&sig=x"}, {"sas_key": "sv=1&sig=x"}),
+        ({"anon": True}, {"skip_signature": True}),
+    ],
+)
+def test_what_adlfs_was_told(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The account's endpoint, and the key or signature, or none."""
+    pytest.importorskip("adlfs")
+    endpoint = connect("abfs://container/x", {"account_name": "account", **options})
+    store = endpoint.run(open_bucket, endpoint.fs, "abfs", "container")
+    assert store.config["endpoint"] == "https://account.blob.core.windows.net"
+    assert {name: store.config.get(name) for name in expected} == {
+        name: str(value).lower() if value is True else value for name, value in expected.items()
+    }
+
+
+def test_a_token_of_azure_is_asked_of_its_credential() -> None:
+    """A credential of azure-identity gives obstore its tokens, for as long as it lives."""
+    pytest.importorskip("adlfs")
+
+    class Credential:
+        async def get_token(self, *scopes: str) -> Any:
+            assert scopes == ("https://storage.azure.com/.default",)
+            return SimpleNamespace(token="secret", expires_on=0)
+
+    options = {"account_name": "account", "credential": Credential()}
+    endpoint = connect("abfs://container/x", options)
+    store = endpoint.run(open_bucket, endpoint.fs, "abfs", "container")
+    assert endpoint.run(store.credential_provider)["token"] == "secret"
+
+
+def test_a_token_of_google_is_asked_of_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gcsfs keeps fresh, obstore signs with."""
+    pytest.importorskip("gcsfs")
+    from google.oauth2.credentials import Credentials
+
+    token = Credentials("secret")  # type: ignore[no-untyped-call]
+    endpoint = connect("gs://bucket/x", {"token": token})
+    store = endpoint.run(open_bucket, endpoint.fs, "gs", "bucket")
+    assert endpoint.run(store.credential_provider)["token"] == "secret"
+
+
+def test_the_filesystem_takes_over_and_one_line_says_why(
+    s3_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a setting that obstore cannot be told, objects come back, and it is said once."""
+    options = {"s3_additional_kwargs": {"ExpectedBucketOwner": "123456789012"}}
+    with caplog.at_level(logging.WARNING):
+        round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, storage_options=options)
+    [line] = [record.getMessage() for record in caplog.records]
+    expected = "not obstore: s3_additional_kwargs ExpectedBucketOwner"
+    assert line == f"reads s3:// with S3FileSystem, {expected}"
+
+
+def opens_at(endpoint_url: str) -> Callable[..., Any]:
+    async def open_elsewhere(fs: Any, protocol: str, bucket: str) -> Any:
+        from obstore.store import S3Store
+
+        return S3Store(
+            bucket,
+            endpoint=endpoint_url,
+            aws_endpoint_url_s3=endpoint_url,
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+
+    return open_elsewhere
+
+
+def test_obstore_that_never_works_is_given_up(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it fails three times and the filesystem does not, it was told something wrong."""
+    monkeypatch.setattr(reader, "open_bucket", opens_at(DEAD))
+    with caplog.at_level(logging.WARNING):
+        round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "reads s3:// with S3FileSystem, not obstore: " in line
+
+
+def test_obstore_that_has_worked_is_kept(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Failures after a success are the storage's: the filesystem reads those ranges only."""
+    endpoint = connect(f"s3://{s3_bucket}/x", {})
+    endpoint.run(endpoint.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    engine = ObstoreReader(endpoint.fs, "s3")
+    assert endpoint.run(engine.read, f"{s3_bucket}/x", 0, 4) == b"0123"
+    fetch = engine._read
+
+    async def fail(path: str, start: int, stop: int) -> memoryview:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(engine, "_read", fail)
+    for _ in range(5):
+        assert endpoint.run(engine.read, f"{s3_bucket}/x", 2, 5) == b"234"
+    monkeypatch.setattr(engine, "_read", fetch)
+    assert isinstance(endpoint.run(engine.read, f"{s3_bucket}/x", 2, 5), memoryview)
+    assert not caplog.records
+
+
+def test_a_missing_file_is_the_same_error(s3_bucket: str) -> None:
+    """Errors are those of the filesystem, whoever reads."""
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", session_name="s", node_id="n")
+    file = f"s3://{s3_bucket}/x/s/ray_spilled_objects_n/file-multi-1-10"
+    url = f"{file}?offset=0&size=100&xxh3_128=AAAAAAAAAAAAAAAAAAAAAA"
+    with pytest.raises(StorageNotFoundError) as found:
+        storage.restore_spilled_objects([b"ref"], [url])
+    assert isinstance(found.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize("engine", ["rust", "", None, 1])
+def test_an_unknown_engine(engine: Any) -> None:
+    """The message names those that there are."""
+    with pytest.raises(ConfigError, match="expected one of auto, fsspec, obstore"):
+        ExternalStorage("memory://x", engine=engine)
+
+
+def test_obstore_where_it_cannot_read() -> None:
+    """A protocol that it does not speak is refused when it is asked for by name."""
+    with pytest.raises(ConfigError, match="expected one of s3://"):
+        ExternalStorage("memory://x", engine="obstore")
+
+
+def test_obstore_that_is_not_installed(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how to install it."""
+    monkeypatch.setattr(reader, "_installed", lambda: False)
+    with pytest.raises(MissingPackageError, match="pip install obstore"):
+        ExternalStorage(f"s3://{s3_bucket}", engine="obstore")

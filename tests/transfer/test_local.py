@@ -1,0 +1,169 @@
+"""Local directories: permissions, full disks, files of any size."""
+
+from __future__ import annotations
+
+import mmap
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fsspill import (
+    CorruptObjectError,
+    ExternalStorage,
+    InMemoryObjectStore,
+    StorageNotFoundError,
+    StorageUnavailableError,
+)
+from fsspill.object_store import FileLike
+from fsspill.testing.contract import split_url
+from tests.at_rest import files
+
+MIB = 2**20
+
+
+@pytest.fixture
+def store() -> InMemoryObjectStore:
+    return InMemoryObjectStore()
+
+
+@pytest.fixture
+def storage(tmp_path: Path, store: InMemoryObjectStore) -> ExternalStorage:
+    return ExternalStorage(f"file://{tmp_path}/spill", object_store=store, node_id="n")
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """Let no file of this process grow beyond 1 MiB: a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, hard))
+    yield MIB
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_mount_that_is_not_there_is_no_lost_object(tmp_path: Path) -> None:
+    """A shared directory that this node does not see must not make objects count as gone."""
+    storage = ExternalStorage(f"file://{tmp_path}/mount", shared=True)
+    store = storage.object_store
+    assert isinstance(store, InMemoryObjectStore)
+    store.put(b"x", b"data")
+    urls = storage.spill_objects([b"x"])
+    store.delete(b"x")
+    (tmp_path / "mount").rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageUnavailableError, match=r"check .* the mount"):
+        storage.restore_spilled_objects([b"x"], urls)
+    (tmp_path / "mount").mkdir()
+    with pytest.raises(StorageNotFoundError):
+        storage.restore_spilled_objects([b"x"], urls)
+
+
+def test_a_full_disk_returns_the_safe_prefix(
+    storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path, file_limit: int
+) -> None:
+    """Files before the one that did not fit stay, that one and those after it leave nothing."""
+    large = bytearray(9 * MIB)
+    for ref, data in {b"a": b"x" * 1000, b"b": large, b"c": b"y"}.items():
+        store.put(ref, data)
+    urls = storage.spill_objects([b"a", b"b", b"c"])
+    assert len(urls) == 1
+    assert files(tmp_path) == [Path(split_url(urls[0])[0])]
+    assert storage.restore_spilled_objects([b"a"], urls) == 1000
+    store.delete(b"b")
+    large.append(0)  # raises BufferError while anybody holds a view
+
+
+def test_a_first_file_that_fails_raises(
+    storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path, file_limit: int
+) -> None:
+    """Nothing was spilled: the error says where and why, and no file is left."""
+    store.put(b"b", bytes(9 * MIB))
+    with pytest.raises(StorageUnavailableError, match=str(tmp_path)):
+        storage.spill_objects([b"b"])
+    assert files(tmp_path) == []
+
+
+def test_files_are_private_to_the_user(
+    storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path
+) -> None:
+    """Directories of nodes have mode 0700, files 0600."""
+    store.put(b"a", b"x")
+    [url] = storage.spill_objects([b"a"])
+    path = Path(split_url(url)[0])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_that_was_removed_is_made_again(
+    storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path
+) -> None:
+    """Somebody who tidies up does not stop spilling."""
+    store.put(b"a", b"x")
+    storage.spill_objects([b"a"])
+    storage.destroy_external_storage()
+    assert not (tmp_path / "spill" / "ray_spilled_objects_n").exists()
+    [url] = storage.spill_objects([b"a"])
+    assert storage.restore_spilled_objects([b"a"], [url]) == 1
+
+
+def test_check_names_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file where the directory should be is an error that names the URI."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match=f"cannot spill to file://{tmp_path}/file/x"):
+        ExternalStorage(f"file://{tmp_path}/file/x").check()
+
+
+def test_a_read_only_directory_is_a_permission_error(tmp_path: Path) -> None:
+    """/proc takes no directories, whoever asks."""
+    with pytest.raises((StorageNotFoundError, PermissionError), match="cannot spill to file:///"):
+        ExternalStorage("file:///proc/fsspill").check()
+
+
+def test_a_file_that_shrinks_while_it_is_read(
+    storage: ExternalStorage, store: InMemoryObjectStore
+) -> None:
+    """The read that finds the end raises: it neither returns 0, which loops for ever, nor short."""
+    store.put(b"a", bytes(MIB))
+    [url] = storage.spill_objects([b"a"])
+    path = Path(split_url(url)[0])
+
+    class Shrinking(InMemoryObjectStore):
+        def put_file_like_object(
+            self, metadata: bytes, size: int, file_like: FileLike, ref: object, owner: bytes, /
+        ) -> None:
+            path.write_bytes(path.read_bytes()[:5000])
+            super().put_file_like_object(metadata, size, file_like, ref, owner)
+
+    storage.object_store = Shrinking()
+    with pytest.raises(CorruptObjectError, match="found the end of the file"):
+        storage.restore_spilled_objects([b"b"], [url])
+    assert len(storage.object_store) == 0
+
+
+def test_many_small_objects(storage: ExternalStorage, store: InMemoryObjectStore) -> None:
+    """More pieces than the system takes in one call are written in several."""
+    refs = list(range(3000))
+    for ref in refs:
+        store.put(ref, b"%d" % ref, metadata=b"m")
+    urls = storage.spill_objects(refs)
+    for ref in refs:
+        store.delete(ref)
+    storage.restore_spilled_objects(refs, urls)
+    assert all(store.get(ref) == b"%d" % ref for ref in refs)
+
+
+@pytest.mark.nightly
+def test_an_object_of_4_gib(
+    storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path
+) -> None:
+    """Lengths beyond 32 bits, and beyond what one system call moves, survive."""
+    size = 4 * 2**30 + 5
+    with mmap.mmap(-1, size) as data:
+        data[0], data[size // 2], data[-1] = 1, 2, 3
+        store.put(b"a", data)
+        [url] = storage.spill_objects([b"a"])
+        store.delete(b"a")
+        assert storage.restore_spilled_objects([b"a"], [url]) == size
+        found = store.get(b"a")
+        assert (len(found), found[0], found[size // 2], found[-1]) == (size, 1, 2, 3)
+        store.delete(b"a")
