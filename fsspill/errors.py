@@ -34,10 +34,10 @@ __all__ = [
     "StorageNotFoundError",
     "StoragePermissionError",
     "StorageUnavailableError",
-    "cause_of",
-    "drop_frames",
+    "clear_traceback",
     "is_missing",
     "is_transient",
+    "original_cause",
     "translate",
 ]
 
@@ -155,7 +155,7 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
     )
 
 
-def cause_of(failure: FsspillError, error: BaseException) -> BaseException | None:
+def original_cause(failure: FsspillError, error: BaseException) -> BaseException | None:
     """Return what to raise `failure` from, which `translate` made of `error`.
 
     An error that came back as it was has no cause but its own: one that is its own cause would
@@ -174,7 +174,7 @@ def is_missing(error: BaseException) -> bool:
     return isinstance(translate(error, "", ""), StorageNotFoundError)
 
 
-def drop_frames(error: BaseException) -> None:
+def clear_traceback(error: BaseException) -> None:
     """Let go of what the frames of an error's traceback hold: objects that are being spilled."""
     cause: BaseException | None = error
     while cause is not None:

@@ -4,7 +4,7 @@ Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.fr
 into a fused file (`fsspill.format.planning`), finds a healthy URI for that
 (`fsspill.placement.placement`) and has it moved there, or to the next
 (`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes back
-through `restore_spilled_objects`, which reads the frame, checks it piece by piece
+through `restore_spilled_objects`, which reads the frame, checks it block by block
 (`fsspill.transfer.verified_stream`) and hands it to the object store (`fsspill.object_store`).
 """
 
@@ -23,7 +23,7 @@ from fsspill.errors import (
     FsspillError,
     ObjectNotFoundError,
     StoragePermissionError,
-    drop_frames,
+    clear_traceback,
 )
 from fsspill.format.compression import Compression, check_codec
 from fsspill.format.digest import ALGORITHMS, Digests
@@ -31,13 +31,13 @@ from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
-from fsspill.placement.failover import Batch
+from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.placement import Candidates, Placement, Policy
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.shared_state import SharedState
 from fsspill.storage.connection import check_uri
-from fsspill.storage.layout import SpillLocation, location_of
+from fsspill.storage.layout import SpillLocation, find_location
 from fsspill.storage.range_reader import check_engine
-from fsspill.transfer.base import FrameSource, Limits, SpillFile, Transfer
+from fsspill.transfer.base import FrameRef, Limits, SpillFile, Transfer
 from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
 
@@ -96,7 +96,7 @@ class ExternalStorage(NullStorage):
         node can restore what another spilled, also after that one died.
     file_size, range_size, max_requests_in_flight, max_bytes_in_flight : int, optional
         See `fsspill.transfer.base.Limits`.
-    deadline : float, optional
+    stall_timeout : float, optional
         Seconds that a call waits for a URI that makes no progress, its retries included.
     digest : str, optional
         ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
@@ -138,15 +138,15 @@ class ExternalStorage(NullStorage):
     *Guarantees.* Every URL that `spill_objects` returns can be read in full. When it raises,
     nothing was stored, and what could not be removed is referenced by nothing. A write that a
     URI does not take goes to the next healthy one. No byte is put into the object store before
-    the piece that it belongs to was checked against a digest that travelled in the URL, unless
+    the block that it belongs to was checked against a digest that travelled in the URL, unless
     the files are node-local: those the raylet reads itself, by URLs that have no room for one. A
     frame of up to half of ``max_bytes_in_flight`` is there and right as a whole before the object
     is made; if a larger one fails after that, the object store sees the error and must drop it.
     Only files under the configured URIs are ever read or deleted.
 
-    *Failures.* What may pass is tried again, with jittered pauses, until `deadline`. After that a
-    URI is given up by all processes of the node, whose calls then raise at once, until a probe in
-    the background succeeds.
+    *Failures.* What may pass is tried again, with jittered backoff, until `stall_timeout`. After
+    that a URI is given up by all processes of the node, whose calls then raise at once, until a
+    probe in the background succeeds.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. A thread per URI
     that was given up makes the probes.
@@ -183,7 +183,7 @@ class ExternalStorage(NullStorage):
         range_size: int | None = Limits.range_size,
         max_requests_in_flight: int = Limits.max_requests_in_flight,
         max_bytes_in_flight: int = Limits.max_bytes_in_flight,
-        deadline: float = Limits.deadline,
+        stall_timeout: float = Limits.stall_timeout,
         digest: str = "xxh3_128",
         compression: str | None = None,
         engine: str = "auto",
@@ -195,7 +195,7 @@ class ExternalStorage(NullStorage):
         object_store: ObjectStore | None = None,
     ) -> None:
         limits = Limits(
-            file_size, range_size, max_requests_in_flight, max_bytes_in_flight, deadline
+            file_size, range_size, max_requests_in_flight, max_bytes_in_flight, stall_timeout
         )
         node_id = uuid.uuid4().hex if node_id is None else node_id
         if session_name is None:
@@ -217,7 +217,7 @@ class ExternalStorage(NullStorage):
         self._codec = compression
         self._undeleted: dict[str, FsspillError] = {}
         self.transfer = _make_transfer(self._locations, storage_options or {}, limits, engine)
-        self._state = NodeState(session_name, node_id)
+        self._state = SharedState(session_name, node_id)
         spread = Policy(policy, min_free_bytes, max_bytes)
         self._placement = Placement(self._locations, spread, self._state, self.transfer.check)
         self._arguments = {
@@ -280,7 +280,7 @@ class ExternalStorage(NullStorage):
             files = self._fuse(object_refs, owner_addresses)
             stored = self._store(files, candidates)
         except BaseException as failure:
-            drop_frames(failure)
+            clear_traceback(failure)
             raise
         finally:
             for file in files:
@@ -305,11 +305,11 @@ class ExternalStorage(NullStorage):
         return [SpillFile(frames[objects], self._algorithm, self._codec) for objects in plan]
 
     def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
-        batch = Batch(files, self.transfer, candidates, self._report)
-        stored = batch.store(self._limits.deadline)
+        batch = FailoverWriter(files, self.transfer, candidates, self._report)
+        stored = batch.store(self._limits.stall_timeout)
         self._keep_undeleted(batch.leftover)
         if batch.error is not None:
-            drop_frames(batch.error)
+            clear_traceback(batch.error)
             if not stored:
                 raise batch.error
             logger.warning("spilled %d of %d files: %s", len(stored), len(files), batch.error)
@@ -362,18 +362,18 @@ class ExternalStorage(NullStorage):
             self._restore(ref, source) for ref, source in zip(object_refs, sources, strict=True)
         )
 
-    def _source(self, url: bytes | str) -> FrameSource:
+    def _source(self, url: bytes | str) -> FrameRef:
         text = _text(url)
         location = self._parse(text)
         if self.node_local:
-            return FrameSource(location, None)
+            return FrameRef(location, None)
         digests = Digests.of_url(text)
-        pieces = len(digests.values)
-        return FrameSource(
-            location, digests, Compression.of_url(text, size=location.size, pieces=pieces)
+        blocks = len(digests.values)
+        return FrameRef(
+            location, digests, Compression.of_url(text, size=location.size, blocks=blocks)
         )
 
-    def _restore(self, object_ref: Any, source: FrameSource) -> int:
+    def _restore(self, object_ref: Any, source: FrameRef) -> int:
         try:
             return self._restore_once(object_ref, source)
         except StoragePermissionError:
@@ -381,7 +381,7 @@ class ExternalStorage(NullStorage):
                 raise
         return self._restore_once(object_ref, source)
 
-    def _restore_once(self, object_ref: Any, source: FrameSource) -> int:
+    def _restore_once(self, object_ref: Any, source: FrameRef) -> int:
         with self.transfer.open_frame(source) as stream:
             header = FrameHeader.unpack(
                 stream.read(HEADER_LENGTH), size=source.length, url=source.url
@@ -492,7 +492,7 @@ class ExternalStorage(NullStorage):
         return parsed
 
     def _location(self, base_url: str) -> SpillLocation:
-        location = location_of(self._locations, base_url)
+        location = find_location(self._locations, base_url)
         if location is not None:
             return location
         roots = ", ".join(location.root for location in self._locations)

@@ -16,8 +16,8 @@ def keys(bucket: str = "bucket") -> list[str]:
 
 
 def spilled(bucket: str = "bucket") -> list[str]:
-    """Return the keys of a bucket that are not signs of life."""
-    return [key for key in keys(bucket) if "/fsspill_alive/" not in key]
+    """Return the keys of a bucket that are not heartbeats."""
+    return [key for key in keys(bucket) if "/fsspill_heartbeats/" not in key]
 
 
 def open_uploads(bucket: str = "bucket") -> list[str]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fsspill import ConfigError, ExternalStorage, FsspillError, secrets
 from fsspill.errors import translate
-from fsspill.ray.secret_options import refuse_secrets
+from fsspill.ray.secret_options import reject_secret_options
 from fsspill.secrets import find_secrets, redact, remember
 from fsspill.testing.s3_server import S3Server
 
@@ -138,7 +138,7 @@ def test_secrets_are_refused_by_name() -> None:
     """The error names the options and the variables that take them, and shows no value."""
     options = {"key": "AKIA", "secret": VALUE, "client_kwargs": {"aws_session_token": VALUE}}
     with pytest.raises(ConfigError) as caught:
-        refuse_secrets("s3://bucket/x", options)
+        reject_secret_options("s3://bucket/x", options)
     message = str(caught.value)
     assert VALUE not in message
     assert "(secret, client_kwargs.aws_session_token)" in message
@@ -149,7 +149,9 @@ def test_secrets_are_refused_by_name() -> None:
 
 def test_options_without_secrets_are_not_refused() -> None:
     """What may be shown may stay in the configuration."""
-    refuse_secrets("s3://bucket/x", {"key": "AKIA", "anon": False, "endpoint_url": "http://h"})
+    reject_secret_options(
+        "s3://bucket/x", {"key": "AKIA", "anon": False, "endpoint_url": "http://h"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_options_without_secrets_are_not_refused() -> None:
 def test_the_variable_that_is_named_is_read_by_fsspec(uri: str, option: str) -> None:
     """Set in the environment, it gives the filesystem that very option."""
     with pytest.raises(ConfigError) as caught:
-        refuse_secrets(uri, {option: VALUE})
+        reject_secret_options(uri, {option: VALUE})
     [variable] = [word.strip(":;,.") for word in str(caught.value).split() if "FSSPEC_" in word]
     read: dict[str, dict[str, Any]] = {}
     set_conf_env(read, {variable: VALUE})
@@ -174,9 +176,9 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-@given(given_values=st.lists(values, min_size=1, max_size=4), pieces=texts, data=st.data())
+@given(given_values=st.lists(values, min_size=1, max_size=4), blocks=texts, data=st.data())
 def test_no_remembered_secret_survives(
-    given_values: list[str], pieces: list[str], data: st.DataObject
+    given_values: list[str], blocks: list[str], data: st.DataObject
 ) -> None:
     """Whatever the text: no secret of 4 characters or more is in it, in any notation."""
     forms = [
@@ -185,7 +187,7 @@ def test_no_remembered_secret_survives(
         for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1])
     ]
     hidden = data.draw(st.lists(st.sampled_from(forms), min_size=1, max_size=4))
-    text = "".join(data.draw(st.permutations([*pieces, *hidden])))
+    text = "".join(data.draw(st.permutations([*blocks, *hidden])))
     with remembering({"secret": given_values[0], "more": {"auth": given_values[1:]}}):
         shown = redact(text)
     for form in filter(lambda form: len(plain(form)) >= 4, forms):
@@ -290,7 +292,7 @@ def test_errors_carry_no_secret_of_their_cause(cause: type[Exception]) -> None:
 
 def traceback_of(uri: str, options: Mapping[str, Any]) -> str:
     with pytest.raises(FsspillError) as caught:
-        ExternalStorage(uri, storage_options=options, deadline=1).check()
+        ExternalStorage(uri, storage_options=options, stall_timeout=1).check()
     return "".join(traceback.format_exception(caught.value))
 
 

@@ -14,22 +14,22 @@ from typing import Any
 from fsspill.cleanup.sessions import (
     DAY,
     STALE_AFTER,
+    FileInfo,
+    IncompleteUpload,
     Listing,
     Node,
     Session,
     State,
-    StoredFile,
-    Upload,
     age_of,
     classify,
-    entries_of,
-    look,
+    list_directory,
+    take_listing,
     time_of,
 )
 from fsspill.errors import ConfigError, FsspillError, translate
 from fsspill.storage.connection import Endpoint
-from fsspill.storage.layout import ALIVE_DIRECTORY, OBJECT_PREFIX
-from fsspill.transfer.deletion import abort_uploads, delete_files, remove_directories
+from fsspill.storage.layout import HEARTBEAT_DIRECTORY, OBJECT_PREFIX
+from fsspill.transfer.deletion import abort_uploads, delete_once, remove_directories
 
 __all__ = ["Summary", "clean"]
 
@@ -97,9 +97,9 @@ def clean(
         Remove the node-local directories of these nodes, and nothing else. Nothing says whether
         such a node lives.
     dead_nodes : bool
-        Also remove what nodes left in sessions that live: those of which the alive file and every
-        spilled file is older than the limit, while the head beats. Their objects may still be
-        wanted, and any node of the session could still restore them.
+        Also remove what nodes left in sessions that live: those of which the heartbeat file and
+        every spilled file is older than the limit, while the head has a fresh heartbeat. Their
+        objects may still be wanted, and any node of the session could still restore them.
     dry_run : bool
         Only say what would be removed.
     progress : callable
@@ -121,19 +121,19 @@ def clean(
 
     Notes
     -----
-    *Safety.* The alive files of a session are listed again just before it is removed, and it is
+    *Safety.* The heartbeat files of a session are listed again just before it is removed, and it is
     kept if it has come back. They are removed last, and only when all else is gone, so that a
     cleaning that was interrupted can be repeated.
 
     *Requests.* Those of `scan`; for each session one or two listings, the deletions of
-    `fsspill.transfer.deletion.delete_files`, and one for each upload and each directory.
+    `fsspill.transfer.deletion.delete_once`, and one for each upload and each directory.
     """
     if dead_nodes and (sessions or nodes):
         raise ConfigError(
             "cannot clean dead nodes and what is named at once: name sessions and nodes, or ask "
             "for dead nodes."
         )
-    endpoint, listing = look(uri, storage_options, older_than, stale_after)
+    endpoint, listing = take_listing(uri, storage_options, older_than, stale_after)
     summary = Summary()
     if listing.uploads_error:
         summary.failures[uri] = listing.uploads_error
@@ -158,9 +158,9 @@ class _Removal:
 
     session: str | None = None
     node: str | None = None
-    stored: list[StoredFile] = field(default_factory=list)
-    beats: list[StoredFile] = field(default_factory=list)
-    uploads: list[Upload] = field(default_factory=list)
+    stored: list[FileInfo] = field(default_factory=list)
+    heartbeats: list[FileInfo] = field(default_factory=list)
+    uploads: list[IncompleteUpload] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
 
     @property
@@ -168,8 +168,8 @@ class _Removal:
         return _title(self.session, self.node)
 
     @property
-    def files(self) -> list[StoredFile]:
-        return [*self.stored, *self.beats]
+    def files(self) -> list[FileInfo]:
+        return [*self.stored, *self.heartbeats]
 
 
 def _title(session: str | None, node: str | None = None) -> str:
@@ -179,16 +179,16 @@ def _title(session: str | None, node: str | None = None) -> str:
 
 
 def _whole(session: Session) -> _Removal:
-    owners = [*(f"{OBJECT_PREFIX}_{node_id}" for node_id in session.nodes), ALIVE_DIRECTORY, ""]
+    owners = [*(f"{OBJECT_PREFIX}_{node_id}" for node_id in session.nodes), HEARTBEAT_DIRECTORY, ""]
     directories = [f"{session.name}/{owner}".rstrip("/") for owner in owners]
     name, uploads = session.name, session.uploads
-    return _Removal(name, None, session.stored, session.beats, uploads, directories)
+    return _Removal(name, None, session.stored, session.heartbeats, uploads, directories)
 
 
 def _part(session: Session, node: Node) -> _Removal:
-    beats = [node.beat] if node.beat else []
+    heartbeats = [node.heartbeat] if node.heartbeat else []
     directory = "/".join(filter(None, [session.name, f"{OBJECT_PREFIX}_{node.node_id}"]))
-    return _Removal(session.name, node.node_id, node.stored, beats, [], [directory])
+    return _Removal(session.name, node.node_id, node.stored, heartbeats, [], [directory])
 
 
 def _named_sessions(listing: Listing, names: Sequence[str]) -> Iterator[_Removal]:
@@ -199,7 +199,7 @@ def _named_sessions(listing: Listing, names: Sequence[str]) -> Iterator[_Removal
             raise ConfigError(f"cannot remove session {name}: it is not there. Found: {known}.")
         if session.state == "alive":
             raise ConfigError(
-                f"cannot remove session {name}: it is alive, its last beat is less than "
+                f"cannot remove session {name}: it is alive, its last heartbeat is less than "
                 f"{listing.stale_after:.0f} s old. Stop its cluster, and try again after that time."
             )
         yield _whole(session)
@@ -243,7 +243,7 @@ def _dead(listing: Listing, dead_nodes: bool, summary: Summary) -> Iterator[_Rem
 
 
 def _dead_nodes(session: Session, stale_after: float) -> list[Node]:
-    """Return the nodes that died in a session whose head beats."""
+    """Return the nodes that died in a session whose head heartbeats."""
     head = session.head.age if session.head else None
     if head is None or head >= stale_after:
         return []
@@ -291,9 +291,9 @@ def _report(progress: Progress, before: int, total: int, done: int) -> None:
 
 
 async def _is_back(endpoint: Endpoint, listing: Listing, removal: _Removal) -> bool:
-    """Whether what is to be removed has beaten again, by another look at its alive files."""
+    """Whether what is to be removed has beaten again, by another look at its heartbeat files."""
     # The time of the first look will do: what was written since then is younger than new.
-    entries = await entries_of(endpoint, f"{removal.session}/{ALIVE_DIRECTORY}")
+    entries = await list_directory(endpoint, f"{removal.session}/{HEARTBEAT_DIRECTORY}")
     ages = [
         age_of(time_of(info), listing.now)
         for name, info in entries.items()
@@ -309,7 +309,7 @@ def _remove(
     summary.uploads += len(removal.uploads) - len(failures)
     failures |= _delete(endpoint, removal.stored, summary, report)
     if not failures:  # else they are needed: they make it dead, not unknown, the next time
-        failures = _delete(endpoint, removal.beats, summary, report)
+        failures = _delete(endpoint, removal.heartbeats, summary, report)
     if failures:
         summary.failures.update(failures)
         return
@@ -319,7 +319,7 @@ def _remove(
 
 
 def _delete(
-    endpoint: Endpoint, files: Sequence[StoredFile], summary: Summary, report: Callable[[int], None]
+    endpoint: Endpoint, files: Sequence[FileInfo], summary: Summary, report: Callable[[int], None]
 ) -> dict[str, FsspillError]:
     failures: dict[str, FsspillError] = {}
     for start in range(0, len(files), _FILES_PER_STEP):
@@ -327,7 +327,7 @@ def _delete(
             report(start)
         step = files[start : start + _FILES_PER_STEP]
         paths = [file.path for file in step]
-        failures |= endpoint.run(delete_files, endpoint, paths, _MAX_REQUESTS)
+        failures |= endpoint.run(delete_once, endpoint, paths, _MAX_REQUESTS)
         _count_files(summary, [file for file in step if file.path not in failures])
     return failures
 
@@ -339,7 +339,7 @@ def _count(summary: Summary, removal: _Removal) -> None:
     _count_name(summary, removal)
 
 
-def _count_files(summary: Summary, files: Sequence[StoredFile]) -> None:
+def _count_files(summary: Summary, files: Sequence[FileInfo]) -> None:
     summary.files += len(files)
     summary.nbytes += sum(file.nbytes for file in files)
 

@@ -1,14 +1,14 @@
 """The sessions under a URI, and which of them live.
 
-A session says that it lives by files in its `ALIVE_DIRECTORY`, one of the head and one of each
+A session says that it lives by files in its `HEARTBEAT_DIRECTORY`, one of the head and one of each
 node that spills, written anew every 5 minutes. Liveness belongs to the session: as long as its head
-beats, it lives, even if every node that ever spilled is gone, or none has spilled for days.
+heartbeats, it lives, even if every node that ever spilled is gone, or none has spilled for days.
 
 =========  ========================================================================================
-alive      one of its alive files is younger than `STALE_AFTER`
-dead       it has alive files, and all that it has is older than both `STALE_AFTER` and the limit
-recent     it has alive files, none younger than `STALE_AFTER`, but something younger than the limit
-unknown    it has no alive file (fsspill as a library), or the storage says no times
+alive      one of its heartbeats is younger than `STALE_AFTER`
+dead       it has heartbeats, and all that it has is older than both `STALE_AFTER` and the limit
+recent     it has heartbeats, none younger than `STALE_AFTER`, but something younger than the limit
+unknown    it has no heartbeat (fsspill as a library), or the storage says no times
 =========  ========================================================================================
 
 *Whose clock.* Ages are by the clock of the storage alone. A file of 1 byte is written, everything
@@ -38,21 +38,27 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.storage.connection import Endpoint, check_uri, connect, is_local
-from fsspill.storage.layout import ALIVE_DIRECTORY, CHECK_PREFIX, HEAD, OBJECT_PREFIX, is_plain
+from fsspill.storage.layout import (
+    CHECK_PREFIX,
+    HEAD,
+    HEARTBEAT_DIRECTORY,
+    OBJECT_PREFIX,
+    is_valid_component,
+)
 from fsspill.transfer.deletion import list_uploads
 
 __all__ = [
     "DAY",
     "STALE_AFTER",
+    "FileInfo",
+    "IncompleteUpload",
     "Listing",
     "Node",
     "Session",
     "State",
-    "StoredFile",
-    "Upload",
     "classify",
-    "look",
     "scan",
+    "take_listing",
 ]
 
 logger = logging.getLogger(__name__)
@@ -63,18 +69,18 @@ State = Literal["alive", "dead", "recent", "unknown"]
 """What is known of a session, or of one of its nodes."""
 
 STALE_AFTER = 30 * 60.0
-"""Seconds after which an alive file says nothing any more: six beats were missed."""
+"""Seconds after which a heartbeat file says nothing any more: six heartbeats were missed."""
 
 DAY = 24 * 3600.0
 
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
 """Where filesystems say when a file was last written, or an upload began. Not "created": many keep
-that time when a file is written anew, and the beats of a live session would look old."""
+that time when a file is written anew, and the heartbeats of a live session would look old."""
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class FileInfo:
     """One file.
 
     Attributes
@@ -93,7 +99,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Upload:
+class IncompleteUpload:
     """An incomplete multipart upload, which S3 keeps and charges until somebody aborts it.
 
     Attributes
@@ -116,17 +122,17 @@ class Node:
     ----------
     node_id : str
         Ray's.
-    stored : list of StoredFile
+    stored : list of FileInfo
         Its spilled files.
-    beat : StoredFile or None
-        Its alive file.
+    heartbeat : FileInfo or None
+        Its heartbeat file.
     state : str
         By the rules for a session, from these files alone.
     """
 
     node_id: str
-    stored: list[StoredFile] = field(default_factory=list, repr=False)
-    beat: StoredFile | None = None
+    stored: list[FileInfo] = field(default_factory=list, repr=False)
+    heartbeat: FileInfo | None = None
     state: State = "unknown"
 
     @property
@@ -155,9 +161,9 @@ class Session:
         Ray's; None for node-local directories, which have no session.
     nodes : dict
         `Node` by node id.
-    head : StoredFile or None
-        The alive file of the head.
-    uploads : list of Upload
+    head : FileInfo or None
+        The heartbeat file of the head.
+    uploads : list of IncompleteUpload
         Incomplete multipart uploads; S3 only.
     state : str
         See the module.
@@ -165,30 +171,30 @@ class Session:
 
     name: str | None
     nodes: dict[str, Node] = field(default_factory=dict)
-    head: StoredFile | None = None
-    uploads: list[Upload] = field(default_factory=list)
+    head: FileInfo | None = None
+    uploads: list[IncompleteUpload] = field(default_factory=list)
     state: State = "unknown"
 
     @property
-    def stored(self) -> list[StoredFile]:
+    def stored(self) -> list[FileInfo]:
         """Its spilled files."""
         return [file for node in self.nodes.values() for file in node.stored]
 
     @property
-    def beats(self) -> list[StoredFile]:
-        """Its alive files."""
-        beats = [self.head, *(node.beat for node in self.nodes.values())]
-        return [beat for beat in beats if beat]
+    def heartbeats(self) -> list[FileInfo]:
+        """Its heartbeat files."""
+        heartbeats = [self.head, *(node.heartbeat for node in self.nodes.values())]
+        return [heartbeat for heartbeat in heartbeats if heartbeat]
 
     @property
     def age(self) -> float | None:
         """Seconds since anything in it was written; None if that is not known."""
-        files = [file.age for file in (*self.stored, *self.beats)]
+        files = [file.age for file in (*self.stored, *self.heartbeats)]
         return _youngest([*files, *(upload.age for upload in self.uploads)])
 
 
 def classify(
-    beats: Sequence[float | None],
+    heartbeats: Sequence[float | None],
     others: Sequence[float | None],
     older_than: float,
     stale_after: float = STALE_AFTER,
@@ -197,19 +203,19 @@ def classify(
 
     Parameters
     ----------
-    beats : sequence of float or None
-        Of its alive files.
+    heartbeats : sequence of float or None
+        Of its heartbeat files.
     others : sequence of float or None
         Of all else that it has.
     older_than : float
         The age from which it may be dead; never less than `stale_after`.
     stale_after : float
-        The age from which an alive file says nothing.
+        The age from which a heartbeat file says nothing.
     """
-    if any(age is not None and age < stale_after for age in beats):
+    if any(age is not None and age < stale_after for age in heartbeats):
         return "alive"
-    ages = [age for age in (*beats, *others) if age is not None]
-    if not beats or len(ages) < len(beats) + len(others):
+    ages = [age for age in (*heartbeats, *others) if age is not None]
+    if not heartbeats or len(ages) < len(heartbeats) + len(others):
         return "unknown"
     return "dead" if min(ages) >= max(older_than, stale_after) else "recent"
 
@@ -246,7 +252,7 @@ def scan(
 
     *Memory.* That of the listing.
     """
-    _, listing = look(uri, storage_options, older_than, stale_after)
+    _, listing = take_listing(uri, storage_options, older_than, stale_after)
     if listing.uploads_error:
         logger.warning("%s", listing.uploads_error)
     return sorted(listing.sessions.values(), key=lambda session: session.name or "")
@@ -259,33 +265,33 @@ class Listing:
     now: float | None
     stale_after: float
     sessions: dict[str | None, Session] = field(default_factory=dict)
-    checks: list[StoredFile] = field(default_factory=list)
+    checks: list[FileInfo] = field(default_factory=list)
     uploads_error: FsspillError | None = None
 
 
-def look(
+def take_listing(
     uri: str, storage_options: Mapping[str, Any] | None, older_than: float, stale_after: float
 ) -> tuple[Endpoint, Listing]:
     """Return the filesystem of a URI, and what lies there."""
     checked = check_uri(uri)
     endpoint = connect(checked, storage_options or {})
     try:
-        listing = endpoint.run(_survey, endpoint, checked, stale_after)
+        listing = endpoint.run(_list_all, endpoint, checked, stale_after)
     except Exception as error:
         raise translate(error, "cannot list", checked) from error
     for session in listing.sessions.values():
         others = [file.age for file in session.stored]
         others += [upload.age for upload in session.uploads]
-        beats = [beat.age for beat in session.beats]
-        session.state = classify(beats, others, older_than, stale_after)
+        heartbeats = [heartbeat.age for heartbeat in session.heartbeats]
+        session.state = classify(heartbeats, others, older_than, stale_after)
         for node in session.nodes.values():
-            beats = [node.beat.age] if node.beat else []
+            heartbeats = [node.heartbeat.age] if node.heartbeat else []
             stored = [file.age for file in node.stored]
-            node.state = classify(beats, stored, older_than, stale_after)
+            node.state = classify(heartbeats, stored, older_than, stale_after)
     return endpoint, listing
 
 
-async def _survey(endpoint: Endpoint, uri: str, stale_after: float) -> Listing:
+async def _list_all(endpoint: Endpoint, uri: str, stale_after: float) -> Listing:
     # Not with the directories above it: looking must not make what was misspelt.
     probe = f"{CHECK_PREFIX}-{uuid.uuid4().hex}"
     await endpoint.fs._pipe_file(f"{endpoint.root}/{probe}", b"x")
@@ -301,7 +307,7 @@ async def _survey(endpoint: Endpoint, uri: str, stale_after: float) -> Listing:
     listing = Listing(time_of(entries.pop(probe)), stale_after)
     for name in sorted(entries):
         _add(listing, endpoint, uri, name, entries[name])
-    if endpoint.tuning.s3_api:
+    if endpoint.traits.s3_api:
         try:
             await _add_uploads(listing, endpoint)
         except Exception as error:
@@ -311,15 +317,15 @@ async def _survey(endpoint: Endpoint, uri: str, stale_after: float) -> Listing:
 
 async def _entries(endpoint: Endpoint) -> dict[str, Info]:
     """Return files and directories, by path below the URI, as deep as the layout goes."""
-    if not endpoint.tuning.has_directories:
+    if not endpoint.traits.has_directories:
         endpoint.sync_fs.invalidate_cache()
         root = endpoint.root + "/"
         found = await endpoint.fs._find(endpoint.root, detail=True)
         return {name[len(root) :]: info for name, info in found.items() if name.startswith(root)}
-    entries = await entries_of(endpoint, "")
+    entries = await list_directory(endpoint, "")
     for above in _directories(entries):
         try:
-            below = await entries_of(endpoint, above)
+            below = await list_directory(endpoint, above)
         except Exception as error:
             if isinstance(translate(error, "", ""), StoragePermissionError):
                 continue  # somebody else's: what cannot be seen cannot be removed
@@ -327,7 +333,7 @@ async def _entries(endpoint: Endpoint) -> dict[str, Info]:
         entries |= below
         for directory in _directories(below):
             if _owner(directory.rpartition("/")[2]) is not None:
-                entries |= await entries_of(endpoint, directory)
+                entries |= await list_directory(endpoint, directory)
     return entries
 
 
@@ -336,7 +342,7 @@ def _directories(entries: Mapping[str, Info]) -> list[str]:
     return [name for name, info in entries.items() if info["type"] == "directory"]
 
 
-async def entries_of(endpoint: Endpoint, directory: str) -> dict[str, Info]:
+async def list_directory(endpoint: Endpoint, directory: str) -> dict[str, Info]:
     """Return what one directory has, by path below the URI; nothing if it is gone."""
     endpoint.sync_fs.invalidate_cache()
     try:
@@ -350,8 +356,8 @@ async def entries_of(endpoint: Endpoint, directory: str) -> dict[str, Info]:
 
 
 def _owner(component: str) -> str | None:
-    """Return the node id in the name of a node's directory, "" for `ALIVE_DIRECTORY`."""
-    if component == ALIVE_DIRECTORY:
+    """Return the node id in the name of a node's directory, "" for `HEARTBEAT_DIRECTORY`."""
+    if component == HEARTBEAT_DIRECTORY:
         return ""
     prefix, _, node_id = component.partition(OBJECT_PREFIX + "_")
     return node_id if node_id and not prefix else None
@@ -362,14 +368,14 @@ def _add(listing: Listing, endpoint: Endpoint, uri: str, name: str, info: Info) 
     if info["type"] not in ("file", "directory"):
         return
     age = age_of(time_of(info), listing.now)
-    file = StoredFile(f"{endpoint.root}/{name}", int(info.get("size") or 0), age)
+    file = FileInfo(f"{endpoint.root}/{name}", int(info.get("size") or 0), age)
     directory, _, last = name.rpartition("/")
     if info["type"] == "directory":
         directory, last = name, ""
     elif _CHECK.fullmatch(name):
         listing.checks.append(file)
     place = _session_and_owner(directory, uri)
-    if place is None or (last and not is_plain(last)):
+    if place is None or (last and not is_valid_component(last)):
         return
     session = listing.sessions.setdefault(place[0], Session(place[0]))
     if place[1]:
@@ -378,13 +384,13 @@ def _add(listing: Listing, endpoint: Endpoint, uri: str, name: str, info: Info) 
     elif last == HEAD:
         session.head = file
     elif last:
-        session.nodes.setdefault(last, Node(last)).beat = file
+        session.nodes.setdefault(last, Node(last)).heartbeat = file
 
 
 def _session_and_owner(directory: str, uri: str) -> tuple[str | None, str] | None:
     """Return the session and the node (or "") of a directory of the layout; None for others."""
     components = directory.split("/")
-    if not all(map(is_plain, components)) or not 1 <= len(components) <= 2:
+    if not all(map(is_valid_component, components)) or not 1 <= len(components) <= 2:
         return None
     owner = _owner(components[-1])
     if len(components) == 1 and owner == "":
@@ -403,8 +409,8 @@ async def _add_uploads(listing: Listing, endpoint: Endpoint) -> None:
     for info in await list_uploads(endpoint, endpoint.root):
         directory, _, last = info["Key"][below:].rpartition("/")
         place = _session_and_owner(directory, f"s3://{endpoint.root}")
-        if place and is_plain(last):
-            upload = Upload(info, age_of(time_of(info), listing.now))
+        if place and is_valid_component(last):
+            upload = IncompleteUpload(info, age_of(time_of(info), listing.now))
             listing.sessions.setdefault(place[0], Session(place[0])).uploads.append(upload)
 
 

@@ -20,10 +20,10 @@ from fsspill.transfer.base import MIB
 
 __all__ = ["Progress", "Report", "run"]
 
-TIMES_THE_STORE = 4
+OVERCOMMIT = 4
 OBJECT_SIZE = 4_000_000
 _BUCKET = "fsspill-demo"
-_EMPTY_WITHIN = 120.0
+EMPTY_TIMEOUT = 120.0
 """Seconds that Ray may take to delete what nobody refers to any more."""
 
 
@@ -179,7 +179,7 @@ def _storage_of_this_node(ray: Any, uri: str) -> ExternalStorage:
 def _spill_and_restore(
     ray: Any, storage: ExternalStorage, report: Report, store: int, progress: Progress
 ) -> None:
-    total = -(-TIMES_THE_STORE * store // OBJECT_SIZE)
+    total = -(-OVERCOMMIT * store // OBJECT_SIZE)
     refs = []
     for index in range(total):
         refs.append(ray.put(_content(index)))
@@ -209,7 +209,7 @@ def _count_bytes(ray: Any, report: Report) -> None:
 
 def _wait_until_empty(storage: ExternalStorage, report: Report, progress: Progress) -> None:
     """Wait for Ray to delete the files: the refs went with the function that held them."""
-    give_up = time.monotonic() + _EMPTY_WITHIN
+    give_up = time.monotonic() + EMPTY_TIMEOUT
     while True:
         report.files_left = len(storage.list_spilled_files())
         gone = max(0, report.files_written - report.files_left)

@@ -2,10 +2,10 @@
 
 ::
 
-    <file>?offset=<int>&size=<int>&zstd=<bytes of the frame>.<at rest of piece 1>.<of piece 2>...
+    <file>?offset=<int>&size=<int>&zstd=<bytes of the frame>.<at rest of block 1>.<of block 2>...
 
-`offset` and `size` are those of the bytes at rest. Each piece is compressed by itself, so that
-pieces are read side by side; what is checked against its digest are the bytes at rest, before a
+`offset` and `size` are those of the bytes at rest. Each block is compressed by itself, so that
+blocks are read side by side; what is checked against its digest are the bytes at rest, before a
 byte of them is decompressed.
 """
 
@@ -18,13 +18,20 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from fsspill.errors import ConfigError, CorruptObjectError, MissingPackageError
-from fsspill.format.planning import count_pieces, plan_pieces
+from fsspill.format.planning import count_blocks, plan_blocks
 
-__all__ = ["CODECS", "DECOMPRESSED_AT_ONCE", "Compression", "check_codec", "compress", "shrinks"]
+__all__ = [
+    "CODECS",
+    "INLINE_DECOMPRESS_BYTES",
+    "Compression",
+    "check_codec",
+    "compress",
+    "is_compressible",
+]
 
 CODECS = {"lz4": "lz4.block", "zstd": "zstandard"}
 """By the name of the URL's parameter: the module that does it. One core, GiB/s of what is
-compressed, on pieces of 8 MiB (measured): ``lz4`` 0.5 to 0.7 and back 1.2 to 2.1, ``zstd`` (level
+compressed, on blocks of 8 MiB (measured): ``lz4`` 0.5 to 0.7 and back 1.2 to 2.1, ``zstd`` (level
 1) 0.4 and 0.9 to 1.0. At rest, of the bytes before: an Arrow table of ids, timestamps and words 59
 and 31 %, pickled records 47 and 35 %, integers below 1,000 as int64 39 and 20 %, random normals 100
 and 92 %."""
@@ -34,7 +41,7 @@ _ZSTD_LEVEL = 1
 SMALLEST_FRAME = 4 * 2**10
 """Bytes under which a frame is stored as it is."""
 
-WORTH_IT = 0.8
+MAX_RATIO = 0.8
 """What the samples of a frame must shrink to. Compressing takes three times the CPU of a plain
 upload (measured): for a tenth of the bytes, as with photographs, that is too much on any link."""
 
@@ -42,7 +49,7 @@ _SAMPLES = 4
 _SMALLEST_SAMPLE, _LARGEST_SAMPLE = SMALLEST_FRAME // _SAMPLES, 64 * 2**10
 _PARTS_OF_A_BUFFER = 32  # of which each sample is one
 
-DECOMPRESSED_AT_ONCE = 512 * 2**10
+INLINE_DECOMPRESS_BYTES = 512 * 2**10
 """Bytes that take 0.5 ms: a thread does not pay below, see `fsspill.format.digest`."""
 
 _NUMBERS = re.compile(r"[1-9][0-9]{0,18}(\.[1-9][0-9]{0,18})+")
@@ -58,7 +65,7 @@ class Compression(NamedTuple):
     length : int
         Bytes of the frame before.
     sizes : tuple of int
-        Bytes at rest of each piece, in order. The pieces are those of the frame, nearly equal
+        Bytes at rest of each block, in order. The blocks are those of the frame, nearly equal
         before they were compressed (`fsspill.format.planning`).
     """
 
@@ -71,7 +78,7 @@ class Compression(NamedTuple):
         return f"{self.codec}={'.'.join(map(str, (self.length, *self.sizes)))}"
 
     @classmethod
-    def of_url(cls, url_with_offset: str, *, size: int, pieces: int) -> Compression | None:
+    def of_url(cls, url_with_offset: str, *, size: int, blocks: int) -> Compression | None:
         """Return what a URL says of compression; None if its frame lies there as it is.
 
         Parameters
@@ -80,13 +87,13 @@ class Compression(NamedTuple):
             The URL.
         size : int
             Bytes at rest, from the URL.
-        pieces : int
+        blocks : int
             How many digests the URL carries.
 
         Raises
         ------
         CorruptObjectError
-            Numbers that are not such a frame's: malformed, of other sums, more or fewer pieces.
+            Numbers that are not such a frame's: malformed, of other sums, more or fewer blocks.
         MissingPackageError
             The package that decompresses it is not installed.
         """
@@ -97,37 +104,37 @@ class Compression(NamedTuple):
         codec, value = found[0]
         if len(found) == 1 and _NUMBERS.fullmatch(value):
             length, *sizes = map(int, value.split("."))
-            if sum(sizes) == size and len(sizes) == pieces == count_pieces(length):
+            if sum(sizes) == size and len(sizes) == blocks == count_blocks(length):
                 check_codec(codec, url_with_offset.partition("?")[0])
                 return cls(codec, length, tuple(sizes))
         raise CorruptObjectError(
             f"cannot restore {url_with_offset}: expected one parameter {codec} with the length of "
-            f"the frame and those of its {pieces} pieces, {size} bytes in all, as spill_objects "
+            f"the frame and those of its {blocks} blocks, {size} bytes in all, as spill_objects "
             "returned it."
         )
 
     def plan(self, start: int) -> list[tuple[int, int]]:
-        """Return where each piece lies at rest, of a frame that begins at `start` of its file."""
+        """Return where each block lies at rest, of a frame that begins at `start` of its file."""
         return list(pairwise(accumulate(self.sizes, initial=start)))
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest piece before it was compressed."""
+        """Bytes of the longest block before it was compressed."""
         return max(self._lengths)
 
     @property
     def _lengths(self) -> list[int]:
-        pieces = plan_pieces(0, self.length, len(self.sizes))
-        return [stop - start for start, stop in pieces]
+        blocks = plan_blocks(0, self.length, len(self.sizes))
+        return [stop - start for start, stop in blocks]
 
-    def decompress(self, index: int, piece: Sequence[bytes | memoryview], url: str) -> bytes:
-        """Return the piece at `index` as it was before.
+    def decompress(self, index: int, block: Sequence[bytes | memoryview], url: str) -> bytes:
+        """Return the block at `index` as it was before.
 
         Parameters
         ----------
         index : int
             Which.
-        piece : sequence of bytes-like
+        block : sequence of bytes-like
             Its bytes at rest.
         url : str
             For the message.
@@ -135,14 +142,14 @@ class Compression(NamedTuple):
         Raises
         ------
         CorruptObjectError
-            Not the bytes of a compressed piece of that length. Whatever they are, no more memory
+            Not the bytes of a compressed block of that length. Whatever they are, no more memory
             is taken than that length.
         """
         length = self._lengths[index]
-        data = _decompress(self.codec, _joined(piece), length)
+        data = _decompress(self.codec, _joined(block), length)
         if len(data) != length:
             raise CorruptObjectError(
-                f"cannot restore {url}: expected piece {index} of the frame to decompress "
+                f"cannot restore {url}: expected block {index} of the frame to decompress "
                 f"({self.codec}) to {length} bytes, found others. The URL belongs to another file, "
                 "or is not as spill_objects returned it."
             )
@@ -172,9 +179,9 @@ def check_codec(codec: object, url: str) -> None:
         ) from error
 
 
-def compress(codec: str, piece: Sequence[bytes | memoryview]) -> bytes:
-    """Return one piece, given as consecutive buffers, as it lies at rest."""
-    data = _joined(piece)
+def compress(codec: str, block: Sequence[bytes | memoryview]) -> bytes:
+    """Return one block, given as consecutive buffers, as it lies at rest."""
+    data = _joined(block)
     if codec == "lz4":
         compressed: bytes = _library(codec).compress(data, store_size=False)
         return compressed
@@ -182,22 +189,22 @@ def compress(codec: str, piece: Sequence[bytes | memoryview]) -> bytes:
     return bytes(memoryview(_library(codec).ZstdCompressor(level=_ZSTD_LEVEL).compress(data)))
 
 
-def shrinks(codec: str, buffer: memoryview) -> bool:
+def is_compressible(codec: str, buffer: memoryview) -> bool:
     """Whether it is worth it to compress `buffer`, by samples spread over it: up to 256 KiB."""
     if len(buffer) < SMALLEST_FRAME:
         return False
     length = min(max(len(buffer) // _PARTS_OF_A_BUFFER, _SMALLEST_SAMPLE), _LARGEST_SAMPLE)
     step = (len(buffer) - length) // (_SAMPLES - 1)
     samples = [buffer[step * number :][:length] for number in range(_SAMPLES)]
-    return len(compress(codec, samples)) < WORTH_IT * length * _SAMPLES
+    return len(compress(codec, samples)) < MAX_RATIO * length * _SAMPLES
 
 
 def _library(codec: str) -> Any:
     return importlib.import_module(CODECS[codec])
 
 
-def _joined(piece: Sequence[bytes | memoryview]) -> bytes | memoryview:
-    return piece[0] if len(piece) == 1 else b"".join(piece)
+def _joined(block: Sequence[bytes | memoryview]) -> bytes | memoryview:
+    return block[0] if len(block) == 1 else b"".join(block)
 
 
 def _decompress(codec: str, data: bytes | memoryview, length: int) -> bytes:

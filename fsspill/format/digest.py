@@ -1,12 +1,12 @@
-"""What a frame must be when it comes back: digests of its pieces, carried in its URL.
+"""What a frame must be when it comes back: digests of its blocks, carried in its URL.
 
 ::
 
-    <file>?offset=<int>&size=<int>&xxh3_128=<digests of the pieces, base64url without padding>
+    <file>?offset=<int>&size=<int>&xxh3_128=<digests of the blocks, base64url without padding>
 
 The URL lives in Ray's memory, so whoever can write to the storage cannot change it. A frame is
-cut into as many pieces of nearly equal length as there are digests (`fsspill.format.planning`), and
-each piece is checked before a byte of it is used.
+cut into as many blocks of nearly equal length as there are digests (`fsspill.format.planning`), and
+each block is checked before a byte of it is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import xxhash
 
 from fsspill.errors import CorruptObjectError
 
-__all__ = ["ALGORITHMS", "Digests", "digest_of", "hash_aside"]
+__all__ = ["ALGORITHMS", "Digests", "digest_of", "hash_off_loop"]
 
 T = TypeVar("T")
 
@@ -44,20 +44,20 @@ class Digests(NamedTuple):
     algorithm : str
         One of `ALGORITHMS`.
     values : tuple of bytes
-        One for each piece, in order.
+        One for each block, in order.
     """
 
     algorithm: str
     values: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, algorithm: str, pieces: Iterable[Sequence[bytes | memoryview]]) -> Digests:
-        """Compute the digests of a frame, given piece by piece, each as consecutive buffers."""
-        return cls(algorithm, tuple(digest_of(algorithm, piece) for piece in pieces))
+    def of(cls, algorithm: str, blocks: Iterable[Sequence[bytes | memoryview]]) -> Digests:
+        """Compute the digests of a frame, given block by block, each as consecutive buffers."""
+        return cls(algorithm, tuple(digest_of(algorithm, block) for block in blocks))
 
-    def match(self, index: int, piece: Sequence[bytes | memoryview]) -> bool:
-        """Whether `piece` is, bit for bit, what the piece at `index` was."""
-        return digest_of(self.algorithm, piece) == self.values[index]
+    def match(self, index: int, block: Sequence[bytes | memoryview]) -> bool:
+        """Whether `block` is, bit for bit, what the block at `index` was."""
+        return digest_of(self.algorithm, block) == self.values[index]
 
     def parameter(self) -> str:
         """Return the digests as they stand in a URL, ``name=value``."""
@@ -83,17 +83,17 @@ class Digests(NamedTuple):
         )
 
 
-async def hash_aside(algorithm: str | None, nbytes: int, function: Callable[[], T]) -> T:
+async def hash_off_loop(algorithm: str | None, nbytes: int, function: Callable[[], T]) -> T:
     """Call a function that hashes so many bytes: in a thread if the event loop must not wait."""
     if algorithm is None or nbytes <= _BYTES_AT_ONCE[algorithm]:
         return function()
     return await asyncio.to_thread(function)
 
 
-def digest_of(algorithm: str, piece: Sequence[bytes | memoryview]) -> bytes:
-    """Return the digest of one piece, given as consecutive buffers."""
+def digest_of(algorithm: str, block: Sequence[bytes | memoryview]) -> bytes:
+    """Return the digest of one block, given as consecutive buffers."""
     state = ALGORITHMS[algorithm]()
-    for buffer in piece:
+    for buffer in block:
         state.update(buffer)
     result: bytes = state.digest()
     return result

@@ -1,4 +1,4 @@
-"""Frames as they lie in their file: cut into pieces, compressed where that pays, hashed."""
+"""Frames as they lie in their file: cut into blocks, compressed where that pays, hashed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import NamedTuple, TypeAlias
 from fsspill.format.compression import Compression, compress
 from fsspill.format.digest import Digests, digest_of
 from fsspill.format.frame import Frame
-from fsspill.format.planning import count_pieces, plan_pieces
+from fsspill.format.planning import count_blocks, plan_blocks
 
-__all__ = ["Buffers", "Packing", "StoredFrame", "cut", "store_as_is"]
+__all__ = ["Buffers", "EncodedFrame", "FrameEncoder", "encode_raw", "split_buffers"]
 
 Buffers: TypeAlias = list[bytes | memoryview]
 """Consecutive bytes: those that were copied are `bytes`, the object's own memory a view."""
 
 
-class StoredFrame(NamedTuple):
+class EncodedFrame(NamedTuple):
     """A frame in its file.
 
     Attributes
@@ -32,7 +32,7 @@ class StoredFrame(NamedTuple):
     parameters: tuple[str, ...]
 
 
-class Packing:
+class FrameEncoder:
     """One pass over the frames of a file that compresses some of them.
 
     Parameters
@@ -42,26 +42,26 @@ class Packing:
     codecs : sequence of str or None
         What compresses each, one of `fsspill.format.compression.CODECS`; None to leave it as it is.
     algorithm : str
-        Of the digests that their pieces get, over the bytes at rest.
+        Of the digests that their blocks get, over the bytes at rest.
 
     Attributes
     ----------
-    stored : list of StoredFrame
+    stored : list of EncodedFrame
         What has become of the frames that were passed so far.
     count : int
-        How many pieces there are.
+        How many blocks there are.
 
     Notes
     -----
-    Iterating yields the file as consecutive pieces, each made when it is asked for: compressed ones
+    Iterating yields the file as consecutive blocks, each made when it is asked for: compressed ones
     are copies of up to 8.5 MiB, others the object's own memory. A second pass begins anew.
     """
 
     def __init__(
         self, frames: Sequence[Frame], codecs: Sequence[str | None], algorithm: str
     ) -> None:
-        self.stored: list[StoredFrame] = []
-        self.count = sum(count_pieces(frame.nbytes) for frame in frames)
+        self.stored: list[EncodedFrame] = []
+        self.count = sum(count_blocks(frame.nbytes) for frame in frames)
         self._frames = frames
         self._codecs = codecs
         self._algorithm = algorithm
@@ -72,43 +72,43 @@ class Packing:
             stored = yield from self._pack(frame, codec)
             self.stored.append(stored)
 
-    def _pack(self, frame: Frame, codec: str | None) -> Generator[Buffers, None, StoredFrame]:
+    def _pack(self, frame: Frame, codec: str | None) -> Generator[Buffers, None, EncodedFrame]:
         sizes: list[int] = []
         digests: list[bytes] = []
-        for piece in cut_frame(frame):
+        for block in split_frame(frame):
             # By no name here: a pass that waits to go on must not hold what it made last.
-            yield self._store(piece, codec, sizes, digests)
+            yield self._store(block, codec, sizes, digests)
         parameters = [Digests(self._algorithm, tuple(digests)).parameter()]
         if codec:
             parameters.insert(0, Compression(codec, frame.nbytes, tuple(sizes)).parameter())
-        return StoredFrame(sum(sizes), tuple(parameters))
+        return EncodedFrame(sum(sizes), tuple(parameters))
 
     def _store(
-        self, piece: Buffers, codec: str | None, sizes: list[int], digests: list[bytes]
+        self, block: Buffers, codec: str | None, sizes: list[int], digests: list[bytes]
     ) -> Buffers:
-        """Return a piece as it will lie at rest, and note its size and its digest."""
-        at_rest: Buffers = [compress(codec, piece)] if codec else piece
+        """Return a block as it will lie at rest, and note its size and its digest."""
+        at_rest: Buffers = [compress(codec, block)] if codec else block
         sizes.append(sum(map(len, at_rest)))
         digests.append(digest_of(self._algorithm, at_rest))
         return at_rest
 
 
-def store_as_is(frame: Frame, algorithm: str | None) -> StoredFrame:
+def encode_raw(frame: Frame, algorithm: str | None) -> EncodedFrame:
     """Return what a frame is in its file that is not compressed; reads every byte to hash it."""
     if algorithm is None:
-        return StoredFrame(frame.nbytes, ())
-    return StoredFrame(frame.nbytes, (Digests.of(algorithm, cut_frame(frame)).parameter(),))
+        return EncodedFrame(frame.nbytes, ())
+    return EncodedFrame(frame.nbytes, (Digests.of(algorithm, split_frame(frame)).parameter(),))
 
 
-def cut_frame(frame: Frame) -> Iterator[Buffers]:
-    """Cut a frame into the pieces that are checked one by one, uncopied."""
-    pieces = plan_pieces(0, frame.nbytes, count_pieces(frame.nbytes))
-    return cut(frame.chunks(), [stop - start for start, stop in pieces])
+def split_frame(frame: Frame) -> Iterator[Buffers]:
+    """Cut a frame into the blocks that are checked one by one, uncopied."""
+    blocks = plan_blocks(0, frame.nbytes, count_blocks(frame.nbytes))
+    return split_buffers(frame.buffers(), [stop - start for start, stop in blocks])
 
 
-def cut(chunks: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[Buffers]:
-    """Cut consecutive chunks of memory into parts of the given sizes, uncopied."""
-    views = deque(memoryview(chunk) for chunk in chunks if len(chunk))
+def split_buffers(buffers: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[Buffers]:
+    """Cut consecutive buffers of memory into parts of the given sizes, uncopied."""
+    views = deque(memoryview(buffer) for buffer in buffers if len(buffer))
     for size in sizes:
         part: Buffers = []
         room = size

@@ -114,6 +114,6 @@ class Frame:
         """Bytes of the whole frame."""
         return HEADER_LENGTH + len(self.owner_address) + len(self.metadata) + self.buffer.nbytes
 
-    def chunks(self) -> tuple[bytes, memoryview]:
+    def buffers(self) -> tuple[bytes, memoryview]:
         """Return the frame as what precedes the buffer, and the buffer, uncopied."""
         return self.header.pack() + self.owner_address + self.metadata, self.buffer

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import isqrt
 
-__all__ = ["count_pieces", "plan_files", "plan_pieces", "plan_ranges"]
+__all__ = ["count_blocks", "plan_blocks", "plan_files", "plan_ranges"]
 
-PIECE_SIZE = 8 * 2**20
+BLOCK_SIZE = 8 * 2**20
 """Bytes, give or take, that one digest covers."""
 
 SMALLEST_RANGE, LARGEST_RANGE = 2**20, 2**22
@@ -42,31 +42,31 @@ def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
         yield slice(start, len(frame_sizes))
 
 
-def plan_pieces(start: int, stop: int, count: int) -> list[tuple[int, int]]:
-    """Cut the bytes from `start` to `stop` into `count` pieces of nearly equal length, in order."""
+def plan_blocks(start: int, stop: int, count: int) -> list[tuple[int, int]]:
+    """Cut the bytes from `start` to `stop` into `count` blocks of nearly equal length, in order."""
     length = stop - start
     edges = [start + length * index // count for index in range(count + 1)] if count else []
     return list(pairwise(edges))
 
 
-def count_pieces(length: int) -> int:
-    """Return how many pieces of a frame of `length` bytes are checked one by one.
+def count_blocks(length: int) -> int:
+    """Return how many blocks of a frame of `length` bytes are checked one by one.
 
-    Pieces have up to 8 MiB, 1/16 more at most: the header of a frame must not push an object of
-    a round size into one piece more. A piece is held in memory as a whole before it is used; its
+    Blocks have up to 8 MiB, 1/16 more at most: the header of a frame must not push an object of
+    a round size into one block more. A block is held in memory as a whole before it is used; its
     digest takes 22 characters in the URL, so that of an object of 4 GiB has 11 KB.
     """
-    return _count(length, PIECE_SIZE)
+    return _count(length, BLOCK_SIZE)
 
 
 def plan_ranges(
-    pieces: Sequence[tuple[int, int]], range_size: int | None, bytes_per_request: int = 0
+    blocks: Sequence[tuple[int, int]], range_size: int | None, bytes_per_request: int = 0
 ) -> list[list[tuple[int, int]]]:
-    """Cut the pieces of a frame into ranges to ask for.
+    """Cut the blocks of a frame into ranges to ask for.
 
     Parameters
     ----------
-    pieces : sequence of (int, int)
+    blocks : sequence of (int, int)
         Offsets in the file, in bytes; the second is that of the first byte not wanted.
     range_size : int or None
         Bytes that a range shall have, give or take; None to choose.
@@ -76,7 +76,7 @@ def plan_ranges(
     Returns
     -------
     list of list of (int, int)
-        The ranges of each piece, in order, without gap or overlap, of nearly equal length. None
+        The ranges of each block, in order, without gap or overlap, of nearly equal length. None
         is empty: a request for an empty range returns the whole file on some filesystems.
 
     Notes
@@ -85,9 +85,9 @@ def plan_ranges(
     is smallest for ranges of the square root of frame times `bytes_per_request`: so small frames
     are cut finer than large ones.
 
-    No range is more than 1/16 above the size, for the same reason as with pieces.
+    No range is more than 1/16 above the size, for the same reason as with blocks.
     """
-    nbytes = sum(stop - start for start, stop in pieces)
+    nbytes = sum(stop - start for start, stop in blocks)
     best = isqrt(nbytes * bytes_per_request)
     longest = range_size or LARGEST_RANGE
     wanted = range_size or min(longest, max(best, SMALLEST_RANGE))
@@ -95,7 +95,7 @@ def plan_ranges(
     def count(length: int) -> int:
         return max(_count(length, longest), round(length * 16 / (17 * wanted)))
 
-    return [plan_pieces(start, stop, count(stop - start)) for start, stop in pieces if start < stop]
+    return [plan_blocks(start, stop, count(stop - start)) for start, stop in blocks if start < stop]
 
 
 def _count(length: int, wanted: int) -> int:

@@ -90,7 +90,7 @@ def wrap_node(module: Any) -> None:
         if self.head and '"fsspec"' in self._object_spilling_config:
             from fsspill.ray import head
 
-            head.started(self)
+            head.on_head_started(self)
         return result
 
     node_class._get_object_spilling_config = _mark(_get_object_spilling_config)

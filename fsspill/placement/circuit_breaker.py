@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.shared_state import SharedState
 
-__all__ = ["Circuit"]
+__all__ = ["CircuitBreaker"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two probes: doubled from the first to the longest."""
 
 
-class Circuit:
+class CircuitBreaker:
     """Opens when a write to a URI has failed, and closes when a probe succeeds.
 
     While it is open nothing is spilled to the URI, by any process of the node: each would wait
@@ -30,7 +30,7 @@ class Circuit:
 
     Parameters
     ----------
-    state : NodeState
+    state : SharedState
         Where the processes of the node share it.
     uri : str
         The configured URI.
@@ -43,7 +43,7 @@ class Circuit:
     requests each, one process of the node at a time.
     """
 
-    def __init__(self, state: NodeState, uri: str, probe: Callable[[], None]) -> None:
+    def __init__(self, state: SharedState, uri: str, probe: Callable[[], None]) -> None:
         self._state = state
         self._uri = uri
         self._probe = probe
@@ -104,7 +104,7 @@ class Circuit:
         return True
 
 
-def _probe_until_closed(circuit: weakref.ref[Circuit], closing: threading.Event) -> None:
+def _probe_until_closed(circuit: weakref.ref[CircuitBreaker], closing: threading.Event) -> None:
     pause = _FIRST_PAUSE
     while not closing.wait(random.uniform(pause / 2, pause)):
         found = circuit()

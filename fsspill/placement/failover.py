@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
-from fsspill.errors import FsspillError, StoragePermissionError, drop_frames
+from fsspill.errors import FsspillError, StoragePermissionError, clear_traceback
 from fsspill.placement.placement import Candidates
 from fsspill.storage.layout import SpillLocation
-from fsspill.storage.retry import Deadline, Stopped
+from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.transfer.base import SpillFile, Transfer
 
-__all__ = ["Batch"]
+__all__ = ["FailoverWriter"]
 
 REMOVAL_SECONDS = 2.0
 """Seconds for removing what was stored in vain: the caller of `spill_objects` waits for it."""
 
 
-class Batch:
+class FailoverWriter:
     """Stores the files of one call of `spill_objects`.
 
     Parameters
@@ -107,15 +107,15 @@ class Batch:
 
     def _store_once(self, files: Sequence[SpillFile], seconds: float) -> set[SpillFile]:
         """Store files where they were placed, and return those that are not stored."""
-        deadlines = {
-            location: Deadline(seconds, partial(self._candidates.is_open, location))
+        retriers = {
+            location: Retrier(seconds, partial(self._candidates.is_open, location))
             for location in dict.fromkeys(file.location for file in files)
         }
-        outcomes = self._transfer.write_files(files, deadlines)
+        outcomes = self._transfer.write_files(files, retriers)
         for file, failure in zip(files, outcomes, strict=True):
             if failure is None:
                 self._candidates.stored(file.location, file.nbytes)
-            elif not isinstance(failure, Stopped):
+            elif not isinstance(failure, RequestSkippedError):
                 self._in_vain.append(file.url)
                 self._give_up(file, failure)
         return {file for file, failure in zip(files, outcomes, strict=True) if failure}
@@ -125,6 +125,6 @@ class Batch:
         if refused and file.location not in self._renewed and self._transfer.renew(file.url):
             self._renewed.add(file.location)
             return
-        drop_frames(failure)
+        clear_traceback(failure)
         self._candidates.failed(file.location, failure)
         self._report(failure)

@@ -10,8 +10,8 @@ from itertools import chain
 from random import randrange
 
 from fsspill.errors import ConfigError, FsspillError, StorageFullError
-from fsspill.placement.circuit_breaker import Circuit
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.circuit_breaker import CircuitBreaker
+from fsspill.placement.shared_state import SharedState
 from fsspill.storage.layout import SpillLocation
 from fsspill.transfer.base import check_number
 
@@ -58,7 +58,7 @@ class Placement:
         The configured URIs.
     policy : Policy
         How files are spread.
-    state : NodeState
+    state : SharedState
         What the processes of the node share.
     probe : callable
         Raises if a location cannot be used.
@@ -72,14 +72,14 @@ class Placement:
         self,
         locations: Sequence[SpillLocation],
         policy: Policy,
-        state: NodeState,
+        state: SharedState,
         probe: Callable[[SpillLocation], None],
     ) -> None:
         self._locations = list(locations)
         self._policy = policy
         self._usage = _Usage(state, enabled=policy.max_bytes is not None)
         self._circuits = {
-            location: Circuit(state, location.uri, partial(probe, location))
+            location: CircuitBreaker(state, location.uri, partial(probe, location))
             for location in locations
         }
         self._next = randrange(len(locations)) if policy.policy == "round_robin" else 0
@@ -94,7 +94,7 @@ class Placement:
         }
         return Candidates(self, room, {place: error for place, error in failures.items() if error})
 
-    def in_turn(self) -> list[SpillLocation]:
+    def rotation(self) -> list[SpillLocation]:
         """Return the locations in the order in which the next file should try them."""
         start = self._next
         if self._policy.policy == "round_robin":
@@ -157,16 +157,16 @@ class Candidates:
         FsspillError
             There is none: what is wrong with each.
         """
-        for location in self._placement.in_turn():
+        for location in self._placement.rotation():
             if self._room.get(location, -1) >= nbytes:
                 self._room[location] -= nbytes
                 return location
-        raise self._nowhere(nbytes)
+        raise self._no_candidate_error(nbytes)
 
     def require(self) -> None:
         """Raise what is wrong unless a location may be used."""
         if not self._room:
-            raise self._nowhere(0)
+            raise self._no_candidate_error(0)
 
     def is_open(self, location: SpillLocation) -> bool:
         """Whether another process of this node has found out that a location cannot be used."""
@@ -182,7 +182,7 @@ class Candidates:
         self._failures[location] = error
         self._placement.failed(location, error)
 
-    def _nowhere(self, nbytes: int) -> FsspillError:
+    def _no_candidate_error(self, nbytes: int) -> FsspillError:
         full = [
             f"{location.uri} has room for {max(room, 0):.0f} bytes within max_bytes and "
             "min_free_bytes."
@@ -202,7 +202,7 @@ class _Usage:
 
     _KIND = "usage"
 
-    def __init__(self, state: NodeState, *, enabled: bool) -> None:
+    def __init__(self, state: SharedState, *, enabled: bool) -> None:
         self._state = state
         self._enabled = enabled
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from tempfile import gettempdir
 from typing import Any
 
-__all__ = ["NodeState"]
+__all__ = ["SharedState"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _KEPT = 7 * 24 * 3600.0
 """Seconds for which records are kept that nobody has touched."""
 
 
-class NodeState:
+class SharedState:
     """Records by kind and key, shared by all processes of this node and session.
 
     Parameters

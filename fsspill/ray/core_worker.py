@@ -11,9 +11,9 @@ from math import inf
 from typing import Any
 
 from fsspill.object_store import FileLike
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.shared_state import SharedState
 
-__all__ = ["CoreWorkerStore", "Driver"]
+__all__ = ["CoreWorkerStore", "DriverNotifier"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _GRACE_PERIOD = 10.0
 """Seconds to wait for the core worker; a request may arrive just before Python knows of it.
 Ray's own classes wait 1 s, which a loaded machine was seen to exceed."""
 
-COOL_DOWN = 60.0
+NOTIFY_INTERVAL = 60.0
 """Seconds in which a node tells the drivers the same thing once."""
 
 
@@ -124,29 +124,29 @@ class _Watched:
             raise
 
 
-class Driver:
+class DriverNotifier:
     """Tells all drivers of the cluster what goes wrong on this node, but not again and again.
 
     Parameters
     ----------
-    state : NodeState
+    state : SharedState
         Where the processes of the node share what they have told.
     node_id : str
         Says in each message where it comes from.
     """
 
-    def __init__(self, state: NodeState, node_id: str) -> None:
+    def __init__(self, state: SharedState, node_id: str) -> None:
         self._state = state
         self._node_id = node_id
         self._logged: dict[str, float] = {}
 
-    def tell(self, topic: str, message: str) -> None:
-        """Print a message on every driver, and log it here; once per topic and `COOL_DOWN`."""
+    def notify(self, topic: str, message: str) -> None:
+        """Print a message on every driver and log it, once per topic and `NOTIFY_INTERVAL`."""
         now = time.time()
         told = self._state.read("told", topic)
-        if told is not None and now - told["time"] < COOL_DOWN:
+        if told is not None and now - told["time"] < NOTIFY_INTERVAL:
             return
-        if now - self._logged.get(topic, -inf) >= COOL_DOWN:
+        if now - self._logged.get(topic, -inf) >= NOTIFY_INTERVAL:
             logger.warning("%s", message)
             self._logged[topic] = now
         # Not counted as told before this process is connected: the next call tells it.

@@ -3,7 +3,7 @@
 Ray calls in through the functions that `fsspill/hook/_fsspill_startup.py` wraps:
 
 * on the head, before anything is started, `validate_external_storage`: it checks the URI and
-  raises what is wrong with it; and once it has started its processes, `started`;
+  raises what is wrong with it; and once it has started its processes, `on_head_started`;
 * on a worker node that names a spill directory of its own, `check_worker_node`;
 * in every IO worker, and in the driver at shutdown, `setup_external_storage`: it makes no request
   and never raises, because a raise there leaves ``ray.put`` blocked for ever. What it returns is
@@ -27,7 +27,7 @@ from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.io_worker import FailedStorage, IOWorkerStorage
-from fsspill.ray.secret_options import refuse_secrets
+from fsspill.ray.secret_options import reject_secret_options
 from fsspill.storage.connection import protocol_of
 from fsspill.transfer.base import check_number
 
@@ -36,8 +36,8 @@ __all__ = [
     "check_worker_node",
     "install",
     "is_installed",
+    "on_head_started",
     "setup_external_storage",
-    "started",
     "validate_external_storage",
 ]
 
@@ -145,7 +145,7 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     storage = ExternalStorage(**arguments, session_name=node._session_name)
     if not RayOptions.of(config).allow_secrets:
         for uri in storage.uris:
-            refuse_secrets(uri, arguments.get("storage_options") or {})
+            reject_secret_options(uri, arguments.get("storage_options") or {})
     _refuse_per_process(storage)
     storage.check()
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
@@ -160,8 +160,8 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
         system_config["is_external_storage_type_fs"] = storage.node_local
 
 
-def started(node: Any) -> None:
-    """Give the session a sign of life, once the head has started its processes.
+def on_head_started(node: Any) -> None:
+    """Give the session a heartbeat, once the head has started its processes.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ def started(node: Any) -> None:
         log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
         start_head_process(arguments, node._session_name, pid, log)
     except Exception as error:
-        # No reason for Ray not to start: what has no sign of life, clean-up leaves alone.
-        logger.warning("no sign of life for fsspill clean to see: %s", error)
+        # No reason for Ray not to start: what has no heartbeat, clean-up leaves alone.
+        logger.warning("no heartbeat for fsspill clean to see: %s", error)
 
 
 def _refuse_per_process(storage: ExternalStorage) -> None:

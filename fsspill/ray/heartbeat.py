@@ -1,4 +1,4 @@
-"""Signs of life, for whoever cleans up later: small files that are written anew while they hold.
+"""Heartbeats, for whoever cleans up later: small files that are written anew while they hold.
 
 A node's is written by its IO workers, from their first spill or restore on. That of the session is
 written by a process on the head, which lives as long as Ray's own head process: a session may live,
@@ -27,7 +27,7 @@ __all__ = ["INTERVAL", "Heartbeat", "start_head_process"]
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0
-"""Seconds between two signs."""
+"""Seconds between two heartbeats."""
 
 _LOOK_INTERVAL = 1.0
 """Seconds between two looks whether Ray's head process still lives."""
@@ -35,13 +35,13 @@ _LOOK_INTERVAL = 1.0
 _CHILD = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
-from fsspill.ray.heartbeat import live_with
-live_with(*pickle.load(sys.stdin.buffer))
+from fsspill.ray.heartbeat import run_until_exit
+run_until_exit(*pickle.load(sys.stdin.buffer))
 """
 
 
 class Heartbeat:
-    """Writes a sign of life every 5 minutes, from a thread of its own.
+    """Writes a heartbeat every 5 minutes, from a thread of its own.
 
     Parameters
     ----------
@@ -69,22 +69,22 @@ class Heartbeat:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        self.beat()
+        self.write()
         while not self._stopping.wait(INTERVAL):
-            self.beat()
+            self.write()
 
-    def beat(self) -> None:
-        """Write a sign of life. Never raises: the next one is soon."""
+    def write(self) -> None:
+        """Write a heartbeat. Never raises: the next one is soon."""
         try:
-            self._transfer.write_sign(self._name)
+            self._transfer.write_heartbeat(self._name)
         except Exception as error:
-            logger.warning("could not write a sign of life: %s", error)
+            logger.warning("could not write a heartbeat: %s", error)
 
 
 def start_head_process(
     arguments: Mapping[str, Any], session_name: str, pid: int, log: str
 ) -> subprocess.Popen[bytes]:
-    """Start the process that writes the sign of life of a session.
+    """Start the process that writes the heartbeat of a session.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def start_head_process(
     return process
 
 
-def live_with(arguments: Mapping[str, Any], session_name: str, pid: int) -> None:
-    """Write the sign of life of a session as long as a process lives, and remove it if it may go.
+def run_until_exit(arguments: Mapping[str, Any], session_name: str, pid: int) -> None:
+    """Write the heartbeat of a session as long as a process lives, and remove it if it may go.
 
     It stays where files of the session stay: clean-up needs it to know that the session is dead.
     """

@@ -17,10 +17,10 @@ from typing import Any
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.format.url import parse_url_with_offset
-from fsspill.placement.shared_state import NodeState
-from fsspill.ray.core_worker import CoreWorkerStore, Driver
+from fsspill.placement.shared_state import SharedState
+from fsspill.ray.core_worker import CoreWorkerStore, DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat
-from fsspill.ray.malloc import keep_freed_memory
+from fsspill.ray.malloc import raise_trim_threshold
 
 __all__ = ["FailedStorage", "IOWorkerStorage"]
 
@@ -54,8 +54,8 @@ class IOWorkerStorage(ExternalStorage):
             object_store=self._core_worker,
         )
         self._lost_after = lost_after
-        self._driver = Driver(self._state, node_id)
-        self._unrestored = _Unrestored(self._state)
+        self._notifier = DriverNotifier(self._state, node_id)
+        self._restore_failures = RestoreFailures(self._state)
         self._heartbeat = Heartbeat(self.transfer, node_id)
         self._restoring = ""
         self._retried = -inf
@@ -68,11 +68,13 @@ class IOWorkerStorage(ExternalStorage):
         Takes less than 5 ms while all URIs are given up, so that Ray falls back to the node's own
         disk in a few seconds: it does not if that takes 20 ms.
         """
-        keep_freed_memory()
+        raise_trim_threshold()
         try:
             urls = super().spill_objects(object_refs, owner_addresses)
         except Exception as error:
-            self._driver.tell("spill", f"{error} Objects stay in memory or on the node's own disk.")
+            self._notifier.notify(
+                "spill", f"{error} Objects stay in memory or on the node's own disk."
+            )
             return []
         self._heartbeat.start()
         self._retry_deletions()
@@ -85,7 +87,7 @@ class IOWorkerStorage(ExternalStorage):
             self.delete_spilled_objects([])
 
     def _report(self, failure: FsspillError) -> None:
-        self._driver.tell("given up", f"{failure} It is given up until a probe succeeds.")
+        self._notifier.notify("given up", f"{failure} It is given up until a probe succeeds.")
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -97,7 +99,7 @@ class IOWorkerStorage(ExternalStorage):
         FsspillError
             An object cannot be reached now. Ray calls again.
         """
-        keep_freed_memory()
+        raise_trim_threshold()
         return sum(
             self._restore_or_fail(ref, url.decode() if isinstance(url, bytes) else url)
             for ref, url in zip(object_refs, url_with_offset_list, strict=True)
@@ -105,7 +107,7 @@ class IOWorkerStorage(ExternalStorage):
 
     def _restore_or_fail(self, object_ref: Any, url: str) -> int:
         self._restoring = url
-        reason = self._unrestored.lost(url)
+        reason = self._restore_failures.lost_reason(url)
         if reason is None:
             try:
                 count = super().restore_spilled_objects([object_ref], [url])
@@ -116,7 +118,7 @@ class IOWorkerStorage(ExternalStorage):
                     # show secrets.
                     raise error.with_traceback(None) from None
             else:
-                self._unrestored.forget(url)
+                self._restore_failures.clear(url)
                 self._heartbeat.start()
                 self._retry_deletions()
                 return count
@@ -127,10 +129,10 @@ class IOWorkerStorage(ExternalStorage):
         """Return why the object counts as lost; None if it may yet be restored."""
         if _is_lost(error):
             return str(error)
-        seconds = self._unrestored.seconds(url)
+        seconds = self._restore_failures.failing_for(url)
         if seconds >= self._lost_after:
             return f"{error} That has been so for {seconds:.0f} s (lost_after)."
-        self._driver.tell("restore", f"{error} Ray tries again, and ray.get waits.")
+        self._notifier.notify("restore", f"{error} Ray tries again, and ray.get waits.")
         return None
 
     def _fail(self, object_ref: Any, url: str, reason: str) -> None:
@@ -143,7 +145,7 @@ class IOWorkerStorage(ExternalStorage):
     def _remember_failure(self, failure: BaseException) -> None:
         """Before this process is ended: let the next attempt answer at once if it is no use."""
         if _is_lost(failure):
-            self._unrestored.lose(self._restoring, str(failure))
+            self._restore_failures.mark_lost(self._restoring, str(failure))
 
     def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
         """Delete files. Never raises: Ray would swallow it, and not call again."""
@@ -163,23 +165,23 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, (StorageNotFoundError, CorruptObjectError))
 
 
-class _Unrestored:
+class RestoreFailures:
     """The objects that this node could not restore, known to all of its processes."""
 
     _KIND = "unrestored"
 
-    def __init__(self, state: NodeState) -> None:
+    def __init__(self, state: SharedState) -> None:
         self._state = state
 
-    def lost(self, url: str) -> str | None:
+    def lost_reason(self, url: str) -> str | None:
         """Return why an object is lost for good; None if it is not, as far as is known."""
         reason: str | None = (self._state.read(self._KIND, url) or {}).get("lost")
         return reason
 
-    def lose(self, url: str, reason: str) -> None:
+    def mark_lost(self, url: str, reason: str) -> None:
         self._state.write(self._KIND, url, {"since": time.time(), "lost": reason})
 
-    def seconds(self, url: str) -> float:
+    def failing_for(self, url: str) -> float:
         """Return for how long an object could not be restored, from now if that is new."""
         record = self._state.read(self._KIND, url)
         if record is None:
@@ -187,7 +189,7 @@ class _Unrestored:
             self._state.write(self._KIND, url, record)
         return float(time.time() - record["since"])
 
-    def forget(self, url: str) -> None:
+    def clear(self, url: str) -> None:
         self._state.remove(self._KIND, url)
 
 
@@ -199,20 +201,20 @@ class FailedStorage(NullStorage):
 
     def __init__(self, reason: Exception, node_id: str, session_name: str) -> None:
         self._reason = reason
-        self._driver = Driver(NodeState(session_name, node_id), node_id)
+        self._notifier = DriverNotifier(SharedState(session_name, node_id), node_id)
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
     ) -> list[bytes]:
         """Return nothing, and tell the drivers why."""
-        self._driver.tell("setup", f"{self._reason} This node cannot spill objects.")
+        self._notifier.notify("setup", f"{self._reason} This node cannot spill objects.")
         return []
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
     ) -> int:
         """Raise the reason, and tell the drivers: other nodes may restore the object."""
-        self._driver.tell("setup", f"{self._reason} This node cannot restore objects.")
+        self._notifier.notify("setup", f"{self._reason} This node cannot restore objects.")
         raise self._reason.with_traceback(None)
 
     def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:

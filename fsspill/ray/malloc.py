@@ -6,7 +6,7 @@ import ctypes
 import os
 from functools import cache
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["raise_trim_threshold"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
@@ -19,7 +19,7 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES
 
 
 @cache
-def keep_freed_memory() -> bool:
+def raise_trim_threshold() -> bool:
     """Let this process keep 32 MiB of freed memory for each of its arenas, from the first call on.
 
     Returns

@@ -9,7 +9,7 @@ from fsspill.errors import ConfigError
 from fsspill.secrets import find_secrets
 from fsspill.storage.connection import protocol_of
 
-__all__ = ["refuse_secrets"]
+__all__ = ["reject_secret_options"]
 
 _AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of the machine"
 _AZURE = "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
@@ -26,7 +26,7 @@ _OF_PROVIDER = {
 }
 
 
-def refuse_secrets(uri: str, storage_options: Mapping[str, Any]) -> None:
+def reject_secret_options(uri: str, storage_options: Mapping[str, Any]) -> None:
     """Refuse options with secrets, for storage that is configured through Ray.
 
     Parameters

@@ -1,6 +1,6 @@
 """From a URI to a filesystem that is ready for spilling.
 
-One table, `TUNING`, holds all that differs between protocols: which extra installs it, which
+One table, `PROTOCOLS`, holds all that differs between protocols: which extra installs it, which
 options suit many requests side by side, whether it has directories. What the user sets, in
 ``storage_options`` or in fsspec's own configuration and environment, always wins over it.
 """
@@ -27,7 +27,7 @@ from fsspec.registry import get_filesystem_class, known_implementations, registr
 from fsspill.errors import ConfigError, MissingPackageError, translate
 from fsspill.secrets import redact, remember
 
-__all__ = ["Endpoint", "Tuning", "check_uri", "connect", "is_local", "protocol_of"]
+__all__ = ["Endpoint", "ProtocolTraits", "check_uri", "connect", "is_local", "protocol_of"]
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ _LOCAL_PROTOCOLS = frozenset({"file", "local"})
 
 
 @dataclass(frozen=True)
-class Tuning:
+class ProtocolTraits:
     """What fsspill knows of a protocol.
 
     Attributes
@@ -64,7 +64,7 @@ class Tuning:
 
 # Checksums and signatures of the body are left out where the transport allows: they cost 2 CPU
 # seconds per GiB on the way up (measured: 4.0 with botocore's defaults, 1.6 to 2.0 without).
-_S3 = Tuning(
+_S3 = ProtocolTraits(
     extra="s3",
     has_directories=False,
     s3_api=True,
@@ -82,15 +82,15 @@ _S3 = Tuning(
         },
     },
 )
-_GCS = Tuning(extra="gcs", has_directories=False, options={"use_listings_cache": False})
-_AZURE = Tuning(
+_GCS = ProtocolTraits(extra="gcs", has_directories=False, options={"use_listings_cache": False})
+_AZURE = ProtocolTraits(
     extra="azure",
     has_directories=False,
     options={"connection_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT},
 )
-_SFTP = Tuning(extra="sftp")
+_SFTP = ProtocolTraits(extra="sftp")
 
-TUNING: Mapping[str, Tuning] = {
+PROTOCOLS: Mapping[str, ProtocolTraits] = {
     "s3": _S3,
     "s3a": _S3,
     "gs": _GCS,
@@ -98,13 +98,13 @@ TUNING: Mapping[str, Tuning] = {
     "abfs": _AZURE,
     "abfss": _AZURE,
     "az": _AZURE,
-    "adl": Tuning(extra="azure", has_directories=False),
+    "adl": ProtocolTraits(extra="azure", has_directories=False),
     "sftp": _SFTP,
     "ssh": _SFTP,
 }
 
 
-class _OneAtATime(AsyncFileSystemWrapper):  # type: ignore[misc]
+class SerializedFileSystem(AsyncFileSystemWrapper):  # type: ignore[misc]
     """A filesystem without an asynchronous interface, which need not bear two threads at once.
 
     What it has begun ends before the next operation begins, also when nobody waits for it any more:
@@ -117,9 +117,9 @@ class _OneAtATime(AsyncFileSystemWrapper):  # type: ignore[misc]
         super().__init__(fs, asynchronous=False)
         self.lock = _locks.setdefault(fs, Lock())
         for name in _OPERATIONS:
-            setattr(self, f"_{name}", self._in_turn(getattr(fs, name)))
+            setattr(self, f"_{name}", self._exclusively(getattr(fs, name)))
 
-    def _in_turn(self, operation: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def _exclusively(self, operation: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         def call(*arguments: Any, **options: Any) -> Any:
             with self.lock:
                 return operation(*arguments, **options)
@@ -148,7 +148,7 @@ class Endpoint:
         The same one as fsspec made it, with its synchronous interface.
     root : str
         The path of the URI on that filesystem.
-    tuning : Tuning
+    traits : ProtocolTraits
         The row of the table that applies.
     concurrent : bool
         Whether several operations may run at once. A filesystem without an asynchronous
@@ -158,7 +158,7 @@ class Endpoint:
     fs: AsyncFileSystem
     sync_fs: AbstractFileSystem
     root: str
-    tuning: Tuning
+    traits: ProtocolTraits
     concurrent: bool
 
     def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -166,8 +166,7 @@ class Endpoint:
         result: T = sync(self.fs.loop, function, *arguments)
         return result
 
-    @property
-    def turn(self) -> AbstractContextManager[object]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """To hold while a thread uses `sync_fs` by itself."""
         return nullcontext() if self.concurrent else self.fs.lock
 
@@ -256,9 +255,9 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     The filesystems for S3 and Azure make no request here; gcsfs may look for credentials.
     """
     cls = _filesystem_class(uri)
-    tuning = TUNING.get(protocol_of(uri), Tuning())
+    traits = PROTOCOLS.get(protocol_of(uri), ProtocolTraits())
     from_environment = apply_config(cls, {})
-    options = _merge(_merge(tuning.options, from_environment), storage_options)
+    options = _merge(_merge(traits.options, from_environment), storage_options)
     remember(options, protocol_of(uri))
     try:
         fs, root = fsspec.url_to_fs(uri, skip_instance_cache=renew, **options)
@@ -271,8 +270,8 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     except Exception as error:
         raise translate(error, "cannot open the filesystem of", uri) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
-    async_fs = fs if asynchronous else _OneAtATime(fs)
-    return Endpoint(async_fs, fs, root.rstrip("/"), tuning, concurrent=asynchronous)
+    async_fs = fs if asynchronous else SerializedFileSystem(fs)
+    return Endpoint(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
 
 
 def _shown(uri: object) -> str:
@@ -292,7 +291,7 @@ def _filesystem_class(uri: str) -> type:
     try:
         cls: type = get_filesystem_class(protocol)
     except ImportError as error:
-        extra = TUNING.get(protocol, Tuning()).extra
+        extra = PROTOCOLS.get(protocol, ProtocolTraits()).extra
         what = f'pip install "fsspill[{extra}]"' if extra else str(error)
         raise MissingPackageError(
             f"cannot spill to {uri!r}: the package for {protocol}:// is not installed in this "

@@ -3,7 +3,7 @@
 ::
 
     remote or shared   <uri>[/<prefix>]/<session name>/ray_spilled_objects_<node id>/<file>
-                       <uri>[/<prefix>]/<session name>/fsspill_alive/<node id, or "head">
+                       <uri>[/<prefix>]/<session name>/fsspill_heartbeats/<node id, or "head">
     node-local         <directory>[/<prefix>]/ray_spilled_objects_<node id>/<file>
 
 Node-local files follow Ray's own layout, plain path and all, because there the raylet reads
@@ -22,19 +22,19 @@ from fsspill.errors import ConfigError
 from fsspill.storage.connection import check_uri, is_local
 
 __all__ = [
-    "ALIVE_DIRECTORY",
     "CHECK_PREFIX",
     "HEAD",
+    "HEARTBEAT_DIRECTORY",
     "OBJECT_PREFIX",
     "SpillLocation",
-    "is_plain",
-    "location_of",
+    "find_location",
+    "is_valid_component",
 ]
 
 OBJECT_PREFIX = "ray_spilled_objects"
 """Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
 
-ALIVE_DIRECTORY = "fsspill_alive"
+HEARTBEAT_DIRECTORY = "fsspill_heartbeats"
 """Directory of a session with one file per node that spills, and one of the head. Each is written
 anew every few minutes as long as its node (or the session) lives."""
 
@@ -42,7 +42,7 @@ CHECK_PREFIX = "fsspill-check"
 """What the names of files begin with that a check writes and deletes at once."""
 
 HEAD = "head"
-"""File of the session's head in `ALIVE_DIRECTORY`; all others are named after node ids."""
+"""File of the session's head in `HEARTBEAT_DIRECTORY`; all others are named after node ids."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -111,9 +111,9 @@ class SpillLocation:
         name = hashlib.md5(self.node_directory.encode(), usedforsecurity=False).hexdigest()
         return f"{self.root}/{CHECK_PREFIX}-{name}"
 
-    def sign(self, name: str) -> str:
-        """Return the base URL of the sign of life of a node, or of the head."""
-        return f"{self.session_directory}/{ALIVE_DIRECTORY}/{name}"
+    def heartbeat_file(self, name: str) -> str:
+        """Return the base URL of the heartbeat of a node, or of the head."""
+        return f"{self.session_directory}/{HEARTBEAT_DIRECTORY}/{name}"
 
     @staticmethod
     def size_of(base_url: str) -> int:
@@ -129,19 +129,19 @@ class SpillLocation:
         if len(components) != (2 if self.node_local else 3):
             return False
         ours = components[-2].startswith(f"{OBJECT_PREFIX}_")
-        return ours and all(map(is_plain, components))
+        return ours and all(map(is_valid_component, components))
 
     def relative(self, base_url: str) -> str:
         """Return what follows the URI in a base URL under it, with a leading slash."""
         return base_url[len(self.root) :]
 
 
-def is_plain(component: str) -> bool:
+def is_valid_component(component: str) -> bool:
     """Whether a component of a path may be one of the layout's."""
     return bool(_PLAIN.fullmatch(component)) and component not in (".", "..")
 
 
-def location_of(locations: Sequence[SpillLocation], base_url: str) -> SpillLocation | None:
+def find_location(locations: Sequence[SpillLocation], base_url: str) -> SpillLocation | None:
     """Return the one among the configured URIs that a file lies under; None if it is elsewhere."""
     return next((location for location in locations if location.contains(base_url)), None)
 
@@ -152,7 +152,7 @@ def local_path(uri: str) -> str:
 
 
 def _check_component(name: str, value: object) -> None:
-    if not isinstance(value, str) or not is_plain(value):
+    if not isinstance(value, str) or not is_valid_component(value):
         raise ConfigError(
             f"cannot use {name}={value!r}: expected letters, digits, '-', '_' and '.' only, "
             "because it becomes part of every URL."

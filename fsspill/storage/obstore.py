@@ -15,14 +15,14 @@ from typing import Any
 
 from fsspill.storage.connection import CONNECT_TIMEOUT, READ_TIMEOUT
 
-__all__ = ["BUCKET_PROTOCOLS", "Unlike", "open_bucket"]
+__all__ = ["BUCKET_PROTOCOLS", "UnsupportedByObstoreError", "open_bucket"]
 
 _OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "RequestPayer", "VersionId", "IfMatch")
 _AZURE_SCOPE = "https://storage.azure.com/.default"
 _NO_TIMEOUT = "1day"
 
 
-class Unlike(Exception):
+class UnsupportedByObstoreError(Exception):
     """Something of the filesystem that obstore cannot be told; the message says what."""
 
 
@@ -40,7 +40,7 @@ async def open_bucket(fs: Any, protocol: str, bucket: str) -> Any:
 
     Raises
     ------
-    Unlike
+    UnsupportedByObstoreError
         The filesystem has a setting that does not carry over.
 
     Notes
@@ -107,7 +107,7 @@ async def _s3_credentials(fs: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
         return given
     credentials = await fs.session.get_credentials()
     if credentials is None:
-        raise Unlike("no credentials")
+        raise UnsupportedByObstoreError("no credentials")
 
     async def renewed() -> dict[str, Any]:
         frozen = await credentials.get_frozen_credentials()
@@ -192,7 +192,7 @@ def _azure_credentials(credential: Any, signature: str) -> dict[str, Any]:
     if hasattr(credential, "signature"):
         return {"sas_key": credential.signature.lstrip("?")}
     if not hasattr(credential, "get_token"):
-        raise Unlike(f"a credential of type {type(credential).__name__}")
+        raise UnsupportedByObstoreError(f"a credential of type {type(credential).__name__}")
 
     async def token() -> dict[str, Any]:
         found = await credential.get_token(_AZURE_SCOPE)
@@ -212,7 +212,7 @@ def _now() -> datetime:
 def _refuse(reasons: Mapping[str, object]) -> None:
     found = [reason for reason, applies in reasons.items() if applies]
     if found:
-        raise Unlike(", ".join(found))
+        raise UnsupportedByObstoreError(", ".join(found))
 
 
 def _client_options(

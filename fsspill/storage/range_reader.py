@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.secrets import redact
 from fsspill.storage.connection import Endpoint, protocol_of
-from fsspill.storage.obstore import BUCKET_PROTOCOLS, Unlike, open_bucket
+from fsspill.storage.obstore import BUCKET_PROTOCOLS, UnsupportedByObstoreError, open_bucket
 
 __all__ = ["ENGINES", "RangeReader", "check_engine", "make_reader"]
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "fsspec", "obstore")
 
-_FAILURES_OF_A_START = 3
+MAX_INITIAL_FAILURES = 3
 """Ranges that obstore may fail to read, and the filesystem not, before it has ever read one."""
 
 
@@ -124,8 +124,8 @@ class ObstoreReader:
     ) -> bytes | memoryview:
         data = await self._filesystem.read(path, start, stop)
         self._failures += 1
-        useless = not self._proven and self._failures >= _FAILURES_OF_A_START
-        if not self._given_up and (useless or isinstance(error, Unlike)):
+        useless = not self._proven and self._failures >= MAX_INITIAL_FAILURES
+        if not self._given_up and (useless or isinstance(error, UnsupportedByObstoreError)):
             self._given_up = True
             logger.warning(
                 "reads %s:// with %s, not obstore: %s",

@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from fsspill.errors import FsspillError, cause_of, is_transient, translate
+from fsspill.errors import FsspillError, is_transient, original_cause, translate
 
-__all__ = ["Deadline", "Stopped", "pauses"]
+__all__ = ["RequestSkippedError", "Retrier", "backoff"]
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ _TICK = 0.25
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 
 
-class Stopped(FsspillError):
+class RequestSkippedError(FsspillError):
     """Not tried, because another request of the same call had failed for good."""
 
 
-class Deadline:
+class Retrier:
     """The patience of one call with one place.
 
     A failure that may pass is tried again after a jittered pause that doubles, up to 4 seconds. A
@@ -64,9 +64,9 @@ class Deadline:
         self._stopped = True
 
     def require(self) -> None:
-        """Raise `Stopped` if `stop` was called."""
+        """Raise `RequestSkippedError` if `stop` was called."""
         if self._stopped:
-            raise Stopped
+            raise RequestSkippedError
 
     async def attempt(self, request: Callable[[], Awaitable[T]], action: str, location: str) -> T:
         """Make a request, again and again if it fails for reasons that may pass.
@@ -81,19 +81,19 @@ class Deadline:
         Raises
         ------
         FsspillError
-            What the request failed with, at once if it cannot pass, else at the deadline.
-        Stopped
+            What the request failed with, at once if it cannot pass, else at the retrier.
+        RequestSkippedError
             `stop` was called before it began.
         """
         self.require()
-        patience = _Patience(self)
-        for attempts, pause in enumerate(pauses(), 1):
+        patience = _StallClock(self)
+        for attempts, pause in enumerate(backoff(), 1):
             try:
                 result = await self._watched(request(), patience)
             except Exception as error:
                 failure = translate(error, action, location)
                 if not is_transient(failure):
-                    raise failure from cause_of(failure, error)
+                    raise failure from original_cause(failure, error)
                 if self._abandoned() or not patience.allows(pause):
                     raise _gave_up(failure, attempts) from error
             else:
@@ -101,12 +101,12 @@ class Deadline:
                 return result
             await asyncio.sleep(pause)
             patience.spend(pause)
-        raise AssertionError("pauses never end")
+        raise AssertionError("backoff never end")
 
-    async def _watched(self, awaitable: Awaitable[T], patience: _Patience) -> T:
+    async def _watched(self, awaitable: Awaitable[T], patience: _StallClock) -> T:
         """Wait for one attempt, but no longer than half of the time without progress."""
         task = asyncio.ensure_future(awaitable)
-        silence = _Patience(self)
+        silence = _StallClock(self)
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
                 patience.spend(_TICK)
@@ -126,22 +126,22 @@ class Deadline:
         return self._given_up
 
 
-class _Patience:
+class _StallClock:
     """The seconds that were spent since the call last made progress."""
 
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline = deadline
-        self._seen = deadline._progress
+    def __init__(self, retrier: Retrier) -> None:
+        self._retrier = retrier
+        self._seen = retrier._progress
         self.seconds = 0.0
 
     def spend(self, seconds: float) -> None:
-        if self._seen != self._deadline._progress:
-            self._seen, self.seconds = self._deadline._progress, 0.0
+        if self._seen != self._retrier._progress:
+            self._seen, self.seconds = self._retrier._progress, 0.0
         self.seconds += seconds
 
     def allows(self, pause: float) -> bool:
         self.spend(0)
-        return self.seconds + pause < self._deadline.seconds
+        return self.seconds + pause < self._retrier.seconds
 
 
 def _forget(task: asyncio.Future[T]) -> None:
@@ -150,7 +150,7 @@ def _forget(task: asyncio.Future[T]) -> None:
         task.exception()
 
 
-def pauses() -> Iterator[float]:
+def backoff() -> Iterator[float]:
     """Yield the seconds to wait before each further attempt, without end."""
     longest = _FIRST_PAUSE
     while True:

@@ -151,7 +151,7 @@ class _ForwardingFileSystem(AsyncFileSystem):  # type: ignore[misc]
                 "'s3', and that one's own options as target_options."
             )
         self._target = connect(f"{target_protocol}://", target_options or {})
-        self._turn = nullcontext() if self._target.concurrent else Semaphore(1)
+        self._lock = nullcontext() if self._target.concurrent else Semaphore(1)
 
     @classmethod
     def clear_instance_cache(cls) -> None:
@@ -176,8 +176,8 @@ class _ForwardingFileSystem(AsyncFileSystem):  # type: ignore[misc]
         request = _Request(operation, sent)
         await self._before(request)
         function = getattr(self._target.fs, f"_{operation}")
-        async with self._turn:
-            request.answer = await function(self._there(path), *args, **kwargs)
+        async with self._lock:
+            request.answer = await function(self._to_target(path), *args, **kwargs)
         await self._after(request)
         return request.answer
 
@@ -190,21 +190,24 @@ class _ForwardingFileSystem(AsyncFileSystem):  # type: ignore[misc]
         function()
         sync(self.loop, self._after, request)
 
-    def _there(self, path: str | list[str]) -> Any:
+    def _to_target(self, path: str | list[str]) -> Any:
         """Return a path, or each of a list, as the target writes it."""
         if isinstance(path, list):
-            return [self._there(one) for one in path]
+            return [self._to_target(one) for one in path]
         return self._target.sync_fs._strip_protocol(self._strip_protocol(path))
 
-    def _here(self, answer: Any, path: str) -> Any:
+    def _from_target(self, answer: Any, path: str) -> Any:
         """Return an answer of the target's about `path` with the paths written as they are here."""
         if isinstance(answer, str):
-            return self._strip_protocol(path) + answer.removeprefix(self._there(path))
+            return self._strip_protocol(path) + answer.removeprefix(self._to_target(path))
         if isinstance(answer, list):
-            return [self._here(one, path) for one in answer]
+            return [self._from_target(one, path) for one in answer]
         if "name" in answer:
-            return {**answer, "name": self._here(answer["name"], path)}
-        return {self._here(name, path): self._here(info, path) for name, info in answer.items()}
+            return {**answer, "name": self._from_target(answer["name"], path)}
+        return {
+            self._from_target(name, path): self._from_target(info, path)
+            for name, info in answer.items()
+        }
 
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
@@ -217,17 +220,17 @@ class _ForwardingFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return await self._request("cat_ranges", paths, starts, ends, **kwargs)
 
     async def _find(self, path: str, **kwargs: Any) -> Any:
-        return self._here(await self._request("find", path, **kwargs), path)
+        return self._from_target(await self._request("find", path, **kwargs), path)
 
     async def _info(self, path: str, **kwargs: Any) -> Any:
-        return self._here(await self._request("info", path, **kwargs), path)
+        return self._from_target(await self._request("info", path, **kwargs), path)
 
     async def _ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
-        return self._here(await self._request("ls", path, detail=detail, **kwargs), path)
+        return self._from_target(await self._request("ls", path, detail=detail, **kwargs), path)
 
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
         # Where there are no directories this would make a bucket, which fsspill never does.
-        if self._target.tuning.has_directories:
+        if self._target.traits.has_directories:
             await self._request("makedirs", path, exist_ok=exist_ok)
 
     async def _pipe_file(self, path: str, value: Any, **kwargs: Any) -> Any:
@@ -254,7 +257,7 @@ class _ForwardingFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """Let the target forget its listings; not an operation, because it asks nothing."""
-        self._target.sync_fs.invalidate_cache(path and self._there(path))
+        self._target.sync_fs.invalidate_cache(path and self._to_target(path))
 
 
 def _refusal(name: str) -> Callable[..., Any]:
@@ -294,7 +297,7 @@ class _WrittenFile(AbstractBufferedFile):  # type: ignore[misc]
 
     def _open(self) -> None:
         target = self.fs._target.sync_fs
-        self._file = target.open(self.fs._there(self.path), "wb", block_size=self.blocksize)
+        self._file = target.open(self.fs._to_target(self.path), "wb", block_size=self.blocksize)
 
     def _upload_chunk(self, final: bool = False) -> None:
         block = self.buffer.getvalue()
@@ -336,7 +339,7 @@ class CountingFileSystem(_ForwardingFileSystem):
         target_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(target_protocol, target_options)
-        self._tally = self._shared(_Tally, target_protocol, target_options)
+        self._tally = self._shared(_Counters, target_protocol, target_options)
 
     @property
     def counts(self) -> Counter[str]:
@@ -367,7 +370,7 @@ class CountingFileSystem(_ForwardingFileSystem):
 
 
 @dataclass
-class _Tally:
+class _Counters:
     counts: Counter[str] = field(default_factory=Counter)
     bytes_written: int = 0
     bytes_read: int = 0
@@ -489,12 +492,12 @@ class FaultyFileSystem(_ForwardingFileSystem):
     ) -> None:
         super().__init__(target_protocol, target_options)
         options = (target_protocol, target_options, faults, rate, seed)
-        self._script = self._shared(_Script, *options)
+        self._script = self._shared(_FaultPlan, *options)
         if not self._script.begun:
             self._script.begun = True
             self._script.random.seed(seed)
             for operation, script in (faults or {}).items():
-                self._follow(operation, script)
+                self._add_script(operation, script)
             self.fail("*", rate=rate)
 
     @property
@@ -582,14 +585,14 @@ class FaultyFileSystem(_ForwardingFileSystem):
         operations = among if operation == "*" else (operation,)
         self._script.faults.append(_Fault(operations, act, after, times, rate))
 
-    def _follow(self, operation: str, script: Any) -> None:
+    def _add_script(self, operation: str, script: Any) -> None:
         if isinstance(script, Sequence) and not isinstance(script, str):
             for fault in script:
-                self._follow_one(operation, fault, times=1)
+                self._add_scripted(operation, fault, times=1)
         else:
-            self._follow_one(operation, script, times=inf)
+            self._add_scripted(operation, script, times=inf)
 
-    def _follow_one(self, operation: str, fault: Any, times: float) -> None:
+    def _add_scripted(self, operation: str, fault: Any, times: float) -> None:
         if fault is None:
             self._add(operation, _ALL, None, False, times, 1.0)
         elif not isinstance(fault, str):
@@ -603,12 +606,12 @@ class FaultyFileSystem(_ForwardingFileSystem):
 
     async def _before(self, request: _Request) -> None:
         request.fault = self._script.draw(request.operation)
-        await self._meet(request, after=False)
+        await self._inject(request, after=False)
 
     async def _after(self, request: _Request) -> None:
-        await self._meet(request, after=True)
+        await self._inject(request, after=True)
 
-    async def _meet(self, request: _Request, *, after: bool) -> None:
+    async def _inject(self, request: _Request, *, after: bool) -> None:
         fault = request.fault
         if fault is not None and fault.act is not None and fault.after is after:
             self._script.injected[request.operation] += 1
@@ -638,7 +641,7 @@ class _Fault:
 
 
 @dataclass
-class _Script:
+class _FaultPlan:
     faults: list[_Fault] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     random: Random = field(default_factory=Random)

@@ -1,4 +1,4 @@
-"""What moving spilled bytes means: the promises, the limits, the pieces.
+"""What moving spilled bytes means: the promises, the limits, the blocks.
 
 `Transfer` is the contract that `fsspill.transfer.local` (this machine's directories) and
 `fsspill.transfer.remote` (everything else that fsspec reaches) fulfil.
@@ -13,23 +13,23 @@ from types import TracebackType
 from typing import NamedTuple
 
 from fsspill.errors import ConfigError, FsspillError
-from fsspill.format.compression import Compression, shrinks
-from fsspill.format.digest import Digests, hash_aside
-from fsspill.format.encoding import Buffers, Packing, StoredFrame, cut, store_as_is
+from fsspill.format.compression import Compression, is_compressible
+from fsspill.format.digest import Digests, hash_off_loop
+from fsspill.format.encoding import Buffers, EncodedFrame, FrameEncoder, encode_raw, split_buffers
 from fsspill.format.frame import Frame
-from fsspill.format.planning import plan_pieces
+from fsspill.format.planning import plan_blocks
 from fsspill.format.url import ParsedURL
 from fsspill.storage.layout import SpillLocation
-from fsspill.storage.retry import Deadline
+from fsspill.storage.retry import Retrier
 
-__all__ = ["FrameSource", "FrameStream", "Limits", "SpillFile", "Transfer"]
+__all__ = ["FrameRef", "FrameStream", "Limits", "SpillFile", "Transfer"]
 
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large the pieces are and how many of them move at once, in one process.
+    """How large the blocks are and how many of them move at once, in one process.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Limits:
         up the bodies of requests, on the way down ranges that were asked for and not yet
         copied into the object store. Ray runs up to 8 IO worker processes a node, each with
         limits of its own.
-    deadline : float
+    stall_timeout : float
         Seconds that a call waits for a URI that makes no progress, its retries included.
     """
 
@@ -55,14 +55,14 @@ class Limits:
     range_size: int | None = None
     max_requests_in_flight: int = 64
     max_bytes_in_flight: int = 128 * MIB
-    deadline: float = 30.0
+    stall_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.range_size is None:
             del given["range_size"]
         for name, value in given.items():
-            kinds = (int, float) if name == "deadline" else (int,)
+            kinds = (int, float) if name == "stall_timeout" else (int,)
             check_number(name, value, kinds, at_least=1)
         if self.max_bytes_in_flight < 16 * MIB:
             raise ConfigError(
@@ -108,8 +108,8 @@ class SpillFile:
         Bytes of the file, before compression: no more than that will lie there, give or take
         1/250.
     codec : str or None
-        As given; None once `choose` has found that nothing shrinks.
-    stored : list of StoredFrame
+        As given; None once `choose` has found that nothing is_compressible.
+    stored : list of EncodedFrame
         Its frames as they lie there; empty until it was hashed or stored.
     """
 
@@ -121,7 +121,7 @@ class SpillFile:
     ) -> None:
         self.nbytes = sum(frame.nbytes for frame in frames)
         self.codec = codec
-        self.stored: list[StoredFrame] = []
+        self.stored: list[EncodedFrame] = []
         self._codecs: list[str | None] = []
         self._frames = list(frames)
         self._algorithm = algorithm
@@ -133,41 +133,43 @@ class SpillFile:
 
     async def hash(self) -> None:
         """Hash the frames of a file without codec; let the event loop go on if that takes long."""
-        await hash_aside(self._algorithm, self.nbytes, self.compute_digests)
+        await hash_off_loop(self._algorithm, self.nbytes, self.compute_digests)
 
     def compute_digests(self) -> None:
         """Hash the frames of a file without codec, once; reads every byte."""
         if not self.stored and not self.codec:
-            self.stored = [store_as_is(frame, self._algorithm) for frame in self._frames]
+            self.stored = [encode_raw(frame, self._algorithm) for frame in self._frames]
 
     def choose(self) -> None:
         """Find out, once, which frames shrink; compresses samples of them."""
         if self.codec and not self._codecs:
             codec = self.codec
-            self._codecs = [codec if shrinks(codec, f.buffer) else None for f in self._frames]
+            self._codecs = [
+                codec if is_compressible(codec, f.buffer) else None for f in self._frames
+            ]
             self.codec = codec if any(self._codecs) else None
 
-    def pack(self) -> Packing:
+    def pack(self) -> FrameEncoder:
         """Return a pass over a file with codec that was chosen; its outcome goes to `stored`."""
         assert self._algorithm is not None
-        return Packing(self._frames, self._codecs, self._algorithm)
+        return FrameEncoder(self._frames, self._codecs, self._algorithm)
 
-    def chunks(self) -> Iterator[bytes | memoryview]:
-        """Yield the whole file as consecutive pieces, uncopied."""
+    def buffers(self) -> Iterator[bytes | memoryview]:
+        """Yield the whole file as consecutive blocks, uncopied."""
         for frame in self._frames:
-            yield from frame.chunks()
+            yield from frame.buffers()
 
     def parts(self, part_size: int) -> Iterator[Buffers]:
         """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
         sizes = [part_size] * -(-self.nbytes // part_size)
-        return cut(self.chunks(), sizes)
+        return split_buffers(self.buffers(), sizes)
 
     def release(self) -> None:
         """Drop the objects: the memory of the object store is free to be reused."""
         self._frames.clear()
 
 
-class FrameSource(NamedTuple):
+class FrameRef(NamedTuple):
     """What is known of a frame before a byte of it was read.
 
     Attributes
@@ -195,12 +197,12 @@ class FrameSource(NamedTuple):
         return self.compression.length if self.compression else self.location.size
 
     @property
-    def pieces(self) -> list[tuple[int, int]]:
-        """Offsets in the file of the pieces that are checked one by one."""
+    def blocks(self) -> list[tuple[int, int]]:
+        """Offsets in the file of the blocks that are checked one by one."""
         if self.compression:
             return self.compression.plan(self.start)
         count = len(self.digests.values) if self.digests else 1
-        return plan_pieces(self.start, self.stop, count)
+        return plan_blocks(self.start, self.stop, count)
 
     @property
     def start(self) -> int:
@@ -266,7 +268,7 @@ class Transfer(ABC):
 
     @abstractmethod
     def write_files(
-        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+        self, files: Sequence[SpillFile], retriers: Mapping[SpillLocation, Retrier]
     ) -> list[FsspillError | None]:
         """Store files and compute the digests of their frames.
 
@@ -274,7 +276,7 @@ class Transfer(ABC):
         ----------
         files : sequence of SpillFile
             They keep their objects: the caller releases them.
-        deadlines : mapping
+        retriers : mapping
             The patience with each location.
 
         Returns
@@ -282,11 +284,11 @@ class Transfer(ABC):
         list of FsspillError or None
             Why each file is not stored; None if it is, in full. Of a file that is not, something
             may be there: the caller removes it. Once one has failed, no other of its location is
-            begun (`Stopped`).
+            begun (`RequestSkippedError`).
         """
 
     @abstractmethod
-    def open_frame(self, source: FrameSource) -> FrameStream:
+    def open_frame(self, source: FrameRef) -> FrameStream:
         """Begin to read a frame. Raises FsspillError."""
 
     def renew(self, base_url: str) -> bool:
@@ -321,12 +323,12 @@ class Transfer(ABC):
         """Return the base URLs of the files in the directory of this node, by a listing."""
 
     @abstractmethod
-    def write_sign(self, name: str) -> None:
-        """Write a sign of life (`SpillLocation.sign`) under every URI. Raises FsspillError."""
+    def write_heartbeat(self, name: str) -> None:
+        """Write `SpillLocation.heartbeat_file` under every URI. Raises FsspillError."""
 
     @abstractmethod
     def destroy(self) -> None:
-        """Remove the directory and the sign of life of this node.
+        """Remove the directory and the heartbeat of this node.
 
-        If nothing of the session is left then but the sign of its head, that goes too.
+        If nothing of the session is left then but the heartbeat of its head, that goes too.
         """

@@ -10,30 +10,30 @@ from typing import Any
 
 from fsspill.format.encoding import Buffers
 from fsspill.storage.connection import Endpoint
-from fsspill.storage.retry import Deadline
+from fsspill.storage.retry import Retrier
 from fsspill.transfer.base import MIB, SpillFile
-from fsspill.transfer.limiter import InFlight, in_thread
+from fsspill.transfer.limiter import InFlightLimiter, run_in_thread
 from fsspill.transfer.upload import (
     MAX_PARTS,
     PART_SIZE,
-    SENT_AT_ONCE,
+    SEND_BUFFER_SIZE,
     SINGLE_PUT_SIZE,
     SINGLE_REQUEST_SIZE,
     Upload,
     put,
 )
 
-__all__ = ["PackedUpload"]
+__all__ = ["CompressedUpload"]
 
 _SMALLEST_PART = 6 * MIB
-"""Bytes from which pieces are a part: S3 takes 5 MiB. With one piece more, of up to 8.5 MiB, that
+"""Bytes from which blocks are a part: S3 takes 5 MiB. With one block more, of up to 8.5 MiB, that
 is below the least that may be in flight."""
 
 _MANY_PARTS = MAX_PARTS // 2
 """Parts that a file gets at most, if it does not shrink: compressing must not make it too many."""
 
 
-class PackedUpload(Upload):
+class CompressedUpload(Upload):
     """One file with a codec on its way up; parameters as those of `Upload`.
 
     Notes
@@ -49,25 +49,25 @@ class PackedUpload(Upload):
         endpoint: Endpoint,
         path: str,
         file: SpillFile,
-        in_flight: InFlight,
-        deadline: Deadline,
+        in_flight: InFlightLimiter,
+        retrier: Retrier,
     ) -> None:
-        super().__init__(endpoint, path, file, in_flight, deadline)
+        super().__init__(endpoint, path, file, in_flight, retrier)
         self._packing = file.pack()
-        self._pieces: Iterator[Buffers] = iter(())
+        self._blocks: Iterator[Buffers] = iter(())
         self._turn = asyncio.Lock()
         self._taken = 0
         self._ended = False
 
     async def run(self) -> None:
         """Store the file as `Upload.run` does, and say in its `stored` what lies there."""
-        s3_api = self._endpoint.tuning.s3_api
+        s3_api = self._endpoint.traits.s3_api
         limit = SINGLE_PUT_SIZE if s3_api else SINGLE_REQUEST_SIZE
         if self._file.nbytes <= min(limit, self._in_flight.max_bytes // 2):
             await self._run_whole()
         elif s3_api:
             # A pass that is not finished holds the objects until somebody closes it.
-            with closing(iter(self._packing)) as self._pieces:
+            with closing(iter(self._packing)) as self._blocks:
                 await self._run_multipart()
         else:
             await self._run_stream()
@@ -75,26 +75,26 @@ class PackedUpload(Upload):
 
     async def _run_whole(self) -> None:
         # What is compressed, and where it was made contiguous for that or for the request.
-        async with self._in_flight.slot(2 * self._file.nbytes) as slot:
-            self._deadline.require()
-            if self._endpoint.tuning.s3_api:
-                chunks = await in_thread(self._pack)
-                await slot.shrink(_copied(chunks) + SENT_AT_ONCE)
-                await self._put(chunks)
+        async with self._in_flight.reserve(2 * self._file.nbytes) as reservation:
+            self._retrier.require()
+            if self._endpoint.traits.s3_api:
+                buffers = await run_in_thread(self._pack)
+                await reservation.shrink(_copied(buffers) + SEND_BUFFER_SIZE)
+                await self._put(buffers)
             else:
-                body = await in_thread(lambda: b"".join(self._pack()))
-                await slot.shrink(len(body))
+                body = await run_in_thread(lambda: b"".join(self._pack()))
+                await reservation.shrink(len(body))
                 await self._attempt(lambda: put(self._endpoint, self._path, body))
 
     def _pack(self) -> Buffers:
-        return [chunk for piece in self._packing for chunk in piece]
+        return [buffer for block in self._packing for buffer in block]
 
     def _parts(self) -> Iterable[Buffers]:
         self._packing = self._file.pack()  # its own, since an attempt before it may still go on
         return self._packing
 
     def _sends(self, where: Mapping[str, Any]) -> Sequence[Awaitable[Mapping[str, Any] | None]]:
-        # A part has one piece or more; the last of these finds that there are no more.
+        # A part has one block or more; the last of these finds that there are no more.
         return [self._send_next(where) for _ in range(self._packing.count + 1)]
 
     async def _send_next(self, where: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -107,10 +107,10 @@ class PackedUpload(Upload):
                 if self._ended:
                     return None
                 room = min(wanted + 2 * PART_SIZE, self._in_flight.max_bytes)
-                slot = await stack.enter_async_context(self._in_flight.slot(room))
-                self._deadline.require()
-                part += await in_thread(partial(_take, self._pieces, wanted))
-                await slot.shrink(_copied(part) + SENT_AT_ONCE)
+                reservation = await stack.enter_async_context(self._in_flight.reserve(room))
+                self._retrier.require()
+                part += await run_in_thread(partial(_take, self._blocks, wanted))
+                await reservation.shrink(_copied(part) + SEND_BUFFER_SIZE)
                 self._ended = _length(part) < wanted
                 self._taken = number = self._taken + 1
             return await self._send_part(where, number, part) if part else None
@@ -119,11 +119,11 @@ class PackedUpload(Upload):
         return sum(frame.size for frame in self._packing.stored)
 
 
-def _take(pieces: Iterator[Buffers], nbytes: int) -> Buffers:
-    """Return the next pieces, of `nbytes` or more in all; of less only those that are left."""
+def _take(blocks: Iterator[Buffers], nbytes: int) -> Buffers:
+    """Return the next blocks, of `nbytes` or more in all; of less only those that are left."""
     part: Buffers = []
-    for piece in pieces:
-        part += piece
+    for block in blocks:
+        part += block
         if _length(part) >= nbytes:
             break
     return part
@@ -133,6 +133,6 @@ def _length(part: Buffers) -> int:
     return sum(map(len, part))
 
 
-def _copied(chunks: Buffers) -> int:
+def _copied(buffers: Buffers) -> int:
     """Return how many bytes of memory they take: views are the objects' own."""
-    return sum(len(chunk) for chunk in chunks if isinstance(chunk, bytes))
+    return sum(len(buffer) for buffer in buffers if isinstance(buffer, bytes))

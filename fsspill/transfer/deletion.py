@@ -15,16 +15,16 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.storage.connection import Endpoint
-from fsspill.storage.retry import pauses
+from fsspill.storage.retry import backoff
 from fsspill.transfer.base import Limits
 
 __all__ = [
     "abort_uploads",
-    "delete_files",
+    "delete_once",
+    "delete_with_retry",
     "list_uploads",
     "remove_directories",
     "remove_file",
-    "remove_files",
 ]
 
 logger = logging.getLogger(__name__)
@@ -32,19 +32,19 @@ logger = logging.getLogger(__name__)
 _BULK = 1000  # S3's limit
 
 
-async def remove_files(
+async def delete_with_retry(
     endpoint: Endpoint, paths: Sequence[str], limits: Limits, seconds: float
 ) -> dict[str, FsspillError]:
     """Delete files, and again what may yet be deleted, for so many seconds at most.
 
-    Returns what `delete_files` does. A pass that takes longer than half of the time is given up
+    Returns what `delete_once` does. A pass that takes longer than half of the time is given up
     and made again: the requests of the other half may be answered.
     """
     failures: dict[str, FsspillError] = dict.fromkeys(paths, _not_deleted(endpoint, seconds))
 
     async def remove() -> None:
-        for pause in pauses():
-            deletion = delete_files(endpoint, list(failures), limits.max_requests_in_flight)
+        for pause in backoff():
+            deletion = delete_once(endpoint, list(failures), limits.max_requests_in_flight)
             try:
                 found = await asyncio.wait_for(deletion, seconds / 2)
             except asyncio.TimeoutError:
@@ -78,7 +78,7 @@ async def remove_file(endpoint: Endpoint, path: str) -> None:
             raise
 
 
-async def delete_files(
+async def delete_once(
     endpoint: Endpoint, paths: Sequence[str], max_requests: int
 ) -> dict[str, FsspillError]:
     """Delete files; those that are already gone are fine.
@@ -103,7 +103,7 @@ async def delete_files(
     on other filesystems, one for each file.
     """
     slots = asyncio.Semaphore(max_requests if endpoint.concurrent else 1)
-    if not endpoint.tuning.s3_api:
+    if not endpoint.traits.s3_api:
         return await _delete_each(endpoint, paths, slots)
     batches = _batches(endpoint, paths)
     outcomes = await asyncio.gather(*(_delete_bulk(endpoint, *b, slots) for b in batches))
@@ -166,7 +166,7 @@ async def remove_directories(endpoint: Endpoint, paths: Sequence[str]) -> None:
 
     Never raises: one that is not empty stays.
     """
-    for path in paths if endpoint.tuning.has_directories else ():
+    for path in paths if endpoint.traits.has_directories else ():
         try:
             await endpoint.fs._rmdir(path)
         except Exception as error:

@@ -7,14 +7,14 @@ import logging
 from fsspill.errors import FsspillError
 from fsspill.storage.connection import Endpoint
 from fsspill.storage.layout import HEAD, SpillLocation
-from fsspill.storage.retry import Deadline
+from fsspill.storage.retry import Retrier
 from fsspill.transfer.base import Limits
 from fsspill.transfer.deletion import (
     abort_uploads,
+    delete_with_retry,
     list_uploads,
     remove_directories,
     remove_file,
-    remove_files,
 )
 
 __all__ = ["destroy", "list_files"]
@@ -27,9 +27,9 @@ _SECONDS = 10.0
 
 
 async def destroy(endpoint: Endpoint, location: SpillLocation, limits: Limits) -> None:
-    """Remove the files, the incomplete uploads and the sign of life of a node.
+    """Remove the files, the incomplete uploads and the heartbeat of a node.
 
-    If nothing of the session is left then but the sign of its head, that goes too.
+    If nothing of the session is left then but the heartbeat of its head, that goes too.
 
     Raises
     ------
@@ -37,20 +37,20 @@ async def destroy(endpoint: Endpoint, location: SpillLocation, limits: Limits) -
         The storage does not list what is there, or does not let it go.
     """
     node = endpoint.root + location.relative(location.node_directory)
-    deadline = Deadline(min(limits.deadline, _SECONDS))
+    retrier = Retrier(min(limits.stall_timeout, _SECONDS))
     for _ in range(_PASSES):
-        paths = await deadline.attempt(lambda: list_files(endpoint, node), "cannot list", node)
+        paths = await retrier.attempt(lambda: list_files(endpoint, node), "cannot list", node)
         if not paths:
             break
         # Other processes may still be writing: look again before it is believed.
-        await remove_files(endpoint, paths, limits, _SECONDS)
-    if endpoint.tuning.s3_api:
-        await _abort_uploads(endpoint, node, deadline)
-    await deadline.attempt(lambda: _remove_signs(endpoint, location), "cannot remove", node)
-    if endpoint.tuning.has_directories:
+        await delete_with_retry(endpoint, paths, limits, _SECONDS)
+    if endpoint.traits.s3_api:
+        await _abort_uploads(endpoint, node, retrier)
+    await retrier.attempt(lambda: _remove_heartbeats(endpoint, location), "cannot remove", node)
+    if endpoint.traits.has_directories:
         session = node.rpartition("/")[0]
-        signs = _path(endpoint, location, HEAD).rpartition("/")[0]
-        await remove_directories(endpoint, [node, signs, session])
+        heartbeats = _path(endpoint, location, HEAD).rpartition("/")[0]
+        await remove_directories(endpoint, [node, heartbeats, session])
 
 
 async def list_files(endpoint: Endpoint, directory: str) -> list[str]:
@@ -62,10 +62,10 @@ async def list_files(endpoint: Endpoint, directory: str) -> list[str]:
         return []
 
 
-async def _abort_uploads(endpoint: Endpoint, node: str, deadline: Deadline) -> None:
+async def _abort_uploads(endpoint: Endpoint, node: str, retrier: Retrier) -> None:
     """Abort uploads that nobody else can: the answer that named them was lost, or a worker died."""
     try:
-        uploads = await deadline.attempt(
+        uploads = await retrier.attempt(
             lambda: list_uploads(endpoint, node), "cannot list the uploads of", node
         )
     except FsspillError as error:
@@ -75,19 +75,19 @@ async def _abort_uploads(endpoint: Endpoint, node: str, deadline: Deadline) -> N
         await abort_uploads(endpoint, uploads)
 
 
-async def _remove_signs(endpoint: Endpoint, location: SpillLocation) -> None:
-    """Remove the signs of life that are no longer true."""
+async def _remove_heartbeats(endpoint: Endpoint, location: SpillLocation) -> None:
+    """Remove the heartbeats that are no longer true."""
     if location.node_id != HEAD:
         await remove_file(endpoint, _path(endpoint, location, location.node_id))
     head = _path(endpoint, location, HEAD)
-    signs = head.rpartition("/")[0]
-    nothing_else = await _children(endpoint, signs.rpartition("/")[0]) == [signs]
-    if nothing_else and await _children(endpoint, signs) == [head]:
+    heartbeats = head.rpartition("/")[0]
+    nothing_else = await _children(endpoint, heartbeats.rpartition("/")[0]) == [heartbeats]
+    if nothing_else and await _children(endpoint, heartbeats) == [head]:
         await remove_file(endpoint, head)
 
 
 def _path(endpoint: Endpoint, location: SpillLocation, name: str) -> str:
-    return endpoint.root + location.relative(location.sign(name))
+    return endpoint.root + location.relative(location.heartbeat_file(name))
 
 
 async def _children(endpoint: Endpoint, directory: str) -> list[str]:

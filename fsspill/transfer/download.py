@@ -1,4 +1,4 @@
-"""One frame on its way down: read ahead in ranges, checked piece by piece, handed out in order."""
+"""One frame on its way down: read ahead in ranges, checked block by block, handed out in order."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from fsspill.errors import (
     is_transient,
     translate,
 )
-from fsspill.format.compression import DECOMPRESSED_AT_ONCE, Compression
-from fsspill.format.digest import hash_aside
+from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
+from fsspill.format.digest import hash_off_loop
 from fsspill.format.planning import plan_ranges
 from fsspill.storage.connection import Endpoint
 from fsspill.storage.range_reader import RangeReader
-from fsspill.storage.retry import Deadline
-from fsspill.transfer.base import FrameSource, Limits
-from fsspill.transfer.limiter import all_or_none
+from fsspill.storage.retry import Retrier
+from fsspill.transfer.base import FrameRef, Limits
+from fsspill.transfer.limiter import gather_or_cancel
 from fsspill.transfer.verified_stream import (
-    READS_OF_A_WRONG_PIECE,
+    DIGEST_RETRIES,
     Buffer,
-    PieceStream,
-    truncated,
-    unseen,
-    wrong_piece,
+    VerifiedStream,
+    bucket_missing_error,
+    digest_mismatch_error,
+    truncated_error,
 )
 
-__all__ = ["RangeStream"]
+__all__ = ["RemoteFrameStream"]
 
 Range = tuple[int, int]
 
 _decompressing = ThreadPoolExecutor(1, thread_name_prefix="fsspill-decompress")
-"""One thread does what a process restores at most, about 1 GiB/s, and there is but one piece that
+"""One thread does what a process restores at most, about 1 GiB/s, and there is but one block that
 is held twice meanwhile."""
 
-_HELD_BY_CONNECTIONS = 8
+CONNECTION_BUFFER_SHARE = 8
 """The part of what may be in flight that connections hold, beside the ranges that they fill: what
 they have received and not yet handed on (measured: 0.3 to 0.5 MiB each, of 64)."""
 
 
-class RangeStream(PieceStream):
+class RemoteFrameStream(VerifiedStream):
     """One frame, read ahead in ranges.
 
-    The ranges arrive in any order; a piece whose ranges are all there is checked, and pieces are
+    The ranges arrive in any order; a block whose ranges are all there is checked, and blocks are
     handed out in their order. As soon as one is taken the next is asked for, so the network works
     while the object store copies.
 
@@ -61,7 +61,7 @@ class RangeStream(PieceStream):
         Who reads from it.
     path : str
         The file's path there.
-    source : FrameSource
+    source : FrameRef
         The frame, with its digests.
     limits : Limits
         Bounds of what is in flight.
@@ -72,29 +72,29 @@ class RangeStream(PieceStream):
         endpoint: Endpoint,
         reader: RangeReader,
         path: str,
-        source: FrameSource,
+        source: FrameRef,
         limits: Limits,
     ) -> None:
         super().__init__()
-        plan = plan_ranges(source.pieces, limits.range_size, reader.bytes_per_request)
-        self._file = _RemoteFile(endpoint, reader, path, source, limits)
+        plan = plan_ranges(source.blocks, limits.range_size, reader.bytes_per_request)
+        self._file = _RangeFetcher(endpoint, reader, path, source, limits)
         self._loop = endpoint.fs.loop
-        self._pieces = deque(enumerate(plan))
+        self._blocks = deque(enumerate(plan))
         self._held = _count_held(plan, source, limits.max_bytes_in_flight)
         self._arriving: deque[Future[list[Buffer]]] = deque()
         self._ask()
 
     def _ask(self) -> None:
-        while self._pieces and len(self._arriving) < self._held:
-            fetch = self._file.fetch_piece(*self._pieces.popleft())
+        while self._blocks and len(self._arriving) < self._held:
+            fetch = self._file.fetch_block(*self._blocks.popleft())
             self._arriving.append(asyncio.run_coroutine_threadsafe(fetch, self._loop))
 
-    def _next_piece(self) -> Sequence[Buffer]:
+    def _next_block(self) -> Sequence[Buffer]:
         if not self._arriving:
             return ()
-        piece = self._arriving.popleft().result()
+        block = self._arriving.popleft().result()
         self._ask()
-        return piece
+        return block
 
     def prefetch(self) -> None:
         """Wait for the whole frame; of one that the limits do not let be held, for half of those.
@@ -103,7 +103,7 @@ class RangeStream(PieceStream):
         wait for all of it would leave the network idle in between (measured for 200 MiB at 30 ms
         and 80 MB/s a connection: 760 MiB/s instead of 1,000).
         """
-        waited = len(self._arriving) // 2 if self._pieces else len(self._arriving)
+        waited = len(self._arriving) // 2 if self._blocks else len(self._arriving)
         for arriving in islice(self._arriving, waited):
             arriving.result()
 
@@ -113,10 +113,10 @@ class RangeStream(PieceStream):
         for arriving in self._arriving:
             arriving.cancel()
         self._arriving.clear()
-        self._pieces.clear()
+        self._blocks.clear()
 
 
-class _RemoteFile:
+class _RangeFetcher:
     """Reads ranges of one file. Belongs to the event loop."""
 
     def __init__(
@@ -124,7 +124,7 @@ class _RemoteFile:
         endpoint: Endpoint,
         reader: RangeReader,
         path: str,
-        source: FrameSource,
+        source: FrameRef,
         limits: Limits,
     ) -> None:
         assert source.digests is not None
@@ -135,34 +135,34 @@ class _RemoteFile:
         self._digests = source.digests
         self._compression = source.compression
         self._length: int | None = None
-        self._deadline = Deadline(limits.deadline)
+        self._retrier = Retrier(limits.stall_timeout)
         self._requests = asyncio.Semaphore(
             limits.max_requests_in_flight if endpoint.concurrent else 1
         )
 
-    async def fetch_piece(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
-        """Return a piece that matches its digest, decompressed."""
-        for _ in range(READS_OF_A_WRONG_PIECE):
-            piece = await all_or_none([self._fetch_range(*range_) for range_ in ranges])
-            if await self._matches(index, piece):
-                return await self._decompressed(index, piece)
-        raise wrong_piece(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
+    async def fetch_block(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
+        """Return a block that matches its digest, decompressed."""
+        for _ in range(DIGEST_RETRIES):
+            block = await gather_or_cancel([self._fetch_range(*range_) for range_ in ranges])
+            if await self._matches(index, block):
+                return await self._decompressed(index, block)
+        raise digest_mismatch_error(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
 
-    async def _matches(self, index: int, piece: Sequence[Buffer]) -> bool:
-        match = partial(self._digests.match, index, piece)
-        return await hash_aside(self._digests.algorithm, sum(map(len, piece)), match)
+    async def _matches(self, index: int, block: Sequence[Buffer]) -> bool:
+        match = partial(self._digests.match, index, block)
+        return await hash_off_loop(self._digests.algorithm, sum(map(len, block)), match)
 
-    async def _decompressed(self, index: int, piece: list[Buffer]) -> list[Buffer]:
+    async def _decompressed(self, index: int, block: list[Buffer]) -> list[Buffer]:
         if not self._compression:
-            return piece
-        decompress = partial(_decompress, self._compression, index, piece, self._url)
-        if self._compression.longest <= DECOMPRESSED_AT_ONCE:
+            return block
+        decompress = partial(_decompress, self._compression, index, block, self._url)
+        if self._compression.longest <= INLINE_DECOMPRESS_BYTES:
             return [decompress()]
         return [await asyncio.get_running_loop().run_in_executor(_decompressing, decompress)]
 
     async def _fetch_range(self, start: int, stop: int) -> Buffer:
         async with self._requests:
-            return await self._deadline.attempt(
+            return await self._retrier.attempt(
                 lambda: self._read(start, stop), "cannot restore", self._url
             )
 
@@ -188,14 +188,14 @@ class _RemoteFile:
 
     async def _check_bucket(self, failure: StorageNotFoundError) -> None:
         """Tell a file that is gone from a bucket that this node does not see."""
-        if self._endpoint.tuning.has_directories:
+        if self._endpoint.traits.has_directories:
             return
         bucket = self._endpoint.root.partition("/")[0]
         try:
             await self._endpoint.fs._info(bucket)
         except Exception as error:
             if is_missing(error):
-                raise unseen(failure, bucket) from error
+                raise bucket_missing_error(failure, bucket) from error
 
     async def _check_length(self, stop: int) -> None:
         """Tell a file that is too short, which filesystems report in many ways, from a failure."""
@@ -205,23 +205,23 @@ class _RemoteFile:
             except Exception:
                 return
         if self._length is not None and self._length < stop:
-            raise truncated(self._url, stop, self._length)
+            raise truncated_error(self._url, stop, self._length)
 
 
-def _count_held(plan: Sequence[Sequence[Range]], source: FrameSource, max_bytes: int) -> int:
-    """Return how many pieces may be held: as they are at rest or before, whichever is more."""
-    longest = max((piece[-1][1] - piece[0][0] for piece in plan), default=1)
+def _count_held(plan: Sequence[Sequence[Range]], source: FrameRef, max_bytes: int) -> int:
+    """Return how many blocks may be held: as they are at rest or before, whichever is more."""
+    longest = max((block[-1][1] - block[0][0] for block in plan), default=1)
     if source.compression:
         longest = max(longest, source.compression.longest)
-    held = (max_bytes - max_bytes // _HELD_BY_CONNECTIONS) // longest
+    held = (max_bytes - max_bytes // CONNECTION_BUFFER_SHARE) // longest
     if held < len(plan):
         # One is copied while others arrive, and one that is decompressed is held twice.
         held -= 2 if source.compression else 1
     return max(1, held)
 
 
-def _decompress(compression: Compression, index: int, piece: list[Buffer], url: str) -> bytes:
-    """Decompress a piece, and let go of the ranges that it came in as soon as they are joined."""
-    at_rest = piece[0] if len(piece) == 1 else b"".join(piece)
-    piece.clear()
+def _decompress(compression: Compression, index: int, block: list[Buffer], url: str) -> bytes:
+    """Decompress a block, and let go of the ranges that it came in as soon as they are joined."""
+    at_rest = block[0] if len(block) == 1 else b"".join(block)
+    block.clear()
     return compression.decompress(index, [at_rest], url)

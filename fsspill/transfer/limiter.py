@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from fsspill.transfer.base import Limits
 
-__all__ = ["InFlight", "Slot", "all_or_none", "in_thread"]
+__all__ = ["InFlightLimiter", "Reservation", "gather_or_cancel", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ _threads = ThreadPoolExecutor(2, thread_name_prefix="fsspill-compress")
 keeps freed memory for each thread that there ever was."""
 
 
-class InFlight:
+class InFlightLimiter:
     """What one call may have under way: so many requests, so many bytes.
 
     Belongs to the event loop; a new one is made for every call.
@@ -31,17 +31,17 @@ class InFlight:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def slot(self, nbytes: int) -> AsyncIterator[Slot]:
+    async def reserve(self, nbytes: int) -> AsyncIterator[Reservation]:
         """Wait for room for one more request of `nbytes`, and hold it."""
-        slot = Slot(self._give_back, nbytes)
+        reservation = Reservation(self._give_back, nbytes)
         async with self._changed:
             await self._changed.wait_for(lambda: self._requests and self._bytes >= nbytes)
             self._requests -= 1
             self._bytes -= nbytes
         try:
-            yield slot
+            yield reservation
         finally:
-            await self._give_back(slot.nbytes, requests=1)
+            await self._give_back(reservation.nbytes, requests=1)
 
     async def _give_back(self, nbytes: int, requests: int = 0) -> None:
         async with self._changed:
@@ -50,7 +50,7 @@ class InFlight:
             self._changed.notify_all()
 
 
-class Slot:
+class Reservation:
     """Room for one request.
 
     Attributes
@@ -70,7 +70,7 @@ class Slot:
         await self._give_back(freed)
 
 
-async def all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
     """Return all results, or cancel the rest, wait for its end and raise the first error."""
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
@@ -82,7 +82,7 @@ async def all_or_none(awaitables: Sequence[Awaitable[T]]) -> list[T]:
         raise
 
 
-async def in_thread(function: Callable[[], T]) -> T:
+async def run_in_thread(function: Callable[[], T]) -> T:
     """Call a function in one of 2 threads, and wait for its end also when cancelled.
 
     For what works on the objects' own memory, which nobody may hold after the call.

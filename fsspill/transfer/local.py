@@ -12,22 +12,22 @@ from itertools import islice
 
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.format.digest import Digests
-from fsspill.storage.layout import ALIVE_DIRECTORY, HEAD, SpillLocation, location_of
-from fsspill.storage.retry import Deadline, Stopped
-from fsspill.transfer.base import FrameSource, FrameStream, Limits, SpillFile, Transfer
+from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, SpillLocation, find_location
+from fsspill.storage.retry import RequestSkippedError, Retrier
+from fsspill.transfer.base import FrameRef, FrameStream, Limits, SpillFile, Transfer
 from fsspill.transfer.verified_stream import (
-    READS_OF_A_WRONG_PIECE,
-    PieceStream,
-    truncated,
-    unseen,
-    wrong_piece,
+    DIGEST_RETRIES,
+    VerifiedStream,
+    bucket_missing_error,
+    digest_mismatch_error,
+    truncated_error,
 )
 
 __all__ = ["LocalTransfer"]
 
 logger = logging.getLogger(__name__)
 
-_CHUNKS_PER_CALL = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") else 16
+_BUFFERS_PER_CALL = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") else 16
 _HEAD = 512
 """Bytes of the first read: header, owner address and metadata of nearly every object."""
 
@@ -47,8 +47,8 @@ class LocalTransfer(Transfer):
     Notes
     -----
     Nothing is copied: writing gathers the objects' own memory, reading fills the object
-    store's (in a shared directory a piece is read and checked first, and copied once; compressed
-    frames are held piece by piece, up to 8.5 MiB and as much again at rest). One file is written
+    store's (in a shared directory a block is read and checked first, and copied once; compressed
+    frames are held block by block, up to 8.5 MiB and as much again at rest). One file is written
     at a time, since a disk gains nothing from more.
     """
 
@@ -68,29 +68,29 @@ class LocalTransfer(Transfer):
             raise translate(error, "cannot spill to", location.uri) from error
 
     def write_files(
-        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+        self, files: Sequence[SpillFile], retriers: Mapping[SpillLocation, Retrier]
     ) -> list[FsspillError | None]:
         """Write the files one after another."""
         outcomes: list[FsspillError | None] = []
         failed: set[SpillLocation] = set()
         for file in files:
-            outcomes.append(Stopped() if file.location in failed else _write(file))
+            outcomes.append(RequestSkippedError() if file.location in failed else _write(file))
             if outcomes[-1]:
                 failed.add(file.location)
         return outcomes
 
-    def open_frame(self, source: FrameSource) -> FrameStream:
+    def open_frame(self, source: FrameRef) -> FrameStream:
         """Open the file and check that it holds the whole frame."""
         try:
             file = _OpenFile(source)
         except StorageNotFoundError as failure:
-            location = location_of(self._locations, source.location.base_url)
+            location = find_location(self._locations, source.location.base_url)
             if location and not location.node_local and not os.path.isdir(location.root):
-                raise unseen(failure, location.root) from failure
+                raise bucket_missing_error(failure, location.root) from failure
             raise
         if source.digests is None:
             return LocalFrameStream(file)
-        return CheckedFileStream(file, source, source.digests, self._limits.max_bytes_in_flight)
+        return VerifiedFileStream(file, source, source.digests, self._limits.max_bytes_in_flight)
 
     def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
         """Delete the files one by one, each once: what fails on a disk, fails again."""
@@ -114,12 +114,12 @@ class LocalTransfer(Transfer):
             for name in sorted(os.listdir(directory))
         ]
 
-    def write_sign(self, name: str) -> None:
+    def write_heartbeat(self, name: str) -> None:
         """Write a file of a few bytes."""
         for location in self._locations:
             if location.session_directory is None:
                 continue  # files of a node's own disk live and die with the node
-            path = location.sign(name)
+            path = location.heartbeat_file(name)
             try:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
                 with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
@@ -139,13 +139,13 @@ class LocalTransfer(Transfer):
             else:
                 logger.warning("could not remove %s: delete it by hand", location.node_directory)
             if location.session_directory:
-                _remove_signs(location, location.session_directory)
+                _remove_heartbeats(location, location.session_directory)
 
 
 class _OpenFile:
     """One frame of a local file, read at any position."""
 
-    def __init__(self, source: FrameSource) -> None:
+    def __init__(self, source: FrameRef) -> None:
         self.url, self.start, self.stop = source.url, source.start, source.stop
         try:
             self.fd = os.open(source.location.base_url, os.O_RDONLY | os.O_CLOEXEC)
@@ -160,7 +160,7 @@ class _OpenFile:
     def _check_length(self) -> None:
         length = os.fstat(self.fd).st_size
         if length < self.stop:
-            raise truncated(self.url, self.stop, length)
+            raise truncated_error(self.url, self.stop, length)
 
     def read(self, start: int, length: int) -> bytes:
         """Return the bytes that are there: fewer only at the end of the file."""
@@ -217,35 +217,33 @@ class LocalFrameStream(FrameStream):
         self._file.close()
 
 
-class CheckedFileStream(PieceStream):
-    """One frame of a file in a directory that nodes share, each piece checked before it is used."""
+class VerifiedFileStream(VerifiedStream):
+    """One frame of a file in a directory that nodes share, each block checked before it is used."""
 
-    def __init__(
-        self, file: _OpenFile, source: FrameSource, digests: Digests, max_bytes: int
-    ) -> None:
+    def __init__(self, file: _OpenFile, source: FrameRef, digests: Digests, max_bytes: int) -> None:
         super().__init__()
         self._room = max_bytes
         self._file = file
         self._digests = digests
         self._compression = source.compression
-        self._pieces = deque(enumerate(source.pieces))
+        self._blocks = deque(enumerate(source.blocks))
 
-    def _next_piece(self) -> Sequence[bytes]:
-        if not self._pieces:
+    def _next_block(self) -> Sequence[bytes]:
+        if not self._blocks:
             return ()
-        index, (start, stop) = self._pieces.popleft()
-        for _ in range(READS_OF_A_WRONG_PIECE):
-            piece = [self._file.read(start, stop - start)]
-            if self._digests.match(index, piece):
+        index, (start, stop) = self._blocks.popleft()
+        for _ in range(DIGEST_RETRIES):
+            block = [self._file.read(start, stop - start)]
+            if self._digests.match(index, block):
                 if self._compression:
-                    return [self._compression.decompress(index, piece, self._file.url)]
-                return piece
-        raise wrong_piece(self._file.url, self._digests, index, start, stop)
+                    return [self._compression.decompress(index, block, self._file.url)]
+                return block
+        raise digest_mismatch_error(self._file.url, self._digests, index, start, stop)
 
     def prefetch(self) -> None:
-        """Read and check as many pieces as the limits let be held."""
-        while self._pieces and self._room > 0:
-            self._buffers.extend(memoryview(buffer) for buffer in self._next_piece())
+        """Read and check as many blocks as the limits let be held."""
+        while self._blocks and self._room > 0:
+            self._buffers.extend(memoryview(buffer) for buffer in self._next_block())
             self._room -= len(self._buffers[-1])
 
     def close(self) -> None:
@@ -262,7 +260,7 @@ def _write(file: SpillFile) -> FsspillError | None:
             _write_file(file.url, packing)
             file.stored = packing.stored
         else:
-            _write_file(file.url, [file.chunks()])
+            _write_file(file.url, [file.buffers()])
             file.compute_digests()
     except OSError as error:
         failure = translate(error, "cannot write", file.url)
@@ -275,8 +273,8 @@ def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> Non
     fd = _create(path)
     try:
         try:
-            for chunks in parts:
-                _write_chunks(fd, chunks)
+            for buffers in parts:
+                _write_buffers(fd, buffers)
         finally:
             os.close(fd)
     except BaseException:
@@ -284,15 +282,15 @@ def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> Non
         raise
 
 
-def _remove_signs(location: SpillLocation, session: str) -> None:
-    """Remove the signs of life that are no longer true, and directories that are empty then."""
-    signs = os.path.dirname(location.sign(HEAD))
+def _remove_heartbeats(location: SpillLocation, session: str) -> None:
+    """Remove the heartbeats that are no longer true, and directories that are empty then."""
+    heartbeats = os.path.dirname(location.heartbeat_file(HEAD))
     try:
         if location.node_id != HEAD:
-            _remove_if_there(location.sign(location.node_id))
-        if os.listdir(session) == [ALIVE_DIRECTORY] and os.listdir(signs) == [HEAD]:
-            _remove_if_there(location.sign(HEAD))
-        os.rmdir(signs)
+            _remove_if_there(location.heartbeat_file(location.node_id))
+        if os.listdir(session) == [HEARTBEAT_DIRECTORY] and os.listdir(heartbeats) == [HEAD]:
+            _remove_if_there(location.heartbeat_file(HEAD))
+        os.rmdir(heartbeats)
         os.rmdir(session)
     except OSError:
         pass  # other nodes of the session are still using it, or it was never made
@@ -315,9 +313,9 @@ def _create(path: str) -> int:
         return os.open(path, flags, 0o600)
 
 
-def _write_chunks(fd: int, chunks: Iterable[bytes | memoryview]) -> None:
-    views = (memoryview(chunk) for chunk in chunks if len(chunk))
-    while batch := list(islice(views, _CHUNKS_PER_CALL)):
+def _write_buffers(fd: int, buffers: Iterable[bytes | memoryview]) -> None:
+    views = (memoryview(buffer) for buffer in buffers if len(buffer))
+    while batch := list(islice(views, _BUFFERS_PER_CALL)):
         while batch:
             written = os.writev(fd, batch)
             while batch and written >= len(batch[0]):

@@ -1,4 +1,4 @@
-"""Moving bytes to and from any fsspec filesystem, many pieces at once, in bounded memory."""
+"""Moving bytes to and from any fsspec filesystem, many blocks at once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
     StoragePermissionError,
-    cause_of,
+    original_cause,
     translate,
 )
 from fsspill.storage.connection import Endpoint, connect
-from fsspill.storage.layout import SpillLocation, location_of
+from fsspill.storage.layout import SpillLocation, find_location
 from fsspill.storage.range_reader import RangeReader, make_reader
-from fsspill.storage.retry import Deadline
-from fsspill.transfer.base import FrameSource, FrameStream, Limits, SpillFile, Transfer
-from fsspill.transfer.compressed_upload import PackedUpload
-from fsspill.transfer.deletion import remove_file, remove_files
+from fsspill.storage.retry import Retrier
+from fsspill.transfer.base import FrameRef, FrameStream, Limits, SpillFile, Transfer
+from fsspill.transfer.compressed_upload import CompressedUpload
+from fsspill.transfer.deletion import delete_with_retry, remove_file
 from fsspill.transfer.destroy import destroy, list_files
-from fsspill.transfer.download import RangeStream
-from fsspill.transfer.limiter import InFlight, all_or_none, in_thread
+from fsspill.transfer.download import RemoteFrameStream
+from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel, run_in_thread
 from fsspill.transfer.upload import Upload, put
 
 __all__ = ["RemoteTransfer"]
@@ -54,7 +54,7 @@ class RemoteTransfer(Transfer):
     storage_options : mapping
         The user's options for the filesystem.
     limits : Limits
-        Sizes of pieces and bounds of what is in flight.
+        Sizes of blocks and bounds of what is in flight.
     engine : str
         Who reads ranges; see `fsspill.storage.range_reader`.
 
@@ -110,35 +110,37 @@ class RemoteTransfer(Transfer):
             failure = translate(error, action, location.uri)
             refused = isinstance(failure, StoragePermissionError)
             if not refused or not self._renew(location):
-                raise failure from cause_of(failure, error)
+                raise failure from original_cause(failure, error)
         return call(location)
 
     def write_files(
-        self, files: Sequence[SpillFile], deadlines: Mapping[SpillLocation, Deadline]
+        self, files: Sequence[SpillFile], retriers: Mapping[SpillLocation, Retrier]
     ) -> list[FsspillError | None]:
         """Upload files side by side, as many as the limits let."""
         places = [self._place(file.url) for file in files]
-        return places[0][0].run(self._write_all, files, places, deadlines)
+        return places[0][0].run(self._write_all, files, places, retriers)
 
     async def _write_all(
         self,
         files: Sequence[SpillFile],
         places: Sequence[tuple[Endpoint, str]],
-        deadlines: Mapping[SpillLocation, Deadline],
+        retriers: Mapping[SpillLocation, Retrier],
     ) -> list[FsspillError | None]:
-        in_flight = InFlight(self._limits, all(endpoint.concurrent for endpoint, _ in places))
+        in_flight = InFlightLimiter(
+            self._limits, all(endpoint.concurrent for endpoint, _ in places)
+        )
         writes = [
-            _write(*place, file, in_flight, deadlines[file.location])
+            _write(*place, file, in_flight, retriers[file.location])
             for file, place in zip(files, places, strict=True)
         ]
         return await asyncio.gather(*writes)
 
-    def open_frame(self, source: FrameSource) -> FrameStream:
-        """Ask for all pieces of the frame that the limits let be held."""
+    def open_frame(self, source: FrameRef) -> FrameStream:
+        """Ask for all blocks of the frame that the limits let be held."""
         base_url = source.location.base_url
         endpoint, path = self._place(base_url)
         reader = self._reader(self._location(base_url), endpoint)
-        return RangeStream(endpoint, reader, path, source, self._limits)
+        return RemoteFrameStream(endpoint, reader, path, source, self._limits)
 
     def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
         """Delete all files of a filesystem together."""
@@ -162,7 +164,7 @@ class RemoteTransfer(Transfer):
             else:
                 endpoints.setdefault(id(endpoint.fs), (endpoint, {}))[1][path] = url
         for endpoint, paths in endpoints.values():
-            failed = endpoint.run(remove_files, endpoint, list(paths), self._limits, seconds)
+            failed = endpoint.run(delete_with_retry, endpoint, list(paths), self._limits, seconds)
             failures.update({paths[path]: failure for path, failure in failed.items()})
         return failures
 
@@ -180,12 +182,12 @@ class RemoteTransfer(Transfer):
         paths = endpoint.run(list_files, endpoint, node)
         return [location.root + path[len(endpoint.root) :] for path in paths]
 
-    def write_sign(self, name: str) -> None:
+    def write_heartbeat(self, name: str) -> None:
         """Write a file of a few bytes: one request for each URI."""
         for location in self._locations:
             endpoint = self._endpoint(location)
-            path = endpoint.root + location.relative(location.sign(name))
-            endpoint.run(_write_sign, endpoint, path, self._limits)
+            path = endpoint.root + location.relative(location.heartbeat_file(name))
+            endpoint.run(_write_heartbeat, endpoint, path, self._limits)
 
     def destroy(self) -> None:
         """Delete what lies in this node's directories, until a listing shows nothing."""
@@ -194,7 +196,7 @@ class RemoteTransfer(Transfer):
         for location, error in zip(endpoints, outcomes, strict=True):
             if error is not None:
                 failure = translate(error, "cannot remove", location.node_directory)
-                raise failure from cause_of(failure, error)
+                raise failure from original_cause(failure, error)
 
     async def _destroy_all(
         self, endpoints: Mapping[SpillLocation, Endpoint]
@@ -212,7 +214,7 @@ class RemoteTransfer(Transfer):
         return endpoint, endpoint.root + location.relative(base_url)
 
     def _location(self, base_url: str) -> SpillLocation:
-        location = location_of(self._locations, base_url)
+        location = find_location(self._locations, base_url)
         assert location is not None  # the caller has refused what lies elsewhere
         return location
 
@@ -245,40 +247,40 @@ class RemoteTransfer(Transfer):
 
 
 async def _write(
-    endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlight, deadline: Deadline
+    endpoint: Endpoint, path: str, file: SpillFile, in_flight: InFlightLimiter, retrier: Retrier
 ) -> FsspillError | None:
     """Upload one file and compute its digests meanwhile; return why it is not stored."""
     try:
         if file.codec:
-            await in_thread(file.choose)
-        kind = PackedUpload if file.codec else Upload
-        upload = kind(endpoint, path, file, in_flight, deadline)
-        await all_or_none([upload.run(), file.hash()])
+            await run_in_thread(file.choose)
+        kind = CompressedUpload if file.codec else Upload
+        upload = kind(endpoint, path, file, in_flight, retrier)
+        await gather_or_cancel([upload.run(), file.hash()])
     except Exception as error:
-        deadline.stop()
+        retrier.stop()
         failure = translate(error, "cannot write", file.url)
-        failure.__cause__ = cause_of(failure, error)
+        failure.__cause__ = original_cause(failure, error)
         return failure
     return None
 
 
-async def _write_sign(endpoint: Endpoint, path: str, limits: Limits) -> None:
-    deadline = Deadline(limits.deadline)
-    await deadline.attempt(lambda: put(endpoint, path, b"alive"), "cannot write", path)
+async def _write_heartbeat(endpoint: Endpoint, path: str, limits: Limits) -> None:
+    retrier = Retrier(limits.stall_timeout)
+    await retrier.attempt(lambda: put(endpoint, path, b"alive"), "cannot write", path)
 
 
 async def _check(endpoint: Endpoint, path: str, uri: str, limits: Limits) -> None:
-    deadline = Deadline(min(limits.deadline, CHECK_SECONDS))
+    retrier = Retrier(min(limits.stall_timeout, CHECK_SECONDS))
 
     async def attempt(request: Callable[[], Awaitable[T]]) -> T:
-        return await deadline.attempt(request, "cannot spill to", uri)
+        return await retrier.attempt(request, "cannot spill to", uri)
 
     try:
         await attempt(lambda: put(endpoint, path, b"x"))
         found = await attempt(lambda: endpoint.fs._cat_file(path, start=0, end=1))
     except Exception:
         # It may be there: an attempt whose answer was lost has written it.
-        await remove_files(endpoint, [path], limits, CHECK_REMOVAL_SECONDS)
+        await delete_with_retry(endpoint, [path], limits, CHECK_REMOVAL_SECONDS)
         raise
     # Not the bulk request: some filesystems hide its failures, and here they must show.
     await attempt(lambda: remove_file(endpoint, path))

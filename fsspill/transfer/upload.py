@@ -13,15 +13,15 @@ from fsspec.spec import AbstractBufferedFile
 from fsspill.errors import StorageNotFoundError
 from fsspill.format.encoding import Buffers
 from fsspill.storage.connection import Endpoint
-from fsspill.storage.retry import Deadline
+from fsspill.storage.retry import Retrier
 from fsspill.transfer.base import MIB, SpillFile
-from fsspill.transfer.limiter import InFlight, all_or_none
+from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel
 from fsspill.transfer.upload_body import UploadBody
 
 __all__ = [
     "MAX_PARTS",
     "PART_SIZE",
-    "SENT_AT_ONCE",
+    "SEND_BUFFER_SIZE",
     "SINGLE_PUT_SIZE",
     "SINGLE_REQUEST_SIZE",
     "Upload",
@@ -45,7 +45,7 @@ MAX_PARTS = 10_000  # S3's limit
 ABORT_TIMEOUT = 2
 """Seconds that giving up a multipart upload may take; clean-up finds it if that is too short."""
 
-SENT_AT_ONCE = MIB // 2
+SEND_BUFFER_SIZE = MIB // 2
 """Bytes that the HTTP client holds of a body that it reads while it sends."""
 
 
@@ -60,9 +60,9 @@ class Upload:
         Where the file shall lie.
     file : SpillFile
         The file.
-    in_flight : InFlight
+    in_flight : InFlightLimiter
         The bound that it shares with the other files of the call.
-    deadline : Deadline
+    retrier : Retrier
         The patience that it shares with the other files for the same location.
     """
 
@@ -71,14 +71,14 @@ class Upload:
         endpoint: Endpoint,
         path: str,
         file: SpillFile,
-        in_flight: InFlight,
-        deadline: Deadline,
+        in_flight: InFlightLimiter,
+        retrier: Retrier,
     ) -> None:
         self._endpoint = endpoint
         self._path = path
         self._file = file
         self._in_flight = in_flight
-        self._deadline = deadline
+        self._retrier = retrier
         self._farthest = 0
 
     async def run(self) -> None:
@@ -94,33 +94,33 @@ class Upload:
         to `SINGLE_REQUEST_SIZE`, above that what their own ``open`` does, one block at a time;
         each byte is copied once.
         """
-        if not self._endpoint.tuning.s3_api:
+        if not self._endpoint.traits.s3_api:
             await self._run_copied()
         elif self._file.nbytes > SINGLE_PUT_SIZE:
             await self._run_multipart()
         else:
-            async with self._in_flight.slot(min(self._file.nbytes, SENT_AT_ONCE)):
-                await self._put(self._file.chunks())
+            async with self._in_flight.reserve(min(self._file.nbytes, SEND_BUFFER_SIZE)):
+                await self._put(self._file.buffers())
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._deadline.attempt(request, "cannot write", self._file.url)
+        return await self._retrier.attempt(request, "cannot write", self._file.url)
 
-    async def _put(self, chunks: Iterable[bytes | memoryview]) -> None:
+    async def _put(self, buffers: Iterable[bytes | memoryview]) -> None:
         """Store the file in one request, from where its bytes lie."""
-        with UploadBody(chunks, self._deadline.progress) as body:
+        with UploadBody(buffers, self._retrier.progress) as body:
             await self._attempt(lambda: put(self._endpoint, self._path, body))
 
     async def _run_copied(self) -> None:
         if self._file.nbytes <= min(SINGLE_REQUEST_SIZE, self._in_flight.max_bytes):
-            async with self._in_flight.slot(self._file.nbytes):
+            async with self._in_flight.reserve(self._file.nbytes):
                 # The one copy on the way up: these filesystems take the body as contiguous bytes.
-                body = b"".join(self._file.chunks())
+                body = b"".join(self._file.buffers())
                 await self._attempt(lambda: put(self._endpoint, self._path, body))
         else:
             await self._run_stream()
 
     async def _run_stream(self) -> None:
-        async with self._in_flight.slot(2 * PART_SIZE):
+        async with self._in_flight.reserve(2 * PART_SIZE):
             await self._attempt(self._stream)
 
     async def _stream(self) -> None:
@@ -134,7 +134,7 @@ class Upload:
     def _written(self, nbytes: int) -> None:
         if nbytes > self._farthest:
             self._farthest = nbytes
-            self._deadline.progress()
+            self._retrier.progress()
 
     async def _run_multipart(self) -> None:
         """Upload through S3's multipart API, which s3fs itself only offers for one `bytes`."""
@@ -143,7 +143,7 @@ class Upload:
         created = await self._call("create_multipart_upload", where)
         where["UploadId"] = created["UploadId"]
         try:
-            parts = [part for part in await all_or_none(self._sends(where)) if part]
+            parts = [part for part in await gather_or_cancel(self._sends(where)) if part]
             await self._complete({**where, "MultipartUpload": {"Parts": parts}})
         except BaseException:
             await _abort(self._endpoint.fs, where)
@@ -157,13 +157,13 @@ class Upload:
     async def _send(
         self, where: Mapping[str, Any], number: int, part: Buffers
     ) -> Mapping[str, Any]:
-        async with self._in_flight.slot(min(sum(map(len, part)), SENT_AT_ONCE)):
+        async with self._in_flight.reserve(min(sum(map(len, part)), SEND_BUFFER_SIZE)):
             return await self._send_part(where, number, part)
 
     async def _send_part(
         self, where: Mapping[str, Any], number: int, part: Buffers
     ) -> Mapping[str, Any]:
-        with UploadBody(part, self._deadline.progress) as body:
+        with UploadBody(part, self._retrier.progress) as body:
             sent = await self._call("upload_part", {**where, "PartNumber": number, "Body": body})
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
@@ -193,7 +193,7 @@ async def _in_directory(endpoint: Endpoint, path: str, write: Callable[[], Await
     try:
         await write()
     except FileNotFoundError:
-        if not endpoint.tuning.has_directories:
+        if not endpoint.traits.has_directories:
             raise
         # The first file of this node on a filesystem that has directories.
         await endpoint.fs._makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -218,7 +218,7 @@ def _part_size(nbytes: int) -> int:
 def _upload_stream(
     endpoint: Endpoint, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
 ) -> None:
-    with endpoint.turn:
+    with endpoint.exclusive():
         _stream_into(endpoint.sync_fs.open(path, "wb", block_size=PART_SIZE), parts, written)
 
 

@@ -11,18 +11,18 @@ from typing import Any
 __all__ = ["UploadBody"]
 
 _JOINED = 64 * 2**10
-"""Bytes under which neighbouring chunks are copied into one: a call to send costs more than a
+"""Bytes under which neighbouring buffers are copied into one: a call to send costs more than a
 copy of that length."""
 
 
 class UploadBody(io.BytesIO):
-    """A read-only file over consecutive chunks of memory, without a copy of them.
+    """A read-only file over consecutive buffers of memory, without a copy of them.
 
     As a context manager it releases them.
 
     Parameters
     ----------
-    chunks : iterable of bytes-like
+    buffers : iterable of bytes-like
         What the file consists of. Held until `release`.
     progress : callable, optional
         Called when it is read further than ever before.
@@ -38,12 +38,12 @@ class UploadBody(io.BytesIO):
     """
 
     def __init__(
-        self, chunks: Iterable[bytes | memoryview], progress: Callable[[], None] = lambda: None
+        self, buffers: Iterable[bytes | memoryview], progress: Callable[[], None] = lambda: None
     ) -> None:
         super().__init__()
         self._progress = progress
         self._farthest = 0
-        self._chunks = [memoryview(chunk) for chunk in chunks if len(chunk)]
+        self._chunks = [memoryview(buffer) for buffer in buffers if len(buffer)]
         self._ends = list(accumulate(map(len, self._chunks)))
         self._length = self._ends[-1] if self._ends else 0
         self._position = 0
@@ -85,21 +85,21 @@ class UploadBody(io.BytesIO):
         return found
 
     def _joined(self, size: int) -> memoryview:
-        pieces: list[memoryview] = []
+        buffers: list[memoryview] = []
         found = 0
         while found < min(size, _JOINED):
-            pieces.append(self._at(self._position + found, size - found))
-            found += len(pieces[-1])
-        return memoryview(b"".join(pieces))
+            buffers.append(self._at(self._position + found, size - found))
+            found += len(buffers[-1])
+        return memoryview(b"".join(buffers))
 
     def _at(self, position: int, size: int) -> memoryview:
-        """Return what one chunk has at `position`, up to `size` bytes of it."""
+        """Return what one buffer has at `position`, up to `size` bytes of it."""
         index = bisect_right(self._ends, position)
         start = position - (self._ends[index] - len(self._chunks[index]))
         return self._chunks[index][start : start + size]
 
     def release(self) -> None:
-        """Let go of the chunks; nothing can be read any more."""
+        """Let go of the buffers; nothing can be read any more."""
         self._chunks, self._ends, self._length = [], [], 0
 
     def __exit__(self, *reason: object) -> None:

@@ -1,4 +1,4 @@
-"""A frame that arrives in pieces, each checked before a byte of it is handed out."""
+"""A frame that arrives in blocks, each checked before a byte of it is handed out."""
 
 from __future__ import annotations
 
@@ -11,29 +11,36 @@ from fsspill.errors import CorruptObjectError, StorageNotFoundError, StorageUnav
 from fsspill.format.digest import Digests
 from fsspill.transfer.base import FrameStream
 
-__all__ = ["READS_OF_A_WRONG_PIECE", "Buffer", "PieceStream", "truncated", "unseen", "wrong_piece"]
+__all__ = [
+    "DIGEST_RETRIES",
+    "Buffer",
+    "VerifiedStream",
+    "bucket_missing_error",
+    "digest_mismatch_error",
+    "truncated_error",
+]
 
 Buffer: TypeAlias = bytes | memoryview
 
-READS_OF_A_WRONG_PIECE = 3
-"""How often a piece is read that does not match its digest, before the file is held to be wrong:
+DIGEST_RETRIES = 3
+"""How often a block is read that does not match its digest, before the file is held to be wrong:
 the bytes may have been right at rest and wrong on their way."""
 
 
-class PieceStream(FrameStream):
-    """Hands out what `_next_piece` returns."""
+class VerifiedStream(FrameStream):
+    """Hands out what `_next_block` returns."""
 
     def __init__(self) -> None:
         self._buffers: deque[memoryview] = deque()
 
     @abstractmethod
-    def _next_piece(self) -> Sequence[Buffer]:
-        """Return the next piece, checked, as consecutive buffers; nothing after the last."""
+    def _next_block(self) -> Sequence[Buffer]:
+        """Return the next block, checked, as consecutive buffers; nothing after the last."""
 
     def _available(self) -> memoryview:
         """Return what is left of the current buffer, or the next one; empty at the end."""
         if not self._buffers:
-            self._buffers.extend(memoryview(buffer) for buffer in self._next_piece())
+            self._buffers.extend(memoryview(buffer) for buffer in self._next_block())
         return self._buffers[0] if self._buffers else memoryview(b"")
 
     def _consume(self, length: int) -> None:
@@ -42,7 +49,7 @@ class PieceStream(FrameStream):
             self._buffers.appendleft(rest)
 
     def read(self, length: int) -> bytes:
-        """Return the next `length` bytes, waiting for as many pieces as they lie in."""
+        """Return the next `length` bytes, waiting for as many blocks as they lie in."""
         found = []
         while length and (available := self._available()):
             found.append(available[:length])
@@ -52,19 +59,19 @@ class PieceStream(FrameStream):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Copy what is left of the current buffer into `buffer`."""
-        piece = self._available()[: len(buffer)]
-        if not piece:
+        block = self._available()[: len(buffer)]
+        if not block:
             raise CorruptObjectError("the object store asked for more bytes than the frame has")
-        buffer[: len(piece)] = piece
-        self._consume(len(piece))
-        return len(piece)
+        buffer[: len(block)] = block
+        self._consume(len(block))
+        return len(block)
 
     def close(self) -> None:
         """Give up what was not read."""
         self._buffers.clear()
 
 
-def truncated(url: str, expected: int, found: int) -> CorruptObjectError:
+def truncated_error(url: str, expected: int, found: int) -> CorruptObjectError:
     """Return the error for a file of `found` bytes that should have `expected` or more."""
     return CorruptObjectError(
         f"cannot restore {url}: expected a file of at least {expected} bytes, found {found}. The "
@@ -72,7 +79,7 @@ def truncated(url: str, expected: int, found: int) -> CorruptObjectError:
     )
 
 
-def unseen(failure: StorageNotFoundError, place: str) -> StorageUnavailableError:
+def bucket_missing_error(failure: StorageNotFoundError, place: str) -> StorageUnavailableError:
     """Return the error for a file that is missing where its whole bucket or directory is."""
     return StorageUnavailableError(
         f"{failure} Not even {place} is there as this node sees it, so that says nothing about the "
@@ -80,12 +87,12 @@ def unseen(failure: StorageNotFoundError, place: str) -> StorageUnavailableError
     )
 
 
-def wrong_piece(
+def digest_mismatch_error(
     url: str, digests: Digests, index: int, start: int, stop: int
 ) -> CorruptObjectError:
-    """Return the error for a piece that does not match its digest."""
+    """Return the error for a block that does not match its digest."""
     return CorruptObjectError(
         f"cannot restore {url}: expected bytes {start} to {stop} of the file to have the "
         f"{digests.algorithm} digest {digests.values[index].hex()}, found others in "
-        f"{READS_OF_A_WRONG_PIECE} reads. The file was altered or replaced."
+        f"{DIGEST_RETRIES} reads. The file was altered or replaced."
     )

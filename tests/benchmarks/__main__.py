@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
-from fsspill.ray.malloc import keep_freed_memory
+from fsspill.ray.malloc import raise_trim_threshold
 from tests.benchmarks.chart import draw
 from tests.benchmarks.cluster import Cluster
 from tests.benchmarks.measure import Row
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # smart_open warns at every single opening that it ignores what Ray passes to it.
     logging.getLogger("smart_open").setLevel(logging.ERROR)
     # As in an IO worker, for all sides: it is a setting of the process.
-    keep_freed_memory()
+    raise_trim_threshold()
     sections = _sections(arguments)
     for name in arguments.only:
         title, measure = sections[name]

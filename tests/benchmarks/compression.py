@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from fsspill.external_storage import ExternalStorage
-from fsspill.ray.malloc import keep_freed_memory
+from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.transfer.base import MIB
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Sample, measure, verify
@@ -36,7 +36,7 @@ _HEADINGS = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and print a table."""
     arguments = _parser().parse_args(argv)
-    keep_freed_memory()  # as Ray's IO workers do
+    raise_trim_threshold()  # as Ray's IO workers do
     size, count = int(arguments.size * MIB), arguments.count
     case = Case(count, size, min(count, _RESTORED))
     latency, bandwidth = arguments.latency / 1e3, arguments.bandwidth * 1e6

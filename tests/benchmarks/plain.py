@@ -182,7 +182,7 @@ class ObstoreStorage(PlainStorage):
 
 
 def _chunks(frames: Sequence[Frame]) -> list[bytes | memoryview]:
-    return [chunk for frame in frames for chunk in frame.chunks()]
+    return [chunk for frame in frames for chunk in frame.buffers()]
 
 
 def _urls(path: str, frames: Sequence[Frame]) -> list[bytes]:

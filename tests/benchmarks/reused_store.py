@@ -86,10 +86,10 @@ class ReusedStore:
         source = self.sources[object_ref]
         same = self._length == len(source)
         for start in range(0, self._length, MIB):
-            piece = self._restored[start : min(start + MIB, self._length)]
-            same = same and bytes(piece) == bytes(source[start : start + MIB])
+            block = self._restored[start : min(start + MIB, self._length)]
+            same = same and bytes(block) == bytes(source[start : start + MIB])
             # Lest the next one passes by what this one left behind.
-            piece[:] = bytes(len(piece))
+            block[:] = bytes(len(block))
         self._length = 0
         if not same:
             raise ValueError(f"object {object_ref!r} came back with other bytes than it had")
@@ -99,6 +99,6 @@ def random_bytes(nbytes: int) -> memoryview:
     """Return `nbytes` that nothing can compress."""
     data = memoryview(bytearray(nbytes))
     for start in range(0, nbytes, MIB):
-        piece = data[start : start + MIB]
-        piece[:] = os.urandom(len(piece))
+        block = data[start : start + MIB]
+        block[:] = os.urandom(len(block))
     return data.toreadonly()

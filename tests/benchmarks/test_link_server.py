@@ -143,16 +143,16 @@ def test_a_chunked_body_with_trailing_checksum_is_decoded(connection: HTTPConnec
     headers = {"Content-Encoding": "aws-chunked", "X-Amz-Decoded-Content-Length": str(len(DATA))}
     call(connection, "PUT", "/bucket/plain", framed, headers)
     # Without a length botocore frames the body twice: in chunks of S3's and in HTTP's own.
-    pieces = [framed[:1000], framed[1000:]]
-    connection.request("PUT", "/bucket/twice", iter(pieces), headers, encode_chunked=True)
+    blocks = [framed[:1000], framed[1000:]]
+    connection.request("PUT", "/bucket/twice", iter(blocks), headers, encode_chunked=True)
     connection.getresponse().read()
     assert call(connection, "GET", "/bucket/plain")[1] == DATA
     assert call(connection, "GET", "/bucket/twice")[1] == DATA
 
 
 def aws_chunked(data: bytes) -> bytes:
-    pieces = [data[start : start + 2**16] for start in range(0, len(data), 2**16)]
-    chunks = [(b"%x\r\n" % len(piece), piece, b"\r\n") for piece in pieces]
+    blocks = [data[start : start + 2**16] for start in range(0, len(data), 2**16)]
+    chunks = [(b"%x\r\n" % len(block), block, b"\r\n") for block in blocks]
     return b"".join([*chain(*chunks), b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"])
 
 

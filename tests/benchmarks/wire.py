@@ -69,7 +69,7 @@ class Response(NamedTuple):
     Attributes
     ----------
     segments : sequence of buffer
-        The body, in pieces that are sent uncopied.
+        The body, in blocks that are sent uncopied.
     length : int or None
         What ``Content-Length`` says where there is no body: the answer to a HEAD.
     control : bool

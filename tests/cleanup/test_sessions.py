@@ -32,7 +32,7 @@ from fsspill.storage.connection import connect
 from fsspill.storage.layout import SpillLocation
 from fsspill.testing.s3_server import S3Server
 from fsspill.transfer import deletion
-from fsspill.transfer.deletion import delete_files
+from fsspill.transfer.deletion import delete_once
 from tests.at_rest import files, keys, open_uploads
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -47,30 +47,32 @@ seconds = st.floats(0, 1e7)
 
 @given(st.floats(0, STALE_AFTER, exclude_max=True), ages, ages, seconds)
 def test_a_fresh_alive_file_means_alive(
-    fresh: float, beats: list[float | None], others: list[float | None], older_than: float
+    fresh: float, heartbeats: list[float | None], others: list[float | None], older_than: float
 ) -> None:
     """Whatever else there is, and however short the limit."""
-    assert classify([*beats, fresh], others, older_than) == "alive"
+    assert classify([*heartbeats, fresh], others, older_than) == "alive"
 
 
 @given(ages, ages, seconds)
 def test_dead_means_that_everything_is_old(
-    beats: list[float | None], others: list[float | None], older_than: float
+    heartbeats: list[float | None], others: list[float | None], older_than: float
 ) -> None:
-    """There is an alive file, every age is known, and none is less than either limit."""
-    if classify(beats, others, older_than) == "dead":
-        assert beats
-        for age in (*beats, *others):
+    """There is a heartbeat file, every age is known, and none is less than either limit."""
+    if classify(heartbeats, others, older_than) == "dead":
+        assert heartbeats
+        for age in (*heartbeats, *others):
             assert age is not None
             assert age >= older_than
             assert age >= STALE_AFTER
 
 
 @given(st.lists(seconds, min_size=1), st.lists(seconds), seconds)
-def test_old_enough_means_dead(beats: list[float], others: list[float], older_than: float) -> None:
-    """What has an alive file does not stay for ever."""
+def test_old_enough_means_dead(
+    heartbeats: list[float], others: list[float], older_than: float
+) -> None:
+    """What has a heartbeat file does not stay for ever."""
     limit = max(older_than, STALE_AFTER)
-    old = [[age + limit for age in some] for some in (beats, others)]
+    old = [[age + limit for age in some] for some in (heartbeats, others)]
     assert classify(old[0], old[1], older_than) == "dead"
 
 
@@ -97,16 +99,16 @@ def write(path: Path, age: float) -> Path:
     return path
 
 
-def spill(root: Path, session: str, node: str, age: float, beat: float | None) -> Path:
-    """Write a spilled file of a node, and its alive file."""
-    if beat is not None:
-        write(root / session / "fsspill_alive" / node, beat)
+def spill(root: Path, session: str, node: str, age: float, heartbeat: float | None) -> Path:
+    """Write a spilled file of a node, and its heartbeat file."""
+    if heartbeat is not None:
+        write(root / session / "fsspill_heartbeats" / node, heartbeat)
     return write(root / session / f"ray_spilled_objects_{node}" / f"f-{age:.0f}", age)
 
 
-def beat(root: Path, session: str, age: float) -> Path:
-    """Write the alive file of the head."""
-    return write(root / session / "fsspill_alive" / "head", age)
+def heartbeat(root: Path, session: str, age: float) -> Path:
+    """Write the heartbeat file of the head."""
+    return write(root / session / "fsspill_heartbeats" / "head", age)
 
 
 def about(age: float) -> Any:
@@ -127,17 +129,17 @@ def only_session(uri: str) -> Session:
 
 
 def dead_session(root: Path, name: str) -> None:
-    beat(root, name, 2 * DAY)
-    spill(root, name, "n1", age=3 * DAY, beat=2 * DAY)
-    spill(root, name, "n2", age=4 * DAY, beat=4 * DAY)
+    heartbeat(root, name, 2 * DAY)
+    spill(root, name, "n1", age=3 * DAY, heartbeat=2 * DAY)
+    spill(root, name, "n2", age=4 * DAY, heartbeat=4 * DAY)
 
 
 def test_scan_says_what_each_node_has(uri: str, tmp_path: Path) -> None:
     """Files, bytes, the age of the youngest file, and whether it lives."""
-    beat(tmp_path, "s", 60)
-    spill(tmp_path, "s", "n1", age=5 * HOUR, beat=90)
-    spill(tmp_path, "s", "n1", age=3 * HOUR, beat=90)
-    spill(tmp_path, "s", "n2", age=3 * DAY, beat=2 * DAY)
+    heartbeat(tmp_path, "s", 60)
+    spill(tmp_path, "s", "n1", age=5 * HOUR, heartbeat=90)
+    spill(tmp_path, "s", "n1", age=3 * HOUR, heartbeat=90)
+    spill(tmp_path, "s", "n2", age=3 * DAY, heartbeat=2 * DAY)
     session = only_session(uri)
     nodes = session.nodes.values()
     found = [(node.node_id, node.files, node.nbytes, node.state) for node in nodes]
@@ -166,9 +168,9 @@ def test_a_session_that_beats_is_never_touched(
 ) -> None:
     """Not even with no limit at all, and even if nothing was spilled for days."""
     if head is not None:
-        beat(tmp_path, "s", head)
+        heartbeat(tmp_path, "s", head)
     if file is not None:
-        spill(tmp_path, "s", "n1", age=file, beat=node)
+        spill(tmp_path, "s", "n1", age=file, heartbeat=node)
     before = files(tmp_path)
     assert states(uri) == {"s": "alive"}
     summary = clean(uri, older_than=0)
@@ -178,10 +180,10 @@ def test_a_session_that_beats_is_never_touched(
 
 
 def test_a_head_that_restarts_makes_its_session_alive_again(uri: str, tmp_path: Path) -> None:
-    """A session is what its newest alive file says, not what it was."""
+    """A session is what its newest heartbeat file says, not what it was."""
     dead_session(tmp_path, "s")
     assert states(uri) == {"s": "dead"}
-    beat(tmp_path, "s", 0)
+    heartbeat(tmp_path, "s", 0)
     assert states(uri) == {"s": "alive"}
 
 
@@ -199,7 +201,7 @@ def test_a_dead_session_is_removed_with_its_directories(uri: str, tmp_path: Path
 def test_a_dry_run_says_the_same_and_removes_nothing(uri: str, tmp_path: Path) -> None:
     """Its summary is that of the cleaning that follows."""
     dead_session(tmp_path, "s")
-    beat(tmp_path, "living", 0)
+    heartbeat(tmp_path, "living", 0)
     write(tmp_path / f"fsspill-check-{'0' * 32}", 2 * DAY)
     before = files(tmp_path)
     dry = clean(uri, dry_run=True)
@@ -212,8 +214,8 @@ def test_a_dry_run_says_the_same_and_removes_nothing(uri: str, tmp_path: Path) -
 def test_a_recent_session_is_kept(uri: str, tmp_path: Path, youngest: str) -> None:
     """Silent for half an hour, but something in it is younger than the limit."""
     age = {"head": 2 * DAY, "node": 2 * DAY, "file": 2 * DAY, youngest: 2 * HOUR}
-    beat(tmp_path, "s", age["head"])
-    spill(tmp_path, "s", "n1", age=age["file"], beat=age["node"])
+    heartbeat(tmp_path, "s", age["head"])
+    spill(tmp_path, "s", "n1", age=age["file"], heartbeat=age["node"])
     assert states(uri) == {"s": "recent"}
     assert states(uri, older_than=HOUR) == {"s": "dead"}
     before = files(tmp_path)
@@ -225,27 +227,27 @@ def test_a_recent_session_is_kept(uri: str, tmp_path: Path, youngest: str) -> No
 
 def test_the_limit_is_never_less_than_six_missed_beats(uri: str, tmp_path: Path) -> None:
     """With --older-than 0s, a file younger than 30 minutes still keeps its session."""
-    beat(tmp_path, "s", 40 * MINUTE)
-    spill(tmp_path, "s", "n1", age=20 * MINUTE, beat=40 * MINUTE)
+    heartbeat(tmp_path, "s", 40 * MINUTE)
+    spill(tmp_path, "s", "n1", age=20 * MINUTE, heartbeat=40 * MINUTE)
     assert clean(uri, older_than=0).kept == {"session s": "not old enough"}
     assert len(files(tmp_path)) == 3
 
 
 def test_a_session_without_alive_files_is_kept(uri: str, tmp_path: Path) -> None:
     """A library that spills writes none: nothing says whether anybody still wants the files."""
-    file = spill(tmp_path, "library", "n1", age=99 * DAY, beat=None)
+    file = spill(tmp_path, "library", "n1", age=99 * DAY, heartbeat=None)
     assert states(uri) == {"library": "unknown"}
     summary = clean(uri, dead_nodes=True)
     assert summary.kept == {"session library": "nothing says whether it is alive"}
     assert files(tmp_path) == [file]
 
 
-@pytest.mark.parametrize("beats", [None, 2 * HOUR, 9 * DAY], ids=["unknown", "recent", "dead"])
+@pytest.mark.parametrize("heartbeats", [None, 2 * HOUR, 9 * DAY], ids=["unknown", "recent", "dead"])
 def test_a_session_that_is_named_is_removed_and_no_other(
-    uri: str, tmp_path: Path, beats: float | None
+    uri: str, tmp_path: Path, heartbeats: float | None
 ) -> None:
     """Whatever its age, unless it is alive; and neither dead ones nor leftovers go with it."""
-    spill(tmp_path, "named", "n1", age=9 * DAY, beat=beats)
+    spill(tmp_path, "named", "n1", age=9 * DAY, heartbeat=heartbeats)
     dead_session(tmp_path, "other")
     write(tmp_path / f"fsspill-check-{'0' * 32}", 2 * DAY)
     summary = clean(uri, sessions=["named", "named"])
@@ -257,7 +259,7 @@ def test_a_session_that_is_named_is_removed_and_no_other(
 def test_naming_a_session_that_is_alive_is_refused(uri: str, tmp_path: Path) -> None:
     """The error says so, and what else was named stays too."""
     dead_session(tmp_path, "dead")
-    beat(tmp_path, "living", 0)
+    heartbeat(tmp_path, "living", 0)
     before = files(tmp_path)
     with pytest.raises(ConfigError, match="session living: it is alive"):
         clean(uri, sessions=["dead", "living"])
@@ -281,12 +283,12 @@ def test_naming_what_is_not_there_is_refused(uri: str, tmp_path: Path) -> None:
 def test_a_session_that_comes_back_while_others_are_removed_is_kept(
     uri: str, tmp_path: Path
 ) -> None:
-    """Its alive files are looked at again just before it is its turn."""
+    """Its heartbeat files are looked at again just before it is its turn."""
     for name in ("a", "b"):
         dead_session(tmp_path, name)
 
     def come_back(step: str, done: int, total: int) -> None:
-        beat(tmp_path, "b", 0)
+        heartbeat(tmp_path, "b", 0)
 
     summary = clean(uri, progress=come_back)
     assert summary.sessions == ["a"]
@@ -344,7 +346,7 @@ def test_a_session_that_cannot_be_looked_at_again_is_kept(
 
     def fail_second(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         looks[path] += 1
-        if path == f"{tmp_path}/a/fsspill_alive" and looks[path] == 2:
+        if path == f"{tmp_path}/a/fsspill_heartbeats" and looks[path] == 2:
             raise OSError("gone for a moment")
         return ls(self, path, *args, **kwargs)
 
@@ -371,8 +373,8 @@ def test_a_session_that_cannot_be_looked_at_again_is_kept(
         "s/ray_spilled_objects_n1/a b",
         "s/ray_spilled_objects_n 1/f",
         "s s/ray_spilled_objects_n1/f",
-        "s/fsspill_alive_x/head",
-        "s/fsspill_alive/deeper/head",
+        "s/fsspill_heartbeats_x/head",
+        "s/fsspill_heartbeats/deeper/head",
         "deeper/s/ray_spilled_objects_n1/f",
         "fsspill-check",
         "fsspill-check-0123",
@@ -383,7 +385,7 @@ def test_a_session_that_cannot_be_looked_at_again_is_kept(
 def test_what_is_not_named_as_ours_is_never_touched(uri: str, tmp_path: Path, name: str) -> None:
     """Old as it may be, and in the middle of a dead session too."""
     other = write(tmp_path / name, 99 * DAY)
-    assert all(session.stored == session.beats == [] for session in scan(uri))
+    assert all(session.stored == session.heartbeats == [] for session in scan(uri))
     dead_session(tmp_path, "s")
     summary = clean(uri, older_than=0)
     assert (summary.sessions, summary.files) == (["s"], 5)
@@ -449,7 +451,7 @@ def test_sessions_that_cannot_be_read_are_passed_over(
     assert len(files(tmp_path)) == 5
 
 
-@pytest.mark.parametrize("name", ["fsspill_alive", "ray_spilled_objects_n1"])
+@pytest.mark.parametrize("name", ["fsspill_heartbeats", "ray_spilled_objects_n1"])
 def test_a_session_that_can_be_read_in_part_is_an_error(
     uri: str, tmp_path: Path, unreadable: set[str], name: str
 ) -> None:
@@ -475,12 +477,12 @@ def test_the_directory_of_a_session_is_not_a_uri(uri: str, tmp_path: Path) -> No
 
 def test_dead_nodes_are_removed_only_when_asked_for(uri: str, tmp_path: Path) -> None:
     """Of a session that lives: what the dead node left goes, what the others have stays."""
-    beat(tmp_path, "s", MINUTE)
-    spill(tmp_path, "s", "living", age=9 * DAY, beat=MINUTE)
-    spill(tmp_path, "s", "dead", age=9 * DAY, beat=2 * DAY)
-    spill(tmp_path, "s", "recent", age=9 * DAY, beat=2 * HOUR)
-    spill(tmp_path, "s", "inconsistent", age=MINUTE, beat=2 * DAY)
-    spill(tmp_path, "s", "unknown", age=9 * DAY, beat=None)
+    heartbeat(tmp_path, "s", MINUTE)
+    spill(tmp_path, "s", "living", age=9 * DAY, heartbeat=MINUTE)
+    spill(tmp_path, "s", "dead", age=9 * DAY, heartbeat=2 * DAY)
+    spill(tmp_path, "s", "recent", age=9 * DAY, heartbeat=2 * HOUR)
+    spill(tmp_path, "s", "inconsistent", age=MINUTE, heartbeat=2 * DAY)
+    spill(tmp_path, "s", "unknown", age=9 * DAY, heartbeat=None)
     before = files(tmp_path)
     assert clean(uri).kept["node dead of session s"] == "dead, but its session is alive"
     assert files(tmp_path) == before
@@ -489,26 +491,26 @@ def test_dead_nodes_are_removed_only_when_asked_for(uri: str, tmp_path: Path) ->
     assert summary.kept == {"session s": "alive"}
     assert len(files(tmp_path)) == len(before) - 2
     assert not (tmp_path / "s" / "ray_spilled_objects_dead").exists()
-    assert not (tmp_path / "s" / "fsspill_alive" / "dead").exists()
+    assert not (tmp_path / "s" / "fsspill_heartbeats" / "dead").exists()
 
 
 def test_dead_nodes_stay_where_the_head_is_silent(uri: str, tmp_path: Path) -> None:
-    """Without its beat nobody can say that a silent node is dead, and not only cut off."""
-    beat(tmp_path, "s", 2 * DAY)
-    spill(tmp_path, "s", "living", age=DAY, beat=MINUTE)
-    spill(tmp_path, "s", "silent", age=9 * DAY, beat=2 * DAY)
+    """Without its heartbeat nobody can say that a silent node is dead, and not only cut off."""
+    heartbeat(tmp_path, "s", 2 * DAY)
+    spill(tmp_path, "s", "living", age=DAY, heartbeat=MINUTE)
+    spill(tmp_path, "s", "silent", age=9 * DAY, heartbeat=2 * DAY)
     assert clean(uri, dead_nodes=True).nodes == []
     assert len(files(tmp_path)) == 5
 
 
 def test_a_node_that_comes_back_is_kept(uri: str, tmp_path: Path) -> None:
-    """Its alive file is looked at again just before it is its turn."""
-    beat(tmp_path, "s", 0)
+    """Its heartbeat file is looked at again just before it is its turn."""
+    heartbeat(tmp_path, "s", 0)
     for node in ("a", "b"):
-        spill(tmp_path, "s", node, age=9 * DAY, beat=2 * DAY)
+        spill(tmp_path, "s", node, age=9 * DAY, heartbeat=2 * DAY)
 
     def come_back(step: str, done: int, total: int) -> None:
-        write(tmp_path / "s" / "fsspill_alive" / "b", 0)
+        write(tmp_path / "s" / "fsspill_heartbeats" / "b", 0)
 
     summary = clean(uri, dead_nodes=True, progress=come_back)
     assert summary.nodes == ["a"]
@@ -517,7 +519,7 @@ def test_a_node_that_comes_back_is_kept(uri: str, tmp_path: Path) -> None:
 
 
 def test_node_local_directories_go_only_by_name(uri: str, tmp_path: Path) -> None:
-    """They have no session and no alive file: nothing says whether their nodes live."""
+    """They have no session and no heartbeat file: nothing says whether their nodes live."""
     for node in ("n1", "n2"):
         write(tmp_path / f"ray_spilled_objects_{node}" / "f", 99 * DAY)
     session = only_session(uri)
@@ -540,7 +542,7 @@ def test_the_clock_of_this_machine_does_not_count(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_by: float
 ) -> None:
     """However wrong it is, ages and states are the same."""
-    beat(tmp_path, "s", 10 * MINUTE)
+    heartbeat(tmp_path, "s", 10 * MINUTE)
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + wrong_by)
     session = only_session(uri)
@@ -554,9 +556,9 @@ def test_the_clock_of_the_storage_may_be_wrong(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_by: float
 ) -> None:
     """It is compared with itself alone."""
-    beat(tmp_path, "living", 10 * MINUTE)
-    beat(tmp_path, "recent", 23 * HOUR)
-    beat(tmp_path, "dead", 25 * HOUR)
+    heartbeat(tmp_path, "living", 10 * MINUTE)
+    heartbeat(tmp_path, "recent", 23 * HOUR)
+    heartbeat(tmp_path, "dead", 25 * HOUR)
     change_info(monkeypatch, lambda info: {**info, "mtime": info["mtime"] + wrong_by})
     assert states(uri) == {"living": "alive", "recent": "recent", "dead": "dead"}
     assert clean(uri).sessions == ["dead"]
@@ -589,7 +591,7 @@ def test_times_have_many_names(
     kind: Callable[[float], object],
 ) -> None:
     """Filesystems call the time of the last write differently, and give numbers or datetimes."""
-    beat(tmp_path, "s", 2 * HOUR)
+    heartbeat(tmp_path, "s", 2 * HOUR)
     change_info(monkeypatch, lambda info: {**without_times(info), name: kind(info["mtime"])})
     session = only_session(uri)
     assert session.state == "recent"
@@ -600,7 +602,7 @@ def test_times_without_a_zone_are_those_of_utc(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, berlin: None
 ) -> None:
     """In the night in which summer time begins, two hours are two hours."""
-    written = beat(tmp_path, "s", 2 * HOUR).stat().st_mtime + 2 * HOUR
+    written = heartbeat(tmp_path, "s", 2 * HOUR).stat().st_mtime + 2 * HOUR
     shift = datetime(2026, 3, 29, 3, 30, tzinfo=timezone.utc).timestamp() - written
     change_info(monkeypatch, lambda info: {**info, "mtime": naive(info["mtime"] + shift)})
     assert only_session(uri).age == about(2 * HOUR)
@@ -623,7 +625,7 @@ def without_times(info: dict[str, Any]) -> dict[str, Any]:
 def test_storage_without_times_makes_everything_unknown(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    """The time of creation is none: a beat that is written anew may keep it."""
+    """The time of creation is none: a heartbeat that is written anew may keep it."""
     dead_session(tmp_path, "s")
     old = {"created": 0.0} if left == "created" else {"mtime": None}
     change_info(monkeypatch, lambda info: {**without_times(info), **old})
@@ -644,7 +646,7 @@ def memory() -> Iterator[MemoryFileSystem]:
 
 def test_memory_says_no_times(memory: MemoryFileSystem) -> None:
     """So its sessions are unknown, and go by name."""
-    memory.pipe_file("/sessions/s/fsspill_alive/head", b"")
+    memory.pipe_file("/sessions/s/fsspill_heartbeats/head", b"")
     memory.pipe_file("/sessions/s/ray_spilled_objects_n1/f", b"abc")
     assert states("memory://sessions") == {"s": "unknown"}
     assert clean("memory://sessions", sessions=["s"]).files == 2
@@ -664,7 +666,7 @@ def test_looking_leaves_nothing_and_makes_nothing(uri: str, tmp_path: Path) -> N
 def test_a_listing_that_lags_behind_is_not_believed(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that misses what was just written may miss a beat too."""
+    """One that misses what was just written may miss a heartbeat too."""
     dead_session(tmp_path, "s")
     ls = LocalFileSystem.ls
 
@@ -698,7 +700,7 @@ def put_s3(*names: str, prefix: str = "bucket/p") -> None:
 clean_now = partial(clean, older_than=0.0, stale_after=0.0)
 """Clean as if everything were old: the server's clock cannot be set."""
 
-DEAD = ("s/fsspill_alive/head", "s/fsspill_alive/n1", "s/ray_spilled_objects_n1/f")
+DEAD = ("s/fsspill_heartbeats/head", "s/fsspill_heartbeats/n1", "s/ray_spilled_objects_n1/f")
 
 
 def test_a_session_on_s3_lives_and_dies(s3_bucket: str) -> None:
@@ -840,7 +842,7 @@ def test_a_young_upload_makes_its_session_recent(
 
 
 def test_a_session_that_came_back_on_s3_is_kept(two_days_old: None) -> None:
-    """The second look is a listing of its alive files alone."""
+    """The second look is a listing of its heartbeat files alone."""
     put_s3(*DEAD)
     assert clean("s3://bucket/p").kept == {"session s": "came back to life"}
     assert len(keys()) == 3
@@ -893,7 +895,7 @@ def test_an_upload_that_cannot_be_aborted_is_a_failure(answers: dict[str, Any]) 
 
 def delete(uri: str, paths: Sequence[str]) -> dict[str, FsspillError]:
     endpoint = connect(uri, {})
-    failures: dict[str, FsspillError] = sync(endpoint.fs.loop, delete_files, endpoint, paths, 8)
+    failures: dict[str, FsspillError] = sync(endpoint.fs.loop, delete_once, endpoint, paths, 8)
     return failures
 
 

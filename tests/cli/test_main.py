@@ -130,7 +130,7 @@ def left_behind(tmp_path: Path) -> Path:
     for session in ("dead", "alive", "library"):
         old_file(tmp_path / session / "ray_spilled_objects_n1" / "f", 50 * 3600)
     for session, age in beats.items():
-        old_file(tmp_path / session / "fsspill_alive" / "head", age)
+        old_file(tmp_path / session / "fsspill_heartbeats" / "head", age)
     old_file(tmp_path / "ray_spilled_objects_n2" / "f", 50 * 3600)
     return tmp_path
 
@@ -207,7 +207,7 @@ def test_clean_what_is_named(left_behind: Path, capsys: pytest.CaptureFixture[st
 def test_clean_dead_nodes(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only with --dead-nodes, and --older-than says since when they are silent."""
     old_file(left_behind / "alive" / "ray_spilled_objects_n3" / "f", 9 * 3600)
-    beat = left_behind / "alive" / "fsspill_alive" / "n3"
+    beat = left_behind / "alive" / "fsspill_heartbeats" / "n3"
     beat.write_bytes(b"")
     os.utime(beat, (0, beat.stat().st_mtime - 9 * 3600))
     uri = f"file://{left_behind}"

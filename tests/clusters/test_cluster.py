@@ -131,7 +131,7 @@ def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
         program.expect("verified")
         output = program.output()
     assert spilled() == [], output
-    poll(lambda: not keys(), "the sign of life to go")
+    poll(lambda: not keys(), "the heartbeat to go")
     assert "could not remove" not in output
 
 

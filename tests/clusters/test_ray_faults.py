@@ -81,7 +81,7 @@ def kill_all(environment: dict[str, str], text: str) -> None:
 
 
 def is_spilled(path: str) -> bool:
-    """Whether a path is that of a spilled file, and not of a sign of life."""
+    """Whether a path is that of a spilled file, and not of a heartbeat."""
     return "/ray_spilled_objects_" in path
 
 
@@ -128,7 +128,7 @@ def test_a_server_that_is_down(environment: dict[str, str], proxy: FaultProxy) -
     What was made meanwhile lies in memory and on the node's own disk; when the server is back,
     objects are spilled to it again. The driver is told why, and not again and again.
     """
-    with start(environment, deadline=2) as program:
+    with start(environment, stall_timeout=2) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
         proxy.pause()
@@ -270,7 +270,7 @@ def test_files_that_cannot_be_reached(
 
     If it still does after lost_after seconds, ray.get raises, and says how long that was.
     """
-    with start(environment, deadline=2, lost_after=5) as program:
+    with start(environment, stall_timeout=2, lost_after=5) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
         numbers = iter(range(30))
@@ -356,7 +356,7 @@ def test_a_cluster_that_was_killed(
     with start(environment) as program:
         session = program.expect("started").split()[1]
         do(program, PUT, "the slowest")
-        poll(lambda: f"bucket/prefix/{session}/fsspill_alive/head" in keys(), "the sign of life")
+        poll(lambda: f"bucket/prefix/{session}/fsspill_heartbeats/head" in keys(), "the heartbeat")
         assert rows(capsys)[session] == "alive"
         before = set(keys())
         assert main(["clean", URI, "--older-than", "0s", "--session", session]) == 1
@@ -382,7 +382,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 
 
 def test_a_driver_that_is_told_to_end(environment: dict[str, str]) -> None:
-    """After SIGTERM no process stays, and where no file stays no sign of life does."""
+    """After SIGTERM no process stays, and where no file stays no heartbeat does."""
     with start(environment) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
@@ -400,7 +400,7 @@ def test_a_driver_that_is_told_to_end(environment: dict[str, str]) -> None:
 def test_a_head_that_is_told_to_end(environment: dict[str, str], with_files: bool) -> None:
     """After SIGTERM of `ray start --block` its processes end.
 
-    The sign of life goes with them, unless the session leaves files: then it stays, for clean-up.
+    The heartbeat goes with them, unless the session leaves files: then it stays, for clean-up.
     """
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
     flags = ["--head", "--port=0", "--num-cpus=1", f"--object-store-memory={STORE}", "--block"]
@@ -409,7 +409,7 @@ def test_a_head_that_is_told_to_end(environment: dict[str, str], with_files: boo
     with ExitStack() as programs:
         head = programs.enter_context(Program(*command, environment=environment))
         head.expect("Ray runtime started")
-        poll(lambda: [key for key in keys() if key.endswith("/head")], "the sign of life")
+        poll(lambda: [key for key in keys() if key.endswith("/head")], "the heartbeat")
         drivers = []
         if with_files:
             arguments = ("objects.py", json.dumps({"address": "auto"}))

@@ -110,7 +110,7 @@ def test_every_parameter_is_in_the_table() -> None:
     table = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README, re.MULTILINE)
     rows = {name: default.strip() for name, default in table}
     assert tuple(rows) == (*_OWN_PARAMETERS, *_FOR_RAY)
-    assert rows["deadline"] == f"{Limits.deadline:.0f}"
+    assert rows["stall_timeout"] == f"{Limits.stall_timeout:.0f}"
     assert rows["policy"] == f"`{Policy.policy}`"
     assert rows["min_free_bytes"] == str(Policy.min_free_bytes)
     assert rows["lost_after"] == f"{RayOptions.lost_after:.0f}"

@@ -113,7 +113,7 @@ class Node(RuleBasedStateMachine):
             f"faulty://{self.root}",
             storage_options=OPTIONS,
             file_size=4096,
-            deadline=5,
+            stall_timeout=5,
             node_id="node",
             session_name=self.root,
             object_store=self.store,

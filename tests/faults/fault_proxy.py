@@ -346,7 +346,7 @@ def _flip(body: bytes, chooser: random.Random) -> bytes:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """The listening socket and its connections, between two pauses."""
+    """The listening socket and its connections, between two backoff."""
 
     allow_reuse_address = True
     request_queue_size = 256

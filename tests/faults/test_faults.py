@@ -145,13 +145,13 @@ class World:
         self.urls: dict[bytes, bytes] = {}
         self._random = random.Random(0)
 
-    def make_storage(self, deadline: float) -> ExternalStorage:
+    def make_storage(self, stall_timeout: float) -> ExternalStorage:
         """Return the storage of one more IO worker of the node."""
         return ExternalStorage(
             "s3://bucket/prefix",
             file_size=512 * KIB,
             max_bytes_in_flight=16 * MIB,
-            deadline=deadline,
+            stall_timeout=stall_timeout,
             node_id="node",
             session_name="faults",
             object_store=self.store,
@@ -358,7 +358,7 @@ def test_destroy_empties_every_uri_that_answers(proxy: FaultProxy, s3_bucket: st
     """A URI that is down does not keep the files of the next one."""
     store = InMemoryObjectStore()
     uris = [f"s3://{s3_bucket}/{name}" for name in ("down", "up")]
-    storage = ExternalStorage(uris, object_store=store, file_size=KIB, deadline=IMPATIENT)
+    storage = ExternalStorage(uris, object_store=store, file_size=KIB, stall_timeout=IMPATIENT)
     for number in range(2):
         store.put(number, bytes(KIB))
     storage.spill_objects([0, 1])

@@ -172,18 +172,18 @@ def test_parameters_of_compression(examples: int) -> None:
     built = st.lists(sizes, max_size=5).map(lambda found: "lz4=" + ".".join(map(str, found)))
 
     @examples_of(examples)
-    @given(parameter=near_to(made) | built | strings, pieces=st.integers(0, 4))
-    def check(parameter: str, pieces: int) -> None:
+    @given(parameter=near_to(made) | built | strings, blocks=st.integers(0, 4))
+    def check(parameter: str, blocks: int) -> None:
         try:
-            found = Compression.of_url(f"u?{parameter}&x=1", size=18, pieces=pieces)
+            found = Compression.of_url(f"u?{parameter}&x=1", size=18, blocks=blocks)
         except CorruptObjectError:
             return
         if found is None:
             assert not [i for i in parameter.split("&") if i.partition("=")[0] in ("lz4", "zstd")]
         else:
             assert sum(found.sizes) == 18
-            assert len(found.sizes) == pieces
-            assert found.length <= pieces * 9 * 2**20
+            assert len(found.sizes) == blocks
+            assert found.length <= blocks * 9 * 2**20
             assert found.parameter() in parameter.split("&")
 
     check()
@@ -482,7 +482,7 @@ parameters: dict[str, st.SearchStrategy[Any]] = {
     "range_size": st.integers(-1, 2**28),
     "max_requests_in_flight": st.integers(-1, 100),
     "max_bytes_in_flight": st.integers(-1, 2**30),
-    "deadline": st.floats() | st.integers(-1, 100),
+    "stall_timeout": st.floats() | st.integers(-1, 100),
     "digest": st.sampled_from(["xxh3_128", "sha256", "md5"]),
     "compression": st.sampled_from([None, "lz4", "zstd", "gzip"]),
     "policy": st.sampled_from(["round_robin", "in_order", "x"]),

@@ -24,9 +24,9 @@ from fsspill import (
 )
 from fsspill.errors import MissingPackageError
 from fsspill.format import encoding as packing
-from fsspill.format.compression import CODECS, Compression, compress, shrinks
+from fsspill.format.compression import CODECS, Compression, compress, is_compressible
 from fsspill.format.digest import Digests
-from fsspill.format.planning import count_pieces
+from fsspill.format.planning import count_blocks
 from fsspill.storage.layout import SpillLocation
 from fsspill.testing.contract import split_url
 from tests.at_rest import files, keys
@@ -91,7 +91,7 @@ def parameter(url: str, codec: str) -> list[int]:
     st.sampled_from(sorted(CODECS)),
     st.lists(st.binary(max_size=200) | st.just(bytes(5000)), min_size=1, max_size=4),
 )
-def test_a_piece_comes_back(codec: str, buffers: list[bytes]) -> None:
+def test_a_block_comes_back(codec: str, buffers: list[bytes]) -> None:
     """Whatever its bytes, and however they are cut before or at rest."""
     data = b"".join(buffers) or b"x"
     at_rest = compress(codec, [memoryview(data)])
@@ -103,12 +103,12 @@ def test_a_piece_comes_back(codec: str, buffers: list[bytes]) -> None:
 
 @given(st.sampled_from(sorted(CODECS)), st.integers(1, 2**35), st.data())
 def test_a_url_carries_lengths(codec: str, length: int, data: st.DataObject) -> None:
-    """What the parameter says is read back, and the pieces at rest follow one another."""
-    count = count_pieces(length)
+    """What the parameter says is read back, and the blocks at rest follow one another."""
+    count = count_blocks(length)
     sizes = (data.draw(st.integers(1, 10**7)),) * count
     compression = Compression(codec, length, sizes)
     url = f"{URL}&{compression.parameter()}"
-    assert Compression.of_url(url, size=sum(sizes), pieces=count) == compression
+    assert Compression.of_url(url, size=sum(sizes), blocks=count) == compression
     plan = compression.plan(7)
     assert [stop - start for start, stop in plan] == list(sizes)
     assert [start for start, _ in plan] == [7, *(stop for _, stop in plan[:-1])]
@@ -116,7 +116,7 @@ def test_a_url_carries_lengths(codec: str, length: int, data: st.DataObject) -> 
 
 def test_a_url_without_a_codec_is_of_bytes_as_they_are() -> None:
     """Other parameters are not looked at."""
-    assert Compression.of_url(f"{URL}&brotli=1.1&xxh3_128=abc", size=24, pieces=1) is None
+    assert Compression.of_url(f"{URL}&brotli=1.1&xxh3_128=abc", size=24, blocks=1) is None
 
 
 @pytest.mark.parametrize(
@@ -147,17 +147,17 @@ def test_a_url_without_a_codec_is_of_bytes_as_they_are() -> None:
 )
 def test_a_malformed_parameter_is_refused(parameters: str) -> None:
     """Numbers that are missing, written otherwise, of other sums, too many, or absurd."""
-    assert Compression.of_url(f"{URL}&zstd=100.24", size=24, pieces=1)
+    assert Compression.of_url(f"{URL}&zstd=100.24", size=24, blocks=1)
     with pytest.raises(CorruptObjectError, match="expected one parameter zstd"):
-        Compression.of_url(f"{URL}&{parameters}", size=24, pieces=1)
+        Compression.of_url(f"{URL}&{parameters}", size=24, blocks=1)
 
 
-def test_as_many_pieces_as_digests() -> None:
-    """A piece that nothing could be checked against is refused."""
+def test_as_many_blocks_as_digests() -> None:
+    """A block that nothing could be checked against is refused."""
     url = f"{URL}&zstd={10 * MIB}.10.14"
-    assert Compression.of_url(url, size=24, pieces=2)
-    with pytest.raises(CorruptObjectError, match="of its 1 pieces"):
-        Compression.of_url(url, size=24, pieces=1)
+    assert Compression.of_url(url, size=24, blocks=2)
+    with pytest.raises(CorruptObjectError, match="of its 1 blocks"):
+        Compression.of_url(url, size=24, blocks=1)
 
 
 def without_length(data: bytes) -> bytes:
@@ -177,7 +177,7 @@ def block(data: bytes) -> bytes:
 )
 @pytest.mark.parametrize("length", [64 * MIB, 999, 1001])
 def test_a_bomb_takes_no_memory(codec: str, make: Callable[[bytes], bytes], length: int) -> None:
-    """A piece of more bytes than planned, or fewer, is corrupt; no more memory is taken."""
+    """A block of more bytes than planned, or fewer, is corrupt; no more memory is taken."""
     at_rest = make(bytes(length))
     compression = Compression(codec, 1000, (len(at_rest),))
     tracemalloc.start()
@@ -190,8 +190,8 @@ def test_a_bomb_takes_no_memory(codec: str, make: Callable[[bytes], bytes], leng
 
 
 @codecs
-def test_bytes_behind_a_piece_are_refused(codec: str) -> None:
-    """A piece is all of its bytes."""
+def test_bytes_behind_a_block_are_refused(codec: str) -> None:
+    """A block is all of its bytes."""
     at_rest = compress(codec, [bytes(1000)]) + b"x"
     with pytest.raises(CorruptObjectError, match="decompress"):
         Compression(codec, 1000, (len(at_rest),)).decompress(0, [at_rest], URL)
@@ -201,17 +201,17 @@ def test_bytes_behind_a_piece_are_refused(codec: str) -> None:
 @pytest.mark.parametrize("size", [4 * KIB, 100 * KIB, 20 * MIB])
 def test_samples_tell_what_shrinks(codec: str, size: int) -> None:
     """Noise does not, and what does shrink is seen though head and tail are noise."""
-    assert not shrinks(codec, memoryview(noise(size)))
-    assert shrinks(codec, memoryview(half_noise(size)))
+    assert not is_compressible(codec, memoryview(noise(size)))
+    assert is_compressible(codec, memoryview(half_noise(size)))
     edge = noise(size // 16)
-    assert shrinks(codec, memoryview(edge + bytes(size - 2 * len(edge)) + edge))
+    assert is_compressible(codec, memoryview(edge + bytes(size - 2 * len(edge)) + edge))
 
 
 @codecs
 def test_what_is_small_is_not_worth_it(codec: str) -> None:
     """Below 4 KiB nothing is compressed."""
-    assert not shrinks(codec, memoryview(bytes(4 * KIB - 1)))
-    assert not shrinks(codec, memoryview(b""))
+    assert not is_compressible(codec, memoryview(bytes(4 * KIB - 1)))
+    assert not is_compressible(codec, memoryview(b""))
 
 
 @codecs
@@ -277,7 +277,7 @@ def test_the_name_of_a_file_has_its_length_before(uri: str, store: InMemoryObjec
 def test_a_large_object_goes_up_part_by_part(
     protocol: str, codec: str, s3_bucket: str, store: InMemoryObjectStore, tmp_path: Path
 ) -> None:
-    """40 MiB lie at rest in half of the bytes, in pieces of up to 8.5 MiB, and come back."""
+    """40 MiB lie at rest in half of the bytes, in blocks of up to 8.5 MiB, and come back."""
     place = {"memory": uuid.uuid4().hex, "file": str(tmp_path), "s3": s3_bucket}[protocol]
     uri, shared = f"{protocol}://{place}", protocol == "file"
     storage = ExternalStorage(uri, object_store=store, compression=codec, shared=shared)
@@ -295,9 +295,9 @@ def test_a_large_object_goes_up_part_by_part(
 def test_parts_are_as_large_as_s3_wants_them(
     s3_bucket: str, store: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the last have 5 MiB or more, though pieces shrink to less; none has two pieces more.
+    """All but the last have 5 MiB or more, though blocks shrink to less; none has two blocks more.
 
-    Some pieces shrink to nearly nothing, which ends one upload exactly with its last piece.
+    Some blocks shrink to nearly nothing, which ends one upload exactly with its last block.
     """
     storage = ExternalStorage(f"s3://{s3_bucket}", object_store=store, compression="lz4")
     sent: list[int] = []
@@ -348,7 +348,7 @@ def test_a_flipped_bit_is_found_before_a_byte_is_decompressed(
 def test_a_frame_that_the_limits_let_be_held_is_right_before_the_object_is_made(
     uri: str, shared: bool, tmp_path: Path
 ) -> None:
-    """Its last piece was checked and decompressed: the bytes before compression are what counts."""
+    """Its last block was checked and decompressed: the bytes before compression are what counts."""
 
     class Recording(InMemoryObjectStore):
         made = 0
@@ -449,9 +449,9 @@ def test_nothing_is_compressed_for_a_place_that_failed(
     """After the first file was refused the others of the batch cost no more, but those begun."""
     calls = []
 
-    def count(codec: str, piece: Any) -> bytes:
+    def count(codec: str, block: Any) -> bytes:
         calls.append(codec)
-        return compress(codec, piece)
+        return compress(codec, block)
 
     monkeypatch.setattr(packing, "compress", count)
     storage = ExternalStorage(

@@ -23,19 +23,19 @@ URL = "s3://bucket/session/ray_spilled_objects_1/file?offset=0&size=24"
     st.sampled_from(sorted(ALGORITHMS)),
     st.lists(st.lists(st.binary(max_size=50), max_size=3), min_size=1, max_size=9),
 )
-def test_a_url_carries_the_digests(algorithm: str, pieces: list[list[bytes]]) -> None:
-    """What the parameter says is read back, and matches the pieces it was made of."""
-    digests = Digests.of(algorithm, pieces)
+def test_a_url_carries_the_digests(algorithm: str, blocks: list[list[bytes]]) -> None:
+    """What the parameter says is read back, and matches the blocks it was made of."""
+    digests = Digests.of(algorithm, blocks)
     found = Digests.of_url(f"{URL}&{digests.parameter()}")
     assert found == digests
-    assert all(found.match(index, piece) for index, piece in enumerate(pieces))
+    assert all(found.match(index, block) for index, block in enumerate(blocks))
 
 
 @given(
     st.sampled_from(sorted(ALGORITHMS)), st.binary(min_size=1, max_size=200), st.integers(0, 2**30)
 )
 def test_one_bit_makes_a_difference(algorithm: str, data: bytes, bit: int) -> None:
-    """A piece with one bit flipped does not match."""
+    """A block with one bit flipped does not match."""
     digests = Digests.of(algorithm, [[data]])
     wrong = bytearray(data)
     wrong[bit // 8 % len(data)] ^= 1 << bit % 8
@@ -43,13 +43,13 @@ def test_one_bit_makes_a_difference(algorithm: str, data: bytes, bit: int) -> No
 
 
 def test_the_digests_are_the_standard_ones() -> None:
-    """Of the bytes of a piece, however they are cut, as the libraries compute them."""
-    pieces = [[b"one", b"", b"piece"], [b"another"]]
-    assert Digests.of("xxh3_128", pieces).values == (
-        xxhash.xxh3_128(b"onepiece").digest(),
+    """Of the bytes of a block, however they are cut, as the libraries compute them."""
+    blocks = [[b"one", b"", b"block"], [b"another"]]
+    assert Digests.of("xxh3_128", blocks).values == (
+        xxhash.xxh3_128(b"oneblock").digest(),
         xxhash.xxh3_128(b"another").digest(),
     )
-    assert Digests.of("sha256", pieces).values[1] == hashlib.sha256(b"another").digest()
+    assert Digests.of("sha256", blocks).values[1] == hashlib.sha256(b"another").digest()
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))

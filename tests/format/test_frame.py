@@ -22,7 +22,7 @@ headers = st.builds(lambda a, m, b: struct.pack("<3Q", a, m, b), short, short, s
 def test_a_frame_decodes_to_its_object(address: bytes, metadata: bytes, buffer: bytes) -> None:
     """An independent decoder finds owner address, metadata and buffer; nbytes is the length."""
     frame = Frame.of(address, metadata, buffer)
-    data = b"".join(frame.chunks())
+    data = b"".join(frame.buffers())
     assert decode_frame(data) == (address, metadata, buffer)
     assert frame.nbytes == len(data) == frame.header.frame_length
 

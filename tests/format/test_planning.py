@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsspill.format.planning import count_pieces, plan_files, plan_pieces, plan_ranges
+from fsspill.format.planning import count_blocks, plan_blocks, plan_files, plan_ranges
 from fsspill.storage.range_reader import FilesystemReader, ObstoreReader
 
 MIB = 2**20
@@ -34,7 +34,7 @@ def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> N
 @given(start=st.integers(0, 2**40), length=st.integers(0, 5000), size=st.integers(1, 999))
 def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> None:
     """No gap, no overlap, none empty, all nearly equal, none above the size by more than 1/16."""
-    ranges = [range_ for piece in plan_ranges([(start, start + length)], size) for range_ in piece]
+    ranges = [range_ for block in plan_ranges([(start, start + length)], size) for range_ in block]
     assert [byte for a, b in ranges for byte in range(a, b)] == list(range(start, start + length))
     assert all(0 < b - a <= size + size // 16 for a, b in ranges)
     assert all(abs((b - a) - length / len(ranges)) < 1 for a, b in ranges)
@@ -55,9 +55,9 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
 def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
     """The ranges of a frame, header and all, where no size is given, as each engine asks."""
     for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
-        plan = plan_pieces(7, 7 + frame, count_pieces(frame))
-        pieces = plan_ranges(plan, None, reader.bytes_per_request)
-        assert sum(map(len, pieces)) == ranges
+        plan = plan_blocks(7, 7 + frame, count_blocks(frame))
+        blocks = plan_ranges(plan, None, reader.bytes_per_request)
+        assert sum(map(len, blocks)) == ranges
 
 
 @given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
@@ -70,17 +70,17 @@ def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request:
 
 
 @given(start=st.integers(0, 2**40), length=st.integers(1, 5000), count=st.integers(1, 9))
-def test_ranges_do_not_cross_pieces(start: int, length: int, count: int) -> None:
-    """Each piece of a frame is exactly the bytes of its ranges."""
-    pieces = plan_pieces(start, start + length, count)
-    expected = [piece for piece in pieces if piece[0] < piece[1]]
-    planned = plan_ranges(pieces, 100)
-    assert [(piece[0][0], piece[-1][1]) for piece in planned] == expected
+def test_ranges_do_not_cross_blocks(start: int, length: int, count: int) -> None:
+    """Each block of a frame is exactly the bytes of its ranges."""
+    blocks = plan_blocks(start, start + length, count)
+    expected = [block for block in blocks if block[0] < block[1]]
+    planned = plan_ranges(blocks, 100)
+    assert [(block[0][0], block[-1][1]) for block in planned] == expected
 
 
 @pytest.mark.parametrize(("size", "ranges"), [(MIB // 2, 39), (4 * MIB, 6), (8 * MIB, 3)])
 def test_a_size_that_is_given_is_used(size: int, ranges: int) -> None:
     """Whatever requests cost, 20 MiB are cut into ranges of the size that was asked for."""
     for bytes_per_request in (0, 10**6):
-        pieces = plan_ranges(plan_pieces(0, 20 * MIB, 3), size, bytes_per_request)
-        assert sum(map(len, pieces)) == ranges
+        blocks = plan_ranges(plan_blocks(0, 20 * MIB, 3), size, bytes_per_request)
+        assert sum(map(len, blocks)) == ranges

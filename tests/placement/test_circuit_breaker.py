@@ -13,8 +13,8 @@ import pytest
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageNotFoundError
 from fsspill.errors import StoragePermissionError, StorageUnavailableError
 from fsspill.placement import circuit_breaker as circuit
-from fsspill.placement.circuit_breaker import Circuit
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.circuit_breaker import CircuitBreaker
+from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
 from tests.running import poll
 
@@ -49,8 +49,8 @@ def backend() -> Backend:
 
 
 @pytest.fixture
-def opened(backend: Backend) -> Iterator[Circuit]:
-    found = Circuit(NodeState("session", "node"), URI, backend)
+def opened(backend: Backend) -> Iterator[CircuitBreaker]:
+    found = CircuitBreaker(SharedState("session", "node"), URI, backend)
     found.open(StoragePermissionError("refused, and why"))
     yield found
     found.shut_down()
@@ -58,42 +58,42 @@ def opened(backend: Backend) -> Iterator[Circuit]:
 
 def test_a_closed_circuit_has_no_failure(backend: Backend) -> None:
     """Nothing is probed, no thread started, as long as nothing fails."""
-    assert Circuit(NodeState("session", "node"), URI, backend).failure() is None
+    assert CircuitBreaker(SharedState("session", "node"), URI, backend).failure() is None
     assert backend.probes == 0
     assert "fsspill-probe" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_an_open_circuit_says_why(opened: Circuit) -> None:
+def test_an_open_circuit_says_why(opened: CircuitBreaker) -> None:
     """With the class and the text of the error that opened it."""
     failure = opened.failure()
     assert type(failure) is StoragePermissionError
     assert str(failure) == "refused, and why"
 
 
-def test_it_stays_open_while_probes_fail(opened: Circuit, backend: Backend) -> None:
+def test_it_stays_open_while_probes_fail(opened: CircuitBreaker, backend: Backend) -> None:
     """Many probes, made in the background, change nothing."""
     poll(lambda: backend.probes > 5, "some probes")
     assert opened.is_open()
 
 
-def test_a_probe_that_succeeds_closes_it(opened: Circuit, backend: Backend) -> None:
+def test_a_probe_that_succeeds_closes_it(opened: CircuitBreaker, backend: Backend) -> None:
     """Without a call to anything."""
     backend.down = False
     poll(lambda: not opened.is_open(), "the circuit to close")
     assert backend.probes > 0
 
 
-def test_all_processes_of_the_node_see_it(opened: Circuit, backend: Backend) -> None:
+def test_all_processes_of_the_node_see_it(opened: CircuitBreaker, backend: Backend) -> None:
     """Another process gives the URI up at once, and probes when the first one has died."""
-    other = NodeState("session", "node")
-    assert Circuit(other, URI, backend).is_open()
-    assert not Circuit(other, "s3://bucket/y", backend).is_open()
+    other = SharedState("session", "node")
+    assert CircuitBreaker(other, URI, backend).is_open()
+    assert not CircuitBreaker(other, "s3://bucket/y", backend).is_open()
     opened.shut_down()
     code = (
         "import time\n"
-        "from fsspill.placement.circuit_breaker import Circuit\n"
-        "from fsspill.placement.shared_state import NodeState\n"
-        f"found = Circuit(NodeState('session', 'node'), {URI!r}, lambda: None)\n"
+        "from fsspill.placement.circuit_breaker import CircuitBreaker\n"
+        "from fsspill.placement.shared_state import SharedState\n"
+        f"found = CircuitBreaker(SharedState('session', 'node'), {URI!r}, lambda: None)\n"
         "print(found.is_open())\n"
         "while found.is_open(): time.sleep(0.01)\n"
     )
@@ -102,9 +102,9 @@ def test_all_processes_of_the_node_see_it(opened: Circuit, backend: Backend) -> 
     assert not opened.is_open()
 
 
-def test_one_process_probes_at_a_time(opened: Circuit, backend: Backend) -> None:
+def test_one_process_probes_at_a_time(opened: CircuitBreaker, backend: Backend) -> None:
     """While another holds the lock this one only looks on."""
-    with NodeState("session", "node").lock("circuit", URI, wait=True):
+    with SharedState("session", "node").lock("circuit", URI, wait=True):
         seen = backend.probes
         assert opened.is_open()
         thread = opened._prober
@@ -116,7 +116,7 @@ def test_one_process_probes_at_a_time(opened: Circuit, backend: Backend) -> None
 
 def test_probes_end_with_the_storage(backend: Backend) -> None:
     """A storage that is dropped while its URI is given up leaves no thread behind."""
-    dropped = Circuit(NodeState("session", "node"), URI, backend)
+    dropped = CircuitBreaker(SharedState("session", "node"), URI, backend)
     dropped.open(StoragePermissionError("refused"))
     thread = dropped._prober
     assert thread is not None
@@ -126,7 +126,7 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
 
 def test_a_uri_that_is_given_up_is_asked_nothing(s3_server: S3Server, s3_bucket: str) -> None:
     """A thousand spills to it raise at once: no request, no look at the objects."""
-    storage = ExternalStorage("s3://no-such-bucket/x", deadline=1)
+    storage = ExternalStorage("s3://no-such-bucket/x", stall_timeout=1)
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")
@@ -151,7 +151,7 @@ def _probing() -> bool:
 
 def test_a_bucket_that_comes_is_used(s3_server: S3Server, s3_bucket: str) -> None:
     """Once what was missing is there, spilling goes on by itself."""
-    storage = ExternalStorage("s3://late-bucket/x", deadline=1)
+    storage = ExternalStorage("s3://late-bucket/x", stall_timeout=1)
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")

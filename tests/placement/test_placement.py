@@ -138,9 +138,9 @@ def test_a_full_disk_is_a_reason_to_go_on(
         ({"max_bytes": "1"}, "expected an integer"),
         ({"min_free_bytes": -1}, "expected 0 or more"),
         ({"min_free_bytes": 1.5}, "expected an integer"),
-        ({"deadline": 0}, "expected 1 or more"),
-        ({"deadline": "1"}, "expected a number"),
-        ({"deadline": float("nan")}, "expected 1 or more"),
+        ({"stall_timeout": 0}, "expected 1 or more"),
+        ({"stall_timeout": "1"}, "expected a number"),
+        ({"stall_timeout": float("nan")}, "expected 1 or more"),
         ({"digest": "md5"}, "expected one of xxh3_128, sha256"),
     ],
 )

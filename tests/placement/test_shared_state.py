@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fsspill.placement.shared_state import NodeState
+from fsspill.placement.shared_state import SharedState
 
 
 @pytest.fixture(autouse=True)
@@ -22,18 +22,18 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_nothing_is_made_before_the_first_record(directory: Path) -> None:
     """Looking for a record that is not there leaves no trace."""
-    assert NodeState("session", "node").read("kind", "key") is None
+    assert SharedState("session", "node").read("kind", "key") is None
     assert list(directory.iterdir()) == []
 
 
 def test_another_process_reads_the_record(directory: Path) -> None:
     """A record is seen by all processes of the node, and by no other node."""
-    state = NodeState("session", "node")
+    state = SharedState("session", "node")
     state.write("kind", "s3://bucket/x", {"a": 1})
     code = (
-        "from fsspill.placement.shared_state import NodeState\n"
-        "print(NodeState('session', 'node').read('kind', 's3://bucket/x'))\n"
-        "print(NodeState('session', 'other').read('kind', 's3://bucket/x'))\n"
+        "from fsspill.placement.shared_state import SharedState\n"
+        "print(SharedState('session', 'node').read('kind', 's3://bucket/x'))\n"
+        "print(SharedState('session', 'other').read('kind', 's3://bucket/x'))\n"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout == "{'a': 1}\nNone\n", printed.stderr
@@ -43,7 +43,7 @@ def test_another_process_reads_the_record(directory: Path) -> None:
 
 def test_records_are_private(directory: Path) -> None:
     """Only the user can look into the directories."""
-    NodeState("session", "node").write("kind", "key", {})
+    SharedState("session", "node").write("kind", "key", {})
     made = [path for path in directory.rglob("*") if path.is_dir()]
     assert len(made) == 3
     assert all(path.stat().st_mode & 0o077 == 0 for path in made)
@@ -51,7 +51,7 @@ def test_records_are_private(directory: Path) -> None:
 
 def test_discarding_leaves_nothing(directory: Path) -> None:
     """The records go, and directories that nobody else uses."""
-    mine, other = NodeState("session", "node"), NodeState("session", "other")
+    mine, other = SharedState("session", "node"), SharedState("session", "other")
     mine.write("kind", "key", {})
     other.write("kind", "key", {"a": 1})
     mine.discard()
@@ -74,10 +74,10 @@ def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str)
         squatted.write_text("")
     else:
         squatted.symlink_to(elsewhere)
-    state = NodeState("session", "node")
+    state = SharedState("session", "node")
     state.write("kind", "key", {"a": 1})
     assert state.read("kind", "key") == {"a": 1}
-    assert NodeState("session", "node").read("kind", "key") is None
+    assert SharedState("session", "node").read("kind", "key") is None
     assert list(elsewhere.iterdir()) == []
     state.remove("kind", "key")
     assert state.read("kind", "key") is None
@@ -85,7 +85,7 @@ def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str)
 
 def test_a_record_that_is_not_one_is_passed_over(directory: Path) -> None:
     """Garbage in a file counts as no record."""
-    state = NodeState("session", "node")
+    state = SharedState("session", "node")
     state.write("kind", "key", {"a": 1})
     [path] = directory.rglob("kind-*")
     path.write_text("{")
@@ -96,20 +96,20 @@ def test_records_of_killed_sessions_go_after_a_week(directory: Path) -> None:
     """The next session that writes a record removes them; younger ones stay."""
     week = 7 * 24 * 3600
     for name, age in (("old", week + 60), ("young", week - 3600)):
-        NodeState(name, "node").write("kind", "key", {})
+        SharedState(name, "node").write("kind", "key", {})
         [node] = directory.glob(f"fsspill-*/{name}/node")
         os.utime(node, (time.time() - age,) * 2)
-    NodeState("session", "node").write("kind", "key", {})
+    SharedState("session", "node").write("kind", "key", {})
     assert {path.name for path in directory.glob("fsspill-*/*")} == {"young", "session"}
 
 
 def test_a_lock_is_held_by_one_at_a_time(directory: Path) -> None:
     """And it ends with the process that holds it."""
-    state = NodeState("session", "node")
+    state = SharedState("session", "node")
     code = (
         "import sys\n"
-        "from fsspill.placement.shared_state import NodeState\n"
-        "with NodeState('session', 'node').lock('kind', 'key', wait=True):\n"
+        "from fsspill.placement.shared_state import SharedState\n"
+        "with SharedState('session', 'node').lock('kind', 'key', wait=True):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )

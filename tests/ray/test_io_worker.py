@@ -40,7 +40,7 @@ class Storage(IOWorkerStorage):
 
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         names = {"node_id": "node", "session_name": f"session_{uuid.uuid4().hex}"}
-        super().__init__(uri=uri, shared=shared, deadline=1, lost_after=lost_after, **names)
+        super().__init__(uri=uri, shared=shared, stall_timeout=1, lost_after=lost_after, **names)
         self.store = self.object_store = self._core_worker = OurStore()
 
 
@@ -85,7 +85,7 @@ def test_a_node_s_own_disk_gets_no_sign_of_life(
     """Nothing but the spilled file is written, there or anywhere else."""
     monkeypatch.chdir(tmp_path)
     [url] = storage.spill_objects([b"ref"], [b""])
-    storage._heartbeat.beat()
+    storage._heartbeat.write()
     assert [str(path) for path in files(tmp_path) if "records" not in str(path)] == [
         split_url(url)[0]
     ]
@@ -96,9 +96,9 @@ def test_a_shared_directory_gets_one(directory: Path, tmp_path: Path) -> None:
     storage = Storage(f"file://{directory}", shared=True)
     storage.store.put(b"ref", b"some data")
     storage.spill_objects([b"ref"], [b""])
-    poll(lambda: list(directory.glob("session_*/fsspill_alive/node")), "the sign of life")
+    poll(lambda: list(directory.glob("session_*/fsspill_heartbeats/node")), "the heartbeat")
     storage.destroy_external_storage()
-    assert list(tmp_path.rglob("*/fsspill_alive/*")) == []
+    assert list(tmp_path.rglob("*/fsspill_heartbeats/*")) == []
 
 
 def test_a_missing_object_is_no_reason_to_raise(storage: Storage) -> None:
@@ -184,9 +184,9 @@ def test_a_stream_that_went_wrong_for_good_is_known_to_the_next_worker(storage: 
     storage._restoring = url.decode()
     from fsspill import CorruptObjectError
 
-    storage._remember_failure(CorruptObjectError("a later piece was wrong"))
+    storage._remember_failure(CorruptObjectError("a later block was wrong"))
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
-    assert "a later piece was wrong" in str(storage.store.errors[b"ref"])
+    assert "a later block was wrong" in str(storage.store.errors[b"ref"])
 
 
 def test_a_deletion_never_raises(storage: Storage) -> None:

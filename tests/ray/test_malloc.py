@@ -11,10 +11,10 @@ import pytest
 
 FAULTS = """
 import resource, sys
-from fsspill.ray.malloc import keep_freed_memory
+from fsspill.ray.malloc import raise_trim_threshold
 
 if "keep" in sys.argv:
-    print(keep_freed_memory())
+    print(raise_trim_threshold())
 
 def take(nbytes):
     held = [bytearray(b"x") * 2**20 for _ in range(nbytes // 2**20)]

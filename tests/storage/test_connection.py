@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fsspill import ConfigError, MissingPackageError
-from fsspill.storage.connection import TUNING, check_uri, connect
+from fsspill.storage.connection import PROTOCOLS, check_uri, connect
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_the_user_sets_wins_over_the_tuning(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(conf, "s3", {"config_kwargs": {"connect_timeout": 3, "read_timeout": 4}})
     options = {"config_kwargs": {"read_timeout": 5}, "use_listings_cache": True}
     fs: Any = connect("s3://bucket", options).fs
-    tuned = TUNING["s3"].options["config_kwargs"]
+    tuned = PROTOCOLS["s3"].options["config_kwargs"]
     assert fs.config_kwargs["read_timeout"] == 5
     assert fs.config_kwargs["connect_timeout"] == 3
     assert fs.config_kwargs["max_pool_connections"] == tuned["max_pool_connections"] == 64

@@ -19,7 +19,7 @@ from fsspill import (
 )
 from fsspill.storage import range_reader as reader
 from fsspill.storage.connection import connect
-from fsspill.storage.obstore import Unlike, open_bucket
+from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, make_reader
 from fsspill.testing.s3_server import S3Server
 
@@ -126,7 +126,7 @@ def test_settings_that_do_not_carry_over(
 ) -> None:
     """It is not asked where it would read otherwise than the filesystem, and it says why."""
     endpoint = connect(f"s3://{s3_bucket}/x", options)
-    with pytest.raises(Unlike, match=reason):
+    with pytest.raises(UnsupportedByObstoreError, match=reason):
         endpoint.run(open_bucket, endpoint.fs, "s3", s3_bucket)
 
 
@@ -134,7 +134,7 @@ def test_settings_that_do_not_carry_over(
 def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -> None:
     """Access points and directory buckets are left to the filesystem."""
     endpoint = connect(f"s3://{s3_bucket}/x", {})
-    with pytest.raises(Unlike):
+    with pytest.raises(UnsupportedByObstoreError):
         endpoint.run(open_bucket, endpoint.fs, "s3", bucket)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fsspill.errors import StoragePermissionError, StorageUnavailableError
 from fsspill.storage import retry as module
-from fsspill.storage.retry import Deadline, Stopped, pauses
+from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +34,14 @@ class Request:
         return "done"
 
 
-def attempt(deadline: Deadline, request: Callable[[], Coroutine[Any, Any, str]]) -> str:
-    return asyncio.run(deadline.attempt(request, "cannot write", "s3://bucket/x"))
+def attempt(retrier: Retrier, request: Callable[[], Coroutine[Any, Any, str]]) -> str:
+    return asyncio.run(retrier.attempt(request, "cannot write", "s3://bucket/x"))
 
 
 def test_what_may_pass_is_tried_again() -> None:
     """Resets, time-outs and refusals to serve are repeated until the request succeeds."""
     request = Request(ConnectionResetError(), TimeoutError(), OSError(16, "busy"))
-    assert attempt(Deadline(60), request) == "done"
+    assert attempt(Retrier(60), request) == "done"
     assert request.attempts == 4
 
 
@@ -50,7 +50,7 @@ def test_what_cannot_pass_is_raised_at_once(error: Exception) -> None:
     """Refused credentials, missing buckets and wrong options are not asked twice."""
     request = Request(error)
     with pytest.raises(Exception, match="s3://bucket/x"):
-        attempt(Deadline(60), request)
+        attempt(Retrier(60), request)
     assert request.attempts == 1
 
 
@@ -58,7 +58,7 @@ def test_a_full_disk_is_not_waited_for() -> None:
     """No space is a reason to go elsewhere, at once."""
     request = Request(OSError(28, "No space left on device"))
     with pytest.raises(StorageUnavailableError, match="make room"):
-        attempt(Deadline(60), request)
+        attempt(Retrier(60), request)
     assert request.attempts == 1
 
 
@@ -66,7 +66,7 @@ def test_the_last_error_is_raised_at_the_deadline() -> None:
     """With how often it was tried, from the error of the filesystem."""
     request = Request(*(OSError(16, f"busy {number}") for number in range(10_000)))
     with pytest.raises(StorageUnavailableError, match=r"busy.*Tried \d+ times") as caught:
-        attempt(Deadline(0.2), request)
+        attempt(Retrier(0.2), request)
     assert isinstance(caught.value.__cause__, OSError)
     assert 1 < request.attempts < 10_000
 
@@ -81,7 +81,7 @@ def test_a_request_that_is_never_answered_is_made_again() -> None:
             await asyncio.Event().wait()
         return "done"
 
-    assert attempt(Deadline(0.2), request) == "done"
+    assert attempt(Retrier(0.2), request) == "done"
     assert len(attempts) == 2
     assert attempts[0] is not None
     assert attempts[0].cancelled()
@@ -95,28 +95,28 @@ def test_silence_for_ever_ends_at_the_deadline() -> None:
         return "never"
 
     with pytest.raises(StorageUnavailableError, match="no answer for"):
-        attempt(Deadline(0.2), request)
+        attempt(Retrier(0.2), request)
 
 
 def test_progress_prolongs_the_wait() -> None:
-    """As long as bytes move a request may take many times the deadline."""
-    deadline = Deadline(0.1)
+    """As long as bytes move a request may take many times the retrier."""
+    retrier = Retrier(0.1)
 
     async def request() -> str:
         for _ in range(100):
             await asyncio.sleep(0.01)
-            deadline.progress()
+            retrier.progress()
         return "done"
 
-    assert attempt(deadline, request) == "done"
+    assert attempt(retrier, request) == "done"
 
 
 def test_a_stopped_call_begins_nothing() -> None:
     """Once another file has failed, no further request is made."""
-    deadline, request = Deadline(60), Request()
-    deadline.stop()
-    with pytest.raises(Stopped):
-        attempt(deadline, request)
+    retrier, request = Retrier(60), Request()
+    retrier.stop()
+    with pytest.raises(RequestSkippedError):
+        attempt(retrier, request)
     assert request.attempts == 0
 
 
@@ -128,12 +128,12 @@ def test_what_others_found_out_ends_the_wait() -> None:
         return "never"
 
     with pytest.raises(StorageUnavailableError):
-        attempt(Deadline(600, is_abandoned=lambda: True), request)
+        attempt(Retrier(600, is_abandoned=lambda: True), request)
 
 
 def test_pauses_grow_and_differ() -> None:
     """They double up to 4 seconds, and no two processes keep step."""
-    first, second = list(islice(pauses(), 20)), list(islice(pauses(), 20))
+    first, second = list(islice(backoff(), 20)), list(islice(backoff(), 20))
     assert first != second
     assert all(2 <= pause <= 4 for pause in first[-3:])
     assert first[0] <= 0.1
@@ -143,4 +143,4 @@ def test_an_error_of_ours_passes_unchanged() -> None:
     """What a request itself explains is not explained again."""
     failure = StoragePermissionError("as it was")
     with pytest.raises(StoragePermissionError, match=r"^as it was$"):
-        attempt(Deadline(60), Request(failure))
+        attempt(Retrier(60), Request(failure))

@@ -148,7 +148,7 @@ def test_a_failed_multipart_upload_is_aborted(
     """When the server refuses to complete it, no part stays, and the object is let go."""
     # S3 refuses parts under 5 MiB, at the very end.
     monkeypatch.setattr(upload, "PART_SIZE", MIB)
-    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store, deadline=1)
+    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store, stall_timeout=1)
     data = bytearray(33 * MIB)
     store.put(b"x", data)
     with pytest.raises(StorageUnavailableError):
@@ -211,7 +211,7 @@ def test_a_bucket_that_is_not_seen_is_no_lost_object(
     s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore
 ) -> None:
     """A node with the wrong endpoint or account must not take what others see for gone."""
-    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store, deadline=1)
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store, stall_timeout=1)
     [ref] = fill(store, 1, KIB)
     urls = storage.spill_objects([ref])
     store.delete(ref)
@@ -232,7 +232,7 @@ def test_a_missing_bucket_is_named(s3_bucket: str) -> None:
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is an OSError that names the URI and says what to check."""
     options = {"endpoint_url": "http://127.0.0.1:9", "key": "a", "secret": "b"}
-    storage = ExternalStorage("s3://bucket/x", storage_options=options, deadline=1)
+    storage = ExternalStorage("s3://bucket/x", storage_options=options, stall_timeout=1)
     with pytest.raises(StorageUnavailableError, match=r"s3://bucket/x.*check the endpoint"):
         storage.check()
     storage.destroy_external_storage()

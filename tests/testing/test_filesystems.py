@@ -795,7 +795,7 @@ class TestFsspillOverFaults:
         self, fs: Any, store: InMemoryObjectStore, fault: str, expected: type[Exception]
     ) -> None:
         """The object store is empty, and the next restore succeeds without the fault."""
-        storage = make_storage("faulty", MEMORY, store, deadline=1)
+        storage = make_storage("faulty", MEMORY, store, stall_timeout=1)
         refs = fill(store, KIB)
         urls = storage.spill_objects(refs)
         store.delete(refs[0])
@@ -825,7 +825,7 @@ class TestFsspillOverFaults:
 
     def test_a_hang_is_given_up(self, fs: Any, store: InMemoryObjectStore) -> None:
         """The request is made again while the first one still hangs."""
-        storage = make_storage("faulty", MEMORY, store, deadline=4)
+        storage = make_storage("faulty", MEMORY, store, stall_timeout=4)
         fs.hang("pipe_file", times=1)
         storage.spill_objects(fill(store, KIB))
         assert fs.injected == {"pipe_file": 1}

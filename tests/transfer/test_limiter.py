@@ -8,26 +8,26 @@ import threading
 import pytest
 
 from fsspill.transfer.base import Limits
-from fsspill.transfer.limiter import InFlight, in_thread
+from fsspill.transfer.limiter import InFlightLimiter, run_in_thread
 
 MIB = 2**20
 
 
 def test_room_that_is_given_back_early_is_used() -> None:
-    """A slot that shrinks lets the next begin, and gives no byte back twice."""
+    """A reservation that is_compressible lets the next begin, and gives no byte back twice."""
 
     async def check() -> None:
-        in_flight = InFlight(Limits(max_bytes_in_flight=16 * MIB), concurrent=True)
-        async with in_flight.slot(16 * MIB) as slot:
-            await slot.shrink(6 * MIB)
-            await slot.shrink(7 * MIB)
-            assert slot.nbytes == 6 * MIB
-            async with in_flight.slot(10 * MIB):
+        in_flight = InFlightLimiter(Limits(max_bytes_in_flight=16 * MIB), concurrent=True)
+        async with in_flight.reserve(16 * MIB) as reservation:
+            await reservation.shrink(6 * MIB)
+            await reservation.shrink(7 * MIB)
+            assert reservation.nbytes == 6 * MIB
+            async with in_flight.reserve(10 * MIB):
                 with pytest.raises(asyncio.TimeoutError):
-                    await asyncio.wait_for(in_flight.slot(1).__aenter__(), 0.05)
-        async with in_flight.slot(16 * MIB):
+                    await asyncio.wait_for(in_flight.reserve(1).__aenter__(), 0.05)
+        async with in_flight.reserve(16 * MIB):
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(in_flight.slot(1).__aenter__(), 0.05)
+                await asyncio.wait_for(in_flight.reserve(1).__aenter__(), 0.05)
 
     asyncio.run(check())
 
@@ -42,7 +42,7 @@ def test_a_cancelled_call_waits_for_its_thread() -> None:
         ended.set()
 
     async def check() -> None:
-        call = asyncio.ensure_future(in_thread(work))
+        call = asyncio.ensure_future(run_in_thread(work))
         await asyncio.to_thread(begun.wait)
         call.cancel()
         await asyncio.sleep(0.05)

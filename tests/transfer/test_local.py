@@ -141,7 +141,7 @@ def test_a_file_that_shrinks_while_it_is_read(
 
 
 def test_many_small_objects(storage: ExternalStorage, store: InMemoryObjectStore) -> None:
-    """More pieces than the system takes in one call are written in several."""
+    """More blocks than the system takes in one call are written in several."""
     refs = list(range(3000))
     for ref in refs:
         store.put(ref, b"%d" % ref, metadata=b"m")

@@ -22,11 +22,11 @@ from fsspill.transfer.upload_body import UploadBody
 chunk_lists = st.lists(st.integers(0, 200_000).map(lambda n: bytes([n % 251]) * n), max_size=8)
 
 
-@given(chunks=chunk_lists, sizes=st.lists(st.integers(1000, 300_000), min_size=1, max_size=4))
-def test_it_reads_like_a_file(chunks: list[bytes], sizes: list[int]) -> None:
-    """Reads of any length give the chunks one after another, and b"" at the end."""
-    whole = b"".join(chunks)
-    body = UploadBody(chunks)
+@given(buffers=chunk_lists, sizes=st.lists(st.integers(1000, 300_000), min_size=1, max_size=4))
+def test_it_reads_like_a_file(buffers: list[bytes], sizes: list[int]) -> None:
+    """Reads of any length give the buffers one after another, and b"" at the end."""
+    whole = b"".join(buffers)
+    body = UploadBody(buffers)
     assert len(body) == len(whole)
     found = bytearray()
     for number in range(10_000):
@@ -39,11 +39,11 @@ def test_it_reads_like_a_file(chunks: list[bytes], sizes: list[int]) -> None:
     assert body.read() == b""
 
 
-@given(chunks=chunk_lists, position=st.integers(0, 2_000_000))
-def test_seek_and_tell(chunks: list[bytes], position: int) -> None:
+@given(buffers=chunk_lists, position=st.integers(0, 2_000_000))
+def test_seek_and_tell(buffers: list[bytes], position: int) -> None:
     """Positions are those of a file of the same bytes."""
-    whole = b"".join(chunks)
-    body = UploadBody(chunks)
+    whole = b"".join(buffers)
+    body = UploadBody(buffers)
     assert body.seek(position) == body.tell() == min(position, len(whole))
     found = b""
     while piece := body.read(100_000):
@@ -56,7 +56,7 @@ def test_seek_and_tell(chunks: list[bytes], position: int) -> None:
 
 
 def test_large_chunks_are_not_copied() -> None:
-    """A read within a chunk is a view of its memory."""
+    """A read within a buffer is a view of its memory."""
     data = bytearray(200_000)
     body = UploadBody([b"head", memoryview(data)])
     body.seek(4)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fsspill import ExternalStorage
-from fsspill.ray.malloc import keep_freed_memory
+from fsspill.ray.malloc import raise_trim_threshold
 
 
 class OneObject:
     """An object store in which all objects are the same, and restored ones share one place."""
 
-    def __init__(self, size: int, *, shrinks: bool) -> None:
-        pattern = random.Random(0).randbytes(2**19) + bytes(2**19) if shrinks else b"x" * 2**20
+    def __init__(self, size: int, *, is_compressible: bool) -> None:
+        pattern = (
+            random.Random(0).randbytes(2**19) + bytes(2**19) if is_compressible else b"x" * 2**20
+        )
         self.data = bytearray(pattern) * (size // len(pattern))
         self.target = bytearray(b"y") * size
 
@@ -44,10 +46,10 @@ def peak() -> int:
 def main() -> None:
     uri, (limit, count, size) = sys.argv[1], map(int, sys.argv[2:5])
     codec = sys.argv[5] if sys.argv[5:] else None
-    store = OneObject(size, shrinks=codec is not None)
+    store = OneObject(size, is_compressible=codec is not None)
     storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit, compression=codec)
     storage.check()
-    keep_freed_memory()  # as an IO worker does
+    raise_trim_threshold()  # as an IO worker does
     before = peak()
     refs = [b"%d" % number for number in range(count)]
     urls = storage.spill_objects(refs)
