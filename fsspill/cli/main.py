@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from fsspill import __version__
-from fsspill.cleanup.clean import Summary, clean
-from fsspill.cleanup.sessions import DAY, Session, scan
+from fsspill.cleanup import Session, Summary, clean, scan
+from fsspill.cleanup.sessions import DAY
 from fsspill.cli.demo import Progress, Report, run
 from fsspill.errors import FsspillError, MissingPackageError
 from fsspill.transfer.base import MIB
@@ -176,11 +176,11 @@ def _ls(arguments: argparse.Namespace) -> int:
 def _rows_of_session(session: Session) -> Iterator[tuple[str, ...]]:
     name = session.name or "-"
     if session.name is not None:
-        counts = _counts(len(session.stored), sum(file.nbytes for file in session.stored))
-        yield name, "-", *counts, _age(session.age), session.state, f"{len(session.uploads):,}"
+        counts = _counts(len(session.files), session.nbytes)
+        yield name, "-", *counts, _age(session.age), session.liveness, f"{len(session.uploads):,}"
     for node_id, node in sorted(session.nodes.items()):
-        counts = _counts(node.files, node.nbytes)
-        yield name, node_id, *counts, _age(node.age), node.state, "-"
+        counts = _counts(len(node.files), node.nbytes)
+        yield name, node_id, *counts, _age(node.age), node.liveness, "-"
 
 
 def _counts(*numbers: int) -> Iterator[str]:
