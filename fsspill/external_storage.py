@@ -25,21 +25,31 @@ from fsspill.errors import (
     StoragePermissionError,
     clear_traceback,
 )
-from fsspill.format.compression import Compression, check_codec
-from fsspill.format.digest import ALGORITHMS, Digests
+from fsspill.format.compression import check_codec
+from fsspill.format.digest import ALGORITHMS
 from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
-from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+from fsspill.format.url import SpillURL, create_url_with_offset
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.placement import Candidates, Placement, Policy
 from fsspill.placement.shared_state import SharedState
-from fsspill.storage.connection import check_uri
-from fsspill.storage.layout import SpillLocation, find_location
+from fsspill.storage.client_pool import ClientPool
+from fsspill.storage.layout import FileRef, SpillLocation, find_file
 from fsspill.storage.range_reader import check_engine
-from fsspill.transfer.base import FrameRef, Limits, SpillFile, Transfer
+from fsspill.storage.small_files import (
+    CHECK_SECONDS,
+    LocalSmallFiles,
+    RemoteSmallFiles,
+    SmallFiles,
+    check_location,
+    write_heartbeats,
+)
+from fsspill.storage.uri import check_uri
+from fsspill.transfer.base import FrameRef, Limits, Transfer
 from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
+from fsspill.transfer.spill_file import Encoding, SpillFile, WrittenFile
 
 __all__ = ["ExternalStorage", "NullStorage"]
 
@@ -213,13 +223,14 @@ class ExternalStorage(NullStorage):
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._limits = limits
-        self._algorithm = None if self.node_local else digest
-        self._codec = compression
-        self._undeleted: dict[str, FsspillError] = {}
-        self.transfer = _make_transfer(self._locations, storage_options or {}, limits, engine)
+        self._encoding = Encoding(None if self.node_local else digest, compression)
+        self._undeleted: dict[FileRef, FsspillError] = {}
+        _check_no_options(self._locations[0], storage_options or {})
+        self._clients = ClientPool(storage_options or {}, engine)
+        self.transfer = self._make_transfer()
         self._state = SharedState(session_name, node_id)
         spread = Policy(policy, min_free_bytes, max_bytes)
-        self._placement = Placement(self._locations, spread, self._state, self.transfer.check)
+        self._placement = Placement(self._locations, spread, self._state, self._check_location)
         self._arguments = {
             "uri": self.uris,
             "storage_options": storage_options,
@@ -242,7 +253,24 @@ class ExternalStorage(NullStorage):
         are made if they are missing.
         """
         for location in self._locations:
-            self.transfer.check(location)
+            self._check_location(location)
+
+    def _check_location(self, location: SpillLocation) -> None:
+        check_location(self._small_files(CHECK_SECONDS), location)
+
+    def write_heartbeat(self, name: str) -> None:
+        """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""
+        write_heartbeats(self._small_files(self._limits.stall_timeout), self._locations, name)
+
+    def _small_files(self, seconds: float) -> SmallFiles:
+        if self._locations[0].local:
+            return LocalSmallFiles()
+        return RemoteSmallFiles(self._clients, min(seconds, self._limits.stall_timeout))
+
+    def _make_transfer(self) -> Transfer:
+        if self._locations[0].local:
+            return LocalTransfer(self._locations, self._limits)
+        return RemoteTransfer(self._locations, self._clients, self._limits)
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -278,14 +306,14 @@ class ExternalStorage(NullStorage):
         files: list[SpillFile] = []
         try:
             files = self._fuse(object_refs, owner_addresses)
-            stored = self._store(files, candidates)
+            written = self._write(files, candidates)
         except BaseException as failure:
             clear_traceback(failure)
             raise
         finally:
             for file in files:
                 file.release()
-        return [url for file in stored for url in _urls(file)]
+        return [url for file in written for url in _urls(file)]
 
     def _fuse(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
@@ -302,18 +330,18 @@ class ExternalStorage(NullStorage):
                 )
             frames.append(Frame.of(owner_address, metadata, buffer))
         plan = plan_files([frame.nbytes for frame in frames], self._limits.file_size)
-        return [SpillFile(frames[objects], self._algorithm, self._codec) for objects in plan]
+        return [SpillFile(frames[objects], self._encoding) for objects in plan]
 
-    def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
-        batch = FailoverWriter(files, self.transfer, candidates, self._report)
-        stored = batch.store(self._limits.stall_timeout)
-        self._keep_undeleted(batch.leftover)
-        if batch.error is not None:
-            clear_traceback(batch.error)
-            if not stored:
-                raise batch.error
-            logger.warning("spilled %d of %d files: %s", len(stored), len(files), batch.error)
-        return stored
+    def _write(self, files: Sequence[SpillFile], candidates: Candidates) -> list[WrittenFile]:
+        writer = FailoverWriter(self.transfer, candidates, self._clients.renew, self._report)
+        written = writer.write(files, self._limits.stall_timeout)
+        self._keep_undeleted(writer.orphans)
+        if writer.error is not None:
+            clear_traceback(writer.error)
+            if not written:
+                raise writer.error
+            logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
+        return written
 
     def _report(self, failure: FsspillError) -> None:
         """Say why a URI is given up."""
@@ -357,34 +385,28 @@ class ExternalStorage(NullStorage):
                 f"cannot restore {len(object_refs)} objects from {len(url_with_offset_list)} "
                 "URLs: expected one URL for each object."
             )
-        sources = [self._source(url) for url in url_with_offset_list]
+        frames = [self._find_frame(url) for url in url_with_offset_list]
         return sum(
-            self._restore(ref, source) for ref, source in zip(object_refs, sources, strict=True)
+            self._restore(ref, frame) for ref, frame in zip(object_refs, frames, strict=True)
         )
 
-    def _source(self, url: bytes | str) -> FrameRef:
-        text = _text(url)
-        location = self._parse(text)
-        if self.node_local:
-            return FrameRef(location, None)
-        digests = Digests.of_url(text)
-        blocks = len(digests.values)
-        return FrameRef(
-            location, digests, Compression.of_url(text, size=location.size, blocks=blocks)
-        )
+    def _find_frame(self, url: bytes | str) -> FrameRef:
+        parsed = SpillURL.parse(_text(url))
+        file = self._find_file(parsed.base_url)
+        return FrameRef.of(parsed, file, verified=not self.node_local)
 
-    def _restore(self, object_ref: Any, source: FrameRef) -> int:
+    def _restore(self, object_ref: Any, frame: FrameRef) -> int:
         try:
-            return self._restore_once(object_ref, source)
+            return self._restore_once(object_ref, frame)
         except StoragePermissionError:
-            if not self.transfer.renew(source.location.base_url):
+            if not self._clients.renew(frame.file.location):
                 raise
-        return self._restore_once(object_ref, source)
+        return self._restore_once(object_ref, frame)
 
-    def _restore_once(self, object_ref: Any, source: FrameRef) -> int:
-        with self.transfer.open_frame(source) as stream:
+    def _restore_once(self, object_ref: Any, frame: FrameRef) -> int:
+        with self.transfer.open(frame) as stream:
             header = FrameHeader.unpack(
-                stream.read(HEADER_LENGTH), size=source.length, url=source.url
+                stream.read(HEADER_LENGTH), size=frame.nbytes, url=frame.url
             )
             owner_address = stream.read(header.address_length)
             metadata = stream.read(header.metadata_length)
@@ -416,25 +438,25 @@ class ExternalStorage(NullStorage):
         refused: list[ValueError] = []
         for url in urls:
             try:
-                files[self._parse(_text(url)).base_url] = None
+                files[self._find_file(SpillURL.parse(_text(url)).base_url)] = None
             except ValueError as error:
                 refused.append(error)
         self._delete(list(files))
         if refused:
             raise refused[0]
 
-    def _delete(self, files: Sequence[str]) -> None:
-        given_up = {place: self._placement.failure(place) for place in self._locations}
-        failures = {url: error for url in files if (error := given_up[self._location(url)])}
-        wanted = [url for url in files if url not in failures]
-        failures |= self.transfer.remove(wanted, seconds=DELETE_SECONDS) if wanted else {}
-        for url in files:
-            self._undeleted.pop(url, None)
-            if url not in failures:
-                self._placement.deleted(self._location(url), url)
+    def _delete(self, files: Sequence[FileRef]) -> None:
+        unhealthy = {place: self._placement.failure(place) for place in self._locations}
+        failures = {file: error for file in files if (error := unhealthy[file.location])}
+        wanted = [file for file in files if file not in failures]
+        failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
+        for file in files:
+            self._undeleted.pop(file, None)
+            if file not in failures:
+                self._placement.record_delete(file)
         self._keep_undeleted(failures)
 
-    def _keep_undeleted(self, failures: Mapping[str, FsspillError]) -> None:
+    def _keep_undeleted(self, failures: Mapping[FileRef, FsspillError]) -> None:
         """Remember files to delete with later calls; what is forgotten, clean-up finds."""
         for reason in dict.fromkeys(map(str, failures.values())):
             logger.warning("%s", reason)
@@ -450,7 +472,7 @@ class ExternalStorage(NullStorage):
         StoragePermissionError, StorageUnavailableError
             The storage does not list them.
         """
-        return self.transfer.list_files()
+        return [file.url for file in self.transfer.list_files()]
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else.
@@ -486,15 +508,10 @@ class ExternalStorage(NullStorage):
             metadata, data_size, file_like, object_ref, owner_address
         )
 
-    def _parse(self, url: str) -> ParsedURL:
-        parsed = parse_url_with_offset(url)
-        self._location(parsed.base_url)
-        return parsed
-
-    def _location(self, base_url: str) -> SpillLocation:
-        location = find_location(self._locations, base_url)
-        if location is not None:
-            return location
+    def _find_file(self, base_url: str) -> FileRef:
+        file = find_file(self._locations, base_url)
+        if file is not None:
+            return file
         roots = ", ".join(location.root for location in self._locations)
         raise ConfigError(
             f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "
@@ -566,20 +583,12 @@ def _check_same_kind(
         )
 
 
-def _make_transfer(
-    locations: Sequence[SpillLocation],
-    storage_options: Mapping[str, Any],
-    limits: Limits,
-    engine: str,
-) -> Transfer:
-    if not locations[0].local:
-        return RemoteTransfer(locations, storage_options, limits, engine)
-    if storage_options:
+def _check_no_options(location: SpillLocation, storage_options: Mapping[str, Any]) -> None:
+    if location.local and storage_options:
         raise ConfigError(
             f"cannot use storage_options ({', '.join(map(str, storage_options))}) with "
-            f"{locations[0].uri}: expected none, local directories take no options."
+            f"{location.uri}: expected none, local directories take no options."
         )
-    return LocalTransfer(locations, limits)
 
 
 def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None) -> Sequence[bytes]:
@@ -593,11 +602,11 @@ def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None)
     return owner_addresses
 
 
-def _urls(file: SpillFile) -> list[bytes]:
+def _urls(file: WrittenFile) -> list[bytes]:
     urls = []
     offset = 0
-    for frame in file.stored:
-        url = create_url_with_offset(url=file.url, offset=offset, size=frame.size)
+    for frame in file.frames:
+        url = create_url_with_offset(url=file.ref.url, offset=offset, size=frame.size)
         urls.append("&".join([url, *frame.parameters]).encode())
         offset += frame.size
     return urls

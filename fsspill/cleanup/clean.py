@@ -22,9 +22,8 @@ from fsspill.cleanup.sessions import (
     Session,
 )
 from fsspill.errors import ConfigError, FsspillError, translate
-from fsspill.storage.connection import Endpoint
+from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEARTBEAT_DIRECTORY, OBJECT_PREFIX
-from fsspill.transfer.deletion import abort_uploads, delete_once, remove_directories
 
 __all__ = ["Progress", "Summary", "clean"]
 
@@ -296,7 +295,7 @@ def _leftovers(listing: Listing, older_than: float) -> _Removal:
 
 
 def _remove_all(
-    client: Endpoint,
+    client: StorageClient,
     listing: Listing,
     removals: Sequence[_Removal],
     summary: Summary,
@@ -321,14 +320,14 @@ def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress("files handled", before + done, total)
 
 
-def _has_new_heartbeat(client: Endpoint, listing: Listing, removal: _Removal) -> bool:
+def _has_new_heartbeat(client: StorageClient, listing: Listing, removal: _Removal) -> bool:
     if removal.session is None:
         return False
     return client.run(has_fresh_heartbeat, client, listing, removal.session, removal.node)
 
 
 def _remove(
-    client: Endpoint, removal: _Removal, summary: Summary, report: Callable[[int], None]
+    client: StorageClient, removal: _Removal, summary: Summary, report: Callable[[int], None]
 ) -> None:
     """Remove uploads, files and, only when those are gone, heartbeats and directories."""
     failures = _abort_uploads(client, removal.uploads, summary)
@@ -343,29 +342,32 @@ def _remove(
 
 
 def _abort_uploads(
-    client: Endpoint, uploads: Sequence[IncompleteUpload], summary: Summary
+    client: StorageClient, uploads: Sequence[IncompleteUpload], summary: Summary
 ) -> dict[str, FsspillError]:
-    failures = client.run(abort_uploads, client, [upload.info for upload in uploads])
+    failures = client.run(client.abort_uploads, [upload.info for upload in uploads])
     summary.uploads += len(uploads) - len(failures)
     return failures
 
 
 def _delete_files(
-    client: Endpoint, files: Sequence[FileInfo], summary: Summary, report: Callable[[int], None]
+    client: StorageClient,
+    files: Sequence[FileInfo],
+    summary: Summary,
+    report: Callable[[int], None],
 ) -> dict[str, FsspillError]:
     failures: dict[str, FsspillError] = {}
     for start in range(0, len(files), _FILES_PER_STEP):
         if start:
             report(start)
         step = files[start : start + _FILES_PER_STEP]
-        failures |= client.run(delete_once, client, [file.path for file in step], _MAX_REQUESTS)
+        failures |= client.run(client.delete, [file.path for file in step], _MAX_REQUESTS)
         _count_files(summary, [file for file in step if file.path not in failures])
     return failures
 
 
-def _remove_directories(client: Endpoint, directories: Sequence[str]) -> None:
+def _remove_directories(client: StorageClient, directories: Sequence[str]) -> None:
     paths = [f"{client.root}/{directory}" for directory in directories]
-    client.run(remove_directories, client, paths)
+    client.run(client.remove_directories, paths)
 
 
 # Counts

@@ -33,10 +33,10 @@ from fsspill.errors import (
     FsspillError,
     StoragePermissionError,
     StorageUnavailableError,
-    is_missing,
     translate,
 )
-from fsspill.storage.connection import Endpoint, check_uri, connect, is_local
+from fsspill.storage.client import StorageClient
+from fsspill.storage.client_pool import open_client
 from fsspill.storage.layout import (
     CHECK_PREFIX,
     HEAD,
@@ -44,7 +44,7 @@ from fsspill.storage.layout import (
     OBJECT_PREFIX,
     is_valid_component,
 )
-from fsspill.transfer.deletion import list_uploads
+from fsspill.storage.uri import check_uri, is_local
 
 __all__ = ["Listing", "has_fresh_heartbeat", "scan", "take_listing"]
 
@@ -172,10 +172,10 @@ class Listing:
 
 def take_listing(
     uri: str, storage_options: Mapping[str, Any] | None, older_than: float, stale_after: float
-) -> tuple[Endpoint, Listing]:
+) -> tuple[StorageClient, Listing]:
     """Return the client for a URI, and the classified sessions under it."""
     checked = check_uri(uri)
-    client = connect(checked, storage_options or {})
+    client = open_client(checked, storage_options or {})
     try:
         listing = client.run(_list_all, client, checked, stale_after)
     except Exception as error:
@@ -186,7 +186,7 @@ def take_listing(
 
 
 async def has_fresh_heartbeat(
-    client: Endpoint, listing: Listing, session: str, node_id: str | None
+    client: StorageClient, listing: Listing, session: str, node_id: str | None
 ) -> bool:
     """Return True if a session, or one of its nodes, is alive by a new listing of its heartbeats.
 
@@ -205,15 +205,15 @@ async def has_fresh_heartbeat(
 # Requests to the storage
 
 
-async def _list_all(client: Endpoint, uri: str, stale_after: float) -> Listing:
+async def _list_all(client: StorageClient, uri: str, stale_after: float) -> Listing:
     """Return the files, directories and incomplete uploads under a URI, not classified yet."""
     # Parent directories are not created: listing a misspelt URI must not create it.
     probe = f"{CHECK_PREFIX}-{uuid.uuid4().hex}"
-    await client.fs._pipe_file(f"{client.root}/{probe}", b"x")
+    await client.create(f"{client.root}/{probe}", b"x")
     try:
         entries = await _list_entries(client)
     finally:
-        await client.fs._rm_file(f"{client.root}/{probe}")
+        await client.delete_file(f"{client.root}/{probe}")
     if probe not in entries:
         raise StorageUnavailableError(
             f"cannot list {uri}: expected every file that exists, found a file that was just "
@@ -233,10 +233,10 @@ async def _list_all(client: Endpoint, uri: str, stale_after: float) -> Listing:
     return listing
 
 
-async def _list_entries(client: Endpoint) -> dict[str, Info]:
+async def _list_entries(client: StorageClient) -> dict[str, Info]:
     """Return files and directories by path below the URI, as deep as the layout goes."""
-    if not client.traits.has_directories:
-        return await _find(client)
+    if not client.has_directories:
+        return _below_root(client, await client.find(client.root))
     entries = await _list_directory(client, "")
     for directory in _directories(entries):
         try:
@@ -257,34 +257,23 @@ def _directories(entries: Mapping[str, Info]) -> list[str]:
     return [path for path, info in entries.items() if info["type"] == "directory"]
 
 
-async def _find(client: Endpoint) -> dict[str, Info]:
-    """Return every file by path below the URI, with one listing."""
-    client.sync_fs.invalidate_cache()
-    root = client.root + "/"
-    found = await client.fs._find(client.root, detail=True)
-    return {path[len(root) :]: info for path, info in found.items() if path.startswith(root)}
-
-
-async def _list_directory(client: Endpoint, directory: str) -> dict[str, Info]:
+async def _list_directory(client: StorageClient, directory: str) -> dict[str, Info]:
     """Return the entries of one directory by path below the URI; none if it is gone."""
-    client.sync_fs.invalidate_cache()
-    try:
-        infos = await client.fs._ls(f"{client.root}/{directory}".rstrip("/"), detail=True)
-    except Exception as error:
-        if is_missing(error):
-            return {}
-        raise
-    names = [info["name"].rstrip("/").rpartition("/")[2] for info in infos]
-    return {f"{directory}/{n}".lstrip("/"): info for n, info in zip(names, infos, strict=True)}
+    path = f"{client.root}/{directory}".rstrip("/")
+    return _below_root(client, await client.list_directory(path))
 
 
-async def _list_uploads(client: Endpoint) -> list[tuple[str, Info]]:
-    """Return incomplete multipart uploads with their paths below the URI; none but on S3."""
-    if not client.traits.s3_api:
-        return []
-    _, key, _ = client.fs.split_path(client.root)
-    start = len(key) + 1 if key else 0
-    return [(upload["Key"][start:], upload) for upload in await list_uploads(client, client.root)]
+def _below_root(client: StorageClient, entries: Mapping[str, Info]) -> dict[str, Info]:
+    """Return entries by their paths below the URI."""
+    root = client.root + "/"
+    return {path[len(root) :]: info for path, info in entries.items() if path.startswith(root)}
+
+
+async def _list_uploads(client: StorageClient) -> list[tuple[str, Info]]:
+    """Return incomplete multipart uploads with their paths below the URI."""
+    uploads = await client.list_uploads(client.root)
+    start = len(client.root) + 1
+    return [(f"{upload['Bucket']}/{upload['Key']}"[start:], upload) for upload in uploads]
 
 
 # Names and times

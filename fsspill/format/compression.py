@@ -78,40 +78,26 @@ class Compression(NamedTuple):
         return f"{self.codec}={'.'.join(map(str, (self.length, *self.sizes)))}"
 
     @classmethod
-    def of_url(cls, url_with_offset: str, *, size: int, blocks: int) -> Compression | None:
-        """Return what a URL says of compression; None if its frame lies there as it is.
+    def from_parameter(
+        cls, codec: str, value: str, *, size: int, blocks: int
+    ) -> Compression | None:
+        """Return the compression in a URL's parameter; None if the value does not fit the frame.
 
         Parameters
         ----------
-        url_with_offset : str
-            The URL.
+        codec, value : str
+            Name and value of the parameter.
         size : int
-            Bytes at rest, from the URL.
+            Bytes of the frame at rest, from the URL.
         blocks : int
-            How many digests the URL carries.
-
-        Raises
-        ------
-        CorruptObjectError
-            Numbers that are not such a frame's: malformed, of other sums, more or fewer blocks.
-        MissingPackageError
-            The package that decompresses it is not installed.
+            Number of digests that the URL carries.
         """
-        parameters = [item.partition("=") for item in url_with_offset.partition("?")[2].split("&")]
-        found = [(name, value) for name, _, value in parameters if name in CODECS]
-        if not found:
+        if not _NUMBERS.fullmatch(value):
             return None
-        codec, value = found[0]
-        if len(found) == 1 and _NUMBERS.fullmatch(value):
-            length, *sizes = map(int, value.split("."))
-            if sum(sizes) == size and len(sizes) == blocks == count_blocks(length):
-                check_codec(codec, url_with_offset.partition("?")[0])
-                return cls(codec, length, tuple(sizes))
-        raise CorruptObjectError(
-            f"cannot restore {url_with_offset}: expected one parameter {codec} with the length of "
-            f"the frame and those of its {blocks} blocks, {size} bytes in all, as spill_objects "
-            "returned it."
-        )
+        length, *sizes = map(int, value.split("."))
+        if sum(sizes) != size or not len(sizes) == blocks == count_blocks(length):
+            return None
+        return cls(codec, length, tuple(sizes))
 
     def plan(self, start: int) -> list[tuple[int, int]]:
         """Return where each block lies at rest, of a frame that begins at `start` of its file."""

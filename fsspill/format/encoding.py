@@ -1,4 +1,4 @@
-"""Frames as they lie in their file: cut into blocks, compressed where that pays, hashed."""
+"""Frames as they are stored in a file: split into blocks, compressed where that pays, hashed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fsspill.format.planning import count_blocks, plan_blocks
 __all__ = ["Buffers", "EncodedFrame", "FrameEncoder", "encode_raw", "split_buffers"]
 
 Buffers: TypeAlias = list[bytes | memoryview]
-"""Consecutive bytes: those that were copied are `bytes`, the object's own memory a view."""
+"""Consecutive bytes: copies are `bytes`, views are the objects' own memory."""
 
 
 class EncodedFrame(NamedTuple):
-    """A frame in its file.
+    """A frame as it is stored in its file.
 
     Attributes
     ----------
     size : int
         Bytes at rest.
     parameters : tuple of str
-        What its URL carries besides offset and size, each as ``name=value``.
+        Parameters of its URL after offset and size, each as ``name=value``.
     """
 
     size: int
@@ -40,53 +40,54 @@ class FrameEncoder:
     frames : sequence of Frame
         The frames.
     codecs : sequence of str or None
-        What compresses each, one of `fsspill.format.compression.CODECS`; None to leave it as it is.
+        Codec of each frame, one of `fsspill.format.compression.CODECS`; None to store it raw.
     algorithm : str
-        Of the digests that their blocks get, over the bytes at rest.
+        Algorithm of the digests, which are those of the blocks at rest.
 
     Attributes
     ----------
-    stored : list of EncodedFrame
-        What has become of the frames that were passed so far.
-    count : int
-        How many blocks there are.
+    encoded : list of EncodedFrame
+        The frames that the pass has completed so far.
+    block_count : int
+        Number of blocks of all frames.
 
     Notes
     -----
     Iterating yields the file as consecutive blocks, each made when it is asked for: compressed ones
-    are copies of up to 8.5 MiB, others the object's own memory. A second pass begins anew.
+    are copies of up to 8.5 MiB, others the objects' own memory. Every iteration is a pass of its
+    own, from the first frame.
     """
 
     def __init__(
         self, frames: Sequence[Frame], codecs: Sequence[str | None], algorithm: str
     ) -> None:
-        self.stored: list[EncodedFrame] = []
-        self.count = sum(count_blocks(frame.nbytes) for frame in frames)
+        self.encoded: list[EncodedFrame] = []
+        self.block_count = sum(count_blocks(frame.nbytes) for frame in frames)
         self._frames = frames
         self._codecs = codecs
         self._algorithm = algorithm
 
     def __iter__(self) -> Generator[Buffers, None, None]:
-        self.stored = []
+        self.encoded = []
         for frame, codec in zip(self._frames, self._codecs, strict=True):
-            stored = yield from self._pack(frame, codec)
-            self.stored.append(stored)
+            encoded = yield from self._encode(frame, codec)
+            self.encoded.append(encoded)
 
-    def _pack(self, frame: Frame, codec: str | None) -> Generator[Buffers, None, EncodedFrame]:
+    def _encode(self, frame: Frame, codec: str | None) -> Generator[Buffers, None, EncodedFrame]:
         sizes: list[int] = []
         digests: list[bytes] = []
-        for block in split_frame(frame):
-            # By no name here: a pass that waits to go on must not hold what it made last.
-            yield self._store(block, codec, sizes, digests)
+        for block in _split_frame(frame):
+            # Not bound to a local: a suspended generator would keep the last block alive.
+            yield self._encode_block(block, codec, sizes, digests)
         parameters = [Digests(self._algorithm, tuple(digests)).parameter()]
         if codec:
             parameters.insert(0, Compression(codec, frame.nbytes, tuple(sizes)).parameter())
         return EncodedFrame(sum(sizes), tuple(parameters))
 
-    def _store(
+    def _encode_block(
         self, block: Buffers, codec: str | None, sizes: list[int], digests: list[bytes]
     ) -> Buffers:
-        """Return a block as it will lie at rest, and note its size and its digest."""
+        """Return a block as it is stored, and note its size and its digest."""
         at_rest: Buffers = [compress(codec, block)] if codec else block
         sizes.append(sum(map(len, at_rest)))
         digests.append(digest_of(self._algorithm, at_rest))
@@ -94,20 +95,23 @@ class FrameEncoder:
 
 
 def encode_raw(frame: Frame, algorithm: str | None) -> EncodedFrame:
-    """Return what a frame is in its file that is not compressed; reads every byte to hash it."""
+    """Return a frame that is stored uncompressed; reads every byte to hash it.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    algorithm : str or None
+        Algorithm of its digests; None for files that the raylet reads itself, which have none.
+    """
     if algorithm is None:
         return EncodedFrame(frame.nbytes, ())
-    return EncodedFrame(frame.nbytes, (Digests.of(algorithm, split_frame(frame)).parameter(),))
-
-
-def split_frame(frame: Frame) -> Iterator[Buffers]:
-    """Cut a frame into the blocks that are checked one by one, uncopied."""
-    blocks = plan_blocks(0, frame.nbytes, count_blocks(frame.nbytes))
-    return split_buffers(frame.buffers(), [stop - start for start, stop in blocks])
+    digests = Digests.of(algorithm, _split_frame(frame))
+    return EncodedFrame(frame.nbytes, (digests.parameter(),))
 
 
 def split_buffers(buffers: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[Buffers]:
-    """Cut consecutive buffers of memory into parts of the given sizes, uncopied."""
+    """Split consecutive buffers into parts of the given sizes, in bytes, without copying."""
     views = deque(memoryview(buffer) for buffer in buffers if len(buffer))
     for size in sizes:
         part: Buffers = []
@@ -119,3 +123,9 @@ def split_buffers(buffers: Iterable[bytes | memoryview], sizes: Iterable[int]) -
                 views.appendleft(view[room:])
             room -= len(part[-1])
         yield part
+
+
+def _split_frame(frame: Frame) -> Iterator[Buffers]:
+    """Split a frame into the blocks that are hashed one by one, without copying."""
+    blocks = plan_blocks(0, frame.nbytes, count_blocks(frame.nbytes))
+    return split_buffers(frame.buffers(), [stop - start for start, stop in blocks])

@@ -1,23 +1,31 @@
 """The URL that Ray keeps for every spilled object: ``<file>?offset=<int>&size=<int>``.
 
-Ray's raylet reads the files of node-local storage itself and matches exactly that form. For
-other storage it looks only at what stands before the ``?``, so more parameters may follow;
-`parse_url_with_offset` passes over those it does not know.
+Ray's raylet reads the files of node-local storage itself and matches exactly that form. For other
+storage it uses only the part before the ``?``, so more parameters may follow: the digests of the
+frame's blocks (`fsspill.format.digest`) and, for a compressed frame, the codec and the sizes of its
+blocks (`fsspill.format.compression`)::
+
+    <file>?offset=<int>&size=<int>[&<codec>=<sizes>]&<algorithm>=<digests>
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["ParsedURL", "create_url_with_offset", "parse_url_with_offset"]
+from fsspill.errors import CorruptObjectError
+from fsspill.format.compression import CODECS, Compression, check_codec
+from fsspill.format.digest import ALGORITHMS, Digests
+
+__all__ = ["ParsedURL", "SpillURL", "create_url_with_offset", "parse_url_with_offset"]
 
 _INTEGER = re.compile(r"[0-9]{1,19}")
 _LIMIT = 10**19
 
 
 class ParsedURL(NamedTuple):
-    """Where one spilled object lies.
+    """The place of one spilled object, as Ray names it.
 
     Attributes
     ----------
@@ -35,12 +43,94 @@ class ParsedURL(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The URL with offset, without what else it carries: for messages."""
+        """The URL with offset, without further parameters: for messages."""
         return create_url_with_offset(url=self.base_url, offset=self.offset, size=self.size)
 
 
+class SpillURL(NamedTuple):
+    """The URL of a spilled object, split once.
+
+    Attributes
+    ----------
+    text : str
+        The URL as it was given, for messages.
+    base_url : str
+        The fused file.
+    offset : int
+        First byte of the object's frame in that file.
+    size : int
+        Bytes of the frame at rest, header included.
+    parameters : list of (str, str)
+        Names and values of all parameters, in order.
+    """
+
+    text: str
+    base_url: str
+    offset: int
+    size: int
+    parameters: list[tuple[str, str]]
+
+    @classmethod
+    def parse(cls, url_with_offset: str) -> SpillURL:
+        """Split a URL that `spill_objects` returned.
+
+        Raises
+        ------
+        ValueError
+            Not a URL with offset.
+        """
+        parameters = _split_query(url_with_offset)
+        return cls(url_with_offset, *_parse(url_with_offset, parameters), parameters)
+
+    def digests(self) -> Digests:
+        """Return the digests of the frame's blocks at rest.
+
+        Raises
+        ------
+        CorruptObjectError
+            It carries none, or malformed ones: the frame could not be verified.
+        """
+        found = [parameter for parameter in self.parameters if parameter[0] in ALGORITHMS]
+        if len(found) == 1 and (digests := Digests.from_parameter(*found[0])):
+            return digests
+        raise CorruptObjectError(
+            f"cannot restore {self.text}: expected a URL that carries the digest of its "
+            f"object ({' or '.join(ALGORITHMS)}), as spill_objects returned it."
+        )
+
+    def compression(self, blocks: int) -> Compression | None:
+        """Return codec and block sizes of a compressed frame; None if it is stored raw.
+
+        Parameters
+        ----------
+        blocks : int
+            Number of digests that the URL carries.
+
+        Raises
+        ------
+        CorruptObjectError
+            Numbers that are not those of such a frame: malformed, of other sums, more or fewer
+            blocks.
+        MissingPackageError
+            The package of its codec is not installed.
+        """
+        found = [parameter for parameter in self.parameters if parameter[0] in CODECS]
+        if not found:
+            return None
+        codec, value = found[0]
+        fits = Compression.from_parameter(codec, value, size=self.size, blocks=blocks)
+        if len(found) == 1 and fits:
+            check_codec(codec, self.base_url)
+            return fits
+        raise CorruptObjectError(
+            f"cannot restore {self.text}: expected one parameter {codec} with the length of "
+            f"the frame and those of its {blocks} blocks, {self.size} bytes in all, as "
+            "spill_objects returned it."
+        )
+
+
 def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
-    """Name the frame of `size` bytes at `offset` of the fused file `url`.
+    """Return the URL of the frame of `size` bytes at `offset` of the fused file `url`.
 
     Parameters
     ----------
@@ -73,7 +163,7 @@ def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
 
 
 def parse_url_with_offset(url_with_offset: str) -> ParsedURL:
-    """Take apart what `create_url_with_offset` made.
+    """Parse a URL that `create_url_with_offset` made, ignoring further parameters.
 
     Parameters
     ----------
@@ -90,17 +180,26 @@ def parse_url_with_offset(url_with_offset: str) -> ParsedURL:
     ValueError
         Not such a URL. Nothing is guessed: each of the two numbers must stand there once.
     """
-    base_url, _, query = url_with_offset.partition("?")
-    parameters = [item.partition("=") for item in query.split("&")]
-    numbers = {
-        name: [value for key, _, value in parameters if key == name] for name in ("offset", "size")
-    }
-    well_formed = all(
-        len(values) == 1 and _INTEGER.fullmatch(values[0]) for values in numbers.values()
-    )
-    if not base_url or "#" in base_url or not well_formed:
+    return _parse(url_with_offset, _split_query(url_with_offset))
+
+
+def _split_query(url_with_offset: str) -> list[tuple[str, str]]:
+    items = [item.partition("=") for item in url_with_offset.partition("?")[2].split("&")]
+    return [(name, value) for name, _, value in items]
+
+
+def _parse(url_with_offset: str, parameters: Sequence[tuple[str, str]]) -> ParsedURL:
+    base_url = url_with_offset.partition("?")[0]
+    offsets = [value for name, value in parameters if name == "offset"]
+    sizes = [value for name, value in parameters if name == "size"]
+    once = len(offsets) == len(sizes) == 1
+    if not base_url or "#" in base_url or not once or not _all_integers(offsets + sizes):
         raise ValueError(
             f"not the URL of a spilled object: {url_with_offset!r}. Expected "
             "'<file>?offset=<bytes>&size=<bytes>', as spill_objects returned it."
         )
-    return ParsedURL(base_url, int(numbers["offset"][0]), int(numbers["size"][0]))
+    return ParsedURL(base_url, int(offsets[0]), int(sizes[0]))
+
+
+def _all_integers(values: Sequence[str]) -> bool:
+    return all(_INTEGER.fullmatch(value) for value in values)

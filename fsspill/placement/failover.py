@@ -1,130 +1,133 @@
-"""The files of one spill, stored where there is a place for them."""
+"""The files of one spill, each written to a URI that takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 
 from fsspill.errors import FsspillError, StoragePermissionError, clear_traceback
 from fsspill.placement.placement import Candidates
-from fsspill.storage.layout import SpillLocation
+from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
-from fsspill.transfer.base import SpillFile, Transfer
+from fsspill.transfer.base import Transfer
+from fsspill.transfer.spill_file import SpillFile, WrittenFile
 
 __all__ = ["FailoverWriter"]
 
 REMOVAL_SECONDS = 2.0
-"""Seconds for removing what was stored in vain: the caller of `spill_objects` waits for it."""
+"""Seconds for deleting orphans: the caller of `spill_objects` waits for it."""
 
 
 class FailoverWriter:
-    """Stores the files of one call of `spill_objects`.
+    """Writes the files of one call of `spill_objects`, failing over to the next healthy URI.
 
     Parameters
     ----------
-    files : sequence of SpillFile
-        In the order of their objects.
     transfer : Transfer
         Moves them.
     candidates : Candidates
-        Where they may go.
-    report : callable
-        Told why a location was given up.
+        The URIs that may take them.
+    renew : callable
+        Looks for a location's credentials again; see `fsspill.storage.client_pool.ClientPool`.
+    on_failover : callable
+        Told why a location was marked unhealthy.
 
     Attributes
     ----------
-    files : list of SpillFile
-        The files; after `store` their URLs are those under which they lie.
     error : FsspillError or None
-        Why not all are stored.
-    leftover : dict
-        Base URLs of what was stored in vain and could not be removed, and why.
+        Why not all files are written.
+    orphans : dict
+        Files that were written, or may have been, are referenced by nothing and could not be
+        deleted; and why.
     """
 
     def __init__(
         self,
-        files: Sequence[SpillFile],
         transfer: Transfer,
         candidates: Candidates,
-        report: Callable[[FsspillError], None],
+        renew: Callable[[SpillLocation], bool],
+        on_failover: Callable[[FsspillError], None],
     ) -> None:
-        self.files = list(files)
         self.error: FsspillError | None = None
-        self.leftover: dict[str, FsspillError] = {}
+        self.orphans: dict[FileRef, FsspillError] = {}
         self._transfer = transfer
         self._candidates = candidates
-        self._report = report
-        self._in_vain: list[str] = []
+        self._renew = renew
+        self._on_failover = on_failover
+        self._unreferenced: list[FileRef] = []
         self._renewed: set[SpillLocation] = set()
 
-    def store(self, seconds: float) -> list[SpillFile]:
-        """Store the files; those that a location does not take go to the next healthy one.
+    def write(self, files: Sequence[SpillFile], seconds: float) -> list[WrittenFile]:
+        """Write files; those that a location does not take go to the next healthy one.
 
         Parameters
         ----------
+        files : sequence of SpillFile
+            In the order of their objects.
         seconds : float
-            How long to wait without progress: in all, whatever the number of locations.
+            Stall timeout: in all, whatever the number of locations.
 
         Returns
         -------
-        list of SpillFile
-            The leading files, all of them stored in full. What was stored of those behind them is
-            removed, or in `leftover`.
+        list of WrittenFile
+            The leading files, all of them written in full. What was written of those after them is
+            deleted, or in `orphans`.
         """
         share = seconds / max(1, self._candidates.healthy)
-        waiting = self.files
+        written: dict[SpillFile, WrittenFile] = {}
+        waiting = list(files)
         while placed := self._place(waiting):
-            done = set(placed) - self._store_once(placed, share)
-            waiting = [file for file in waiting if file not in done]
-        not_stored = set(waiting)
-        stored = self._count_leading(not_stored)
-        self._abandon([file for file in self.files[stored:] if file not in not_stored])
-        if self._in_vain:
-            self.leftover = self._transfer.remove(self._in_vain, seconds=REMOVAL_SECONDS)
-        return self.files[:stored]
+            written |= self._write_once(placed, share)
+            waiting = [file for file in waiting if file not in written]
+        leading = list(takewhile(written.__contains__, files))
+        self._discard([written[file] for file in files[len(leading) :] if file in written])
+        if self._unreferenced:
+            self.orphans = self._transfer.delete(self._unreferenced, seconds=REMOVAL_SECONDS)
+        return [written[file] for file in leading]
 
-    def _place(self, files: Sequence[SpillFile]) -> list[SpillFile]:
-        """Give files a location and return the leading ones for which there was one."""
+    def _place(self, files: Sequence[SpillFile]) -> list[tuple[SpillFile, FileRef]]:
+        """Return the leading files for which there is a location, each with its new name there."""
         placed = []
         for file in files:
             try:
-                file.move_to(self._candidates.choose(file.nbytes))
+                location = self._candidates.choose(file.nbytes)
             except FsspillError as error:
                 self.error = error
                 break
-            placed.append(file)
+            placed.append((file, location.new_file(len(file.frames), file.nbytes)))
         return placed
 
-    def _count_leading(self, not_stored: Collection[SpillFile]) -> int:
-        """Return how many of the leading files are stored."""
-        return next((i for i, file in enumerate(self.files) if file in not_stored), len(self.files))
-
-    def _abandon(self, files: Sequence[SpillFile]) -> None:
-        """Give up files that are stored behind one that is not."""
+    def _discard(self, files: Sequence[WrittenFile]) -> None:
+        """Take back files that were written after one that was not."""
         for file in files:
-            self._in_vain.append(file.url)
-            self._candidates.stored(file.location, -file.nbytes)
+            self._unreferenced.append(file.ref)
+            self._candidates.record_write(file.ref.location, -file.ref.nbytes)
 
-    def _store_once(self, files: Sequence[SpillFile], seconds: float) -> set[SpillFile]:
-        """Store files where they were placed, and return those that are not stored."""
+    def _write_once(
+        self, placed: Sequence[tuple[SpillFile, FileRef]], seconds: float
+    ) -> dict[SpillFile, WrittenFile]:
+        """Write files where they were placed, and return those that are."""
         retriers = {
             location: Retrier(seconds, partial(self._candidates.is_open, location))
-            for location in dict.fromkeys(file.location for file in files)
+            for location in dict.fromkeys(ref.location for _, ref in placed)
         }
-        outcomes = self._transfer.write_files(files, retriers)
-        for file, failure in zip(files, outcomes, strict=True):
-            if failure is None:
-                self._candidates.stored(file.location, file.nbytes)
-            elif not isinstance(failure, RequestSkippedError):
-                self._in_vain.append(file.url)
-                self._give_up(file, failure)
-        return {file for file, failure in zip(files, outcomes, strict=True) if failure}
+        written = {}
+        outcomes = self._transfer.write(placed, retriers)
+        for (file, ref), outcome in zip(placed, outcomes, strict=True):
+            if isinstance(outcome, WrittenFile):
+                written[file] = outcome
+                self._candidates.record_write(ref.location, file.nbytes)
+            elif not isinstance(outcome, RequestSkippedError):
+                self._unreferenced.append(ref)
+                self._fail_over(ref.location, outcome)
+        return written
 
-    def _give_up(self, file: SpillFile, failure: FsspillError) -> None:
+    def _fail_over(self, location: SpillLocation, failure: FsspillError) -> None:
         refused = isinstance(failure, StoragePermissionError)
-        if refused and file.location not in self._renewed and self._transfer.renew(file.url):
-            self._renewed.add(file.location)
+        if refused and location not in self._renewed and self._renew(location):
+            self._renewed.add(location)
             return
         clear_traceback(failure)
-        self._candidates.failed(file.location, failure)
-        self._report(failure)
+        self._candidates.mark_unhealthy(location, failure)
+        self._on_failover(failure)

@@ -12,7 +12,7 @@ from random import randrange
 from fsspill.errors import ConfigError, FsspillError, StorageFullError
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
-from fsspill.storage.layout import SpillLocation
+from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.transfer.base import check_number
 
 __all__ = ["Candidates", "Placement", "Policy"]
@@ -113,17 +113,17 @@ class Placement:
         """Return why any process of this node has given a location up; None if none has."""
         return self._circuits[location].failure()
 
-    def failed(self, location: SpillLocation, error: FsspillError) -> None:
+    def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:
         """Use the location no more until a probe succeeds."""
         self._circuits[location].open(error)
 
-    def stored(self, location: SpillLocation, nbytes: int) -> None:
+    def record_write(self, location: SpillLocation, nbytes: int) -> None:
         """Count a file that was stored."""
         self._usage.add(location, nbytes)
 
-    def deleted(self, location: SpillLocation, base_url: str) -> None:
+    def record_delete(self, file: FileRef) -> None:
         """Count a file that was deleted."""
-        self._usage.add(location, -location.size_of(base_url))
+        self._usage.add(file.location, -file.nbytes)
 
     def shut_down(self) -> None:
         """End the threads that probe."""
@@ -172,15 +172,15 @@ class Candidates:
         """Whether another process of this node has found out that a location cannot be used."""
         return self._placement.failure(location) is not None
 
-    def stored(self, location: SpillLocation, nbytes: int) -> None:
+    def record_write(self, location: SpillLocation, nbytes: int) -> None:
         """Count a file that was stored."""
-        self._placement.stored(location, nbytes)
+        self._placement.record_write(location, nbytes)
 
-    def failed(self, location: SpillLocation, error: FsspillError) -> None:
+    def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:
         """Give a location up, for this batch and for all processes of the node."""
         self._room.pop(location, None)
         self._failures[location] = error
-        self._placement.failed(location, error)
+        self._placement.mark_unhealthy(location, error)
 
     def _no_candidate_error(self, nbytes: int) -> FsspillError:
         full = [

@@ -28,7 +28,7 @@ from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.io_worker import FailedStorage, IOWorkerStorage
 from fsspill.ray.secret_options import reject_secret_options
-from fsspill.storage.connection import protocol_of
+from fsspill.storage.protocols import protocol_of
 from fsspill.transfer.base import check_number
 
 __all__ = [

@@ -20,7 +20,6 @@ from typing import Any
 
 from fsspill.external_storage import ExternalStorage
 from fsspill.storage.layout import HEAD
-from fsspill.transfer.base import Transfer
 
 __all__ = ["INTERVAL", "Heartbeat", "start_head_process"]
 
@@ -45,14 +44,14 @@ class Heartbeat:
 
     Parameters
     ----------
-    transfer : Transfer
+    storage : ExternalStorage
         Writes it, one request per URI.
     name : str
         Whose: a node id, or `fsspill.storage.layout.HEAD`.
     """
 
-    def __init__(self, transfer: Transfer, name: str) -> None:
-        self._transfer = transfer
+    def __init__(self, storage: ExternalStorage, name: str) -> None:
+        self._storage = storage
         self._name = name
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fsspill-heartbeat", daemon=True)
@@ -76,7 +75,7 @@ class Heartbeat:
     def write(self) -> None:
         """Write a heartbeat. Never raises: the next one is soon."""
         try:
-            self._transfer.write_heartbeat(self._name)
+            self._storage.write_heartbeat(self._name)
         except Exception as error:
             logger.warning("could not write a heartbeat: %s", error)
 
@@ -118,7 +117,7 @@ def run_until_exit(arguments: Mapping[str, Any], session_name: str, pid: int) ->
     It stays where files of the session stay: clean-up needs it to know that the session is dead.
     """
     storage = ExternalStorage(**arguments, session_name=session_name, node_id=HEAD)
-    heartbeat = Heartbeat(storage.transfer, HEAD)
+    heartbeat = Heartbeat(storage, HEAD)
     heartbeat.start()
     while _is_alive(pid):
         time.sleep(_LOOK_INTERVAL)

@@ -56,7 +56,7 @@ class IOWorkerStorage(ExternalStorage):
         self._lost_after = lost_after
         self._notifier = DriverNotifier(self._state, node_id)
         self._restore_failures = RestoreFailures(self._state)
-        self._heartbeat = Heartbeat(self.transfer, node_id)
+        self._heartbeat = Heartbeat(self, node_id)
         self._restoring = ""
         self._retried = -inf
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fsspill.errors import ConfigError
 from fsspill.secrets import find_secrets
-from fsspill.storage.connection import protocol_of
+from fsspill.storage.protocols import protocol_of
 
 __all__ = ["reject_secret_options"]
 

@@ -1,4 +1,4 @@
-"""Where the files of one node lie under one configured URI. Names only, no I/O.
+"""Names of the files of one node under one configured URI. Names only, no I/O.
 
 ::
 
@@ -17,17 +17,19 @@ import os
 import re
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fsspill.errors import ConfigError
-from fsspill.storage.connection import check_uri, is_local
+from fsspill.storage.uri import check_uri, is_local
 
 __all__ = [
     "CHECK_PREFIX",
     "HEAD",
     "HEARTBEAT_DIRECTORY",
     "OBJECT_PREFIX",
+    "FileRef",
     "SpillLocation",
-    "find_location",
+    "find_file",
     "is_valid_component",
 ]
 
@@ -35,16 +37,42 @@ OBJECT_PREFIX = "ray_spilled_objects"
 """Ray's name (``DEFAULT_OBJECT_PREFIX``) for directories of spilled objects."""
 
 HEARTBEAT_DIRECTORY = "fsspill_heartbeats"
-"""Directory of a session with one file per node that spills, and one of the head. Each is written
-anew every few minutes as long as its node (or the session) lives."""
+"""Directory of a session with one file per node that spills, and one of the head, each written
+again every few minutes as long as its node (or the session) lives."""
 
 CHECK_PREFIX = "fsspill-check"
-"""What the names of files begin with that a check writes and deletes at once."""
+"""Prefix of the files that a check writes and deletes again."""
 
 HEAD = "head"
 """File of the session's head in `HEARTBEAT_DIRECTORY`; all others are named after node ids."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+_COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class FileRef(NamedTuple):
+    """A file under one of the configured URIs.
+
+    Attributes
+    ----------
+    location : SpillLocation
+        The configured URI.
+    path : str
+        Path below it, with a leading slash.
+    """
+
+    location: SpillLocation
+    path: str
+
+    @property
+    def url(self) -> str:
+        """Base URL of the file: the name that Ray keeps."""
+        return self.location.root + self.path
+
+    @property
+    def nbytes(self) -> int:
+        """Length that `SpillLocation.new_file` put into the name, in bytes; 0 for other files."""
+        last = self.path.rpartition("-")[2]
+        return int(last) if self.path.count("-multi-") == 1 and last.isdecimal() else 0
 
 
 class SpillLocation:
@@ -55,7 +83,7 @@ class SpillLocation:
     uri : str
         The configured URI.
     prefix : str
-        Path below the URI under which everything lies; may be empty.
+        Path below the URI under which all files are written; may be empty.
     session_name, node_id : str
         Letters, digits, ``-``, ``_`` and ``.`` only.
     shared : bool
@@ -67,16 +95,16 @@ class SpillLocation:
     uri : str
         The configured URI with the prefix; no slash at the end.
     local : bool
-        Whether the URI is a directory in this machine's own tree of files.
+        True if the URI is a directory in this machine's own tree of files.
     node_local : bool
-        Whether only this machine can read the files.
+        True if only this machine can read the files.
     root : str
-        What every base URL under this URI starts with: the URI, or the plain path of a local
+        The prefix of every base URL under this URI: the URI, or the plain path of a local
         directory.
-    session_directory : str or None
-        Base URL of the directory of the session; None where there is none.
-    node_directory : str
-        Base URL of the directory of the node, the only one that `destroy` may remove.
+    session_path : str or None
+        Path of the session's directory below `root`; None where there is none.
+    node_path : str
+        Path of the node's directory below `root`, the only directory that `destroy` may remove.
     node_id : str
         The node.
     """
@@ -93,57 +121,59 @@ class SpillLocation:
         self.node_local = self.local and not shared
         self.uri = "/".join([checked, *filter(None, prefix.split("/"))])
         self.root = local_path(self.uri) if self.local else self.uri
-        self.session_directory = None if self.node_local else f"{self.root}/{session_name}"
-        parent = self.session_directory or self.root
-        self.node_directory = f"{parent}/{OBJECT_PREFIX}_{node_id}"
+        self.session_path = None if self.node_local else f"/{session_name}"
+        self.node_path = f"{self.session_path or ''}/{OBJECT_PREFIX}_{node_id}"
         self.node_id = node_id
 
-    def new_file(self, object_count: int, nbytes: int) -> str:
-        """Return the base URL of a new fused file, in Ray's naming with its length behind.
+    @property
+    def node_directory(self) -> str:
+        """Base URL of the node's directory."""
+        return self.root + self.node_path
 
-        The length of a compressed one is that before, since it is named before it is made.
+    def new_file(self, object_count: int, nbytes: int) -> FileRef:
+        """Return a new fused file, in Ray's naming followed by its length.
+
+        The length of a compressed one is that before compression: it is named before it is made.
         """
-        return f"{self.node_directory}/{uuid.uuid4().hex}-multi-{object_count}-{nbytes}"
+        name = f"{uuid.uuid4().hex}-multi-{object_count}-{nbytes}"
+        return FileRef(self, f"{self.node_path}/{name}")
 
     @property
-    def check_file(self) -> str:
-        """Base URL of the file that a check writes: one per node, so that none pile up."""
+    def check_file(self) -> FileRef:
+        """The file that a check writes: one per node, so that none pile up."""
         name = hashlib.md5(self.node_directory.encode(), usedforsecurity=False).hexdigest()
-        return f"{self.root}/{CHECK_PREFIX}-{name}"
+        return FileRef(self, f"/{CHECK_PREFIX}-{name}")
 
-    def heartbeat_file(self, name: str) -> str:
-        """Return the base URL of the heartbeat of a node, or of the head."""
-        return f"{self.session_directory}/{HEARTBEAT_DIRECTORY}/{name}"
+    @property
+    def heartbeat_path(self) -> str:
+        """Path of the directory of heartbeats below `root`."""
+        return f"{self.session_path}/{HEARTBEAT_DIRECTORY}"
 
-    @staticmethod
-    def size_of(base_url: str) -> int:
-        """Return the length that `new_file` gave a file in its name; 0 for another's file."""
-        last = base_url.rpartition("-")[2]
-        return int(last) if base_url.count("-multi-") == 1 and last.isdecimal() else 0
+    def heartbeat_file(self, name: str) -> FileRef:
+        """Return the heartbeat of a node, or of the head."""
+        return FileRef(self, f"{self.heartbeat_path}/{name}")
 
-    def contains(self, base_url: str) -> bool:
-        """Whether `base_url` names a file of some node under this URI, and nothing else."""
+    def find(self, base_url: str) -> FileRef | None:
+        """Return the file that `base_url` names; None unless a node spilled it under this URI."""
         if not base_url.startswith(self.root + "/"):
-            return False
-        components = base_url[len(self.root) + 1 :].split("/")
+            return None
+        path = base_url[len(self.root) :]
+        components = path[1:].split("/")
         if len(components) != (2 if self.node_local else 3):
-            return False
-        ours = components[-2].startswith(f"{OBJECT_PREFIX}_")
-        return ours and all(map(is_valid_component, components))
-
-    def relative(self, base_url: str) -> str:
-        """Return what follows the URI in a base URL under it, with a leading slash."""
-        return base_url[len(self.root) :]
+            return None
+        spilled = components[-2].startswith(f"{OBJECT_PREFIX}_")
+        return FileRef(self, path) if spilled and all(map(is_valid_component, components)) else None
 
 
 def is_valid_component(component: str) -> bool:
-    """Whether a component of a path may be one of the layout's."""
-    return bool(_PLAIN.fullmatch(component)) and component not in (".", "..")
+    """Return True if a component of a path may be one of the layout's."""
+    return bool(_COMPONENT.fullmatch(component)) and component not in (".", "..")
 
 
-def find_location(locations: Sequence[SpillLocation], base_url: str) -> SpillLocation | None:
-    """Return the one among the configured URIs that a file lies under; None if it is elsewhere."""
-    return next((location for location in locations if location.contains(base_url)), None)
+def find_file(locations: Sequence[SpillLocation], base_url: str) -> FileRef | None:
+    """Return the file that `base_url` names; None if it is under none of the configured URIs."""
+    found = (location.find(base_url) for location in locations)
+    return next((file for file in found if file), None)
 
 
 def local_path(uri: str) -> str:

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from fsspill.storage.connection import CONNECT_TIMEOUT, READ_TIMEOUT
+from fsspill.storage.protocols import CONNECT_TIMEOUT, READ_TIMEOUT
 
-__all__ = ["BUCKET_PROTOCOLS", "UnsupportedByObstoreError", "open_bucket"]
+__all__ = ["UnsupportedByObstoreError", "open_bucket"]
 
 _OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "RequestPayer", "VersionId", "IfMatch")
 _AZURE_SCOPE = "https://storage.azure.com/.default"
@@ -23,18 +23,18 @@ _NO_TIMEOUT = "1day"
 
 
 class UnsupportedByObstoreError(Exception):
-    """Something of the filesystem that obstore cannot be told; the message says what."""
+    """A setting of the filesystem that obstore does not support; the message names it."""
 
 
-async def open_bucket(fs: Any, protocol: str, bucket: str) -> Any:
+async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
     """Return obstore's store for a bucket or container.
 
     Parameters
     ----------
     fs : fsspec.asyn.AsyncFileSystem
         An s3fs, gcsfs or adlfs filesystem.
-    protocol : str
-        One of `BUCKET_PROTOCOLS`.
+    kind : {"s3", "gcs", "azure"}
+        The store of obstore, as in `fsspill.storage.protocols.ProtocolTraits`.
     bucket : str
         Bucket or container.
 
@@ -48,7 +48,7 @@ async def open_bucket(fs: Any, protocol: str, bucket: str) -> Any:
     Makes no request to the storage. Looking for credentials may make some, as the filesystem's own
     first operation does. Belongs to the event loop of the filesystem.
     """
-    return await BUCKET_PROTOCOLS[protocol](fs, bucket)
+    return await _OPENERS[kind](fs, bucket)
 
 
 async def _open_s3(fs: Any, bucket: str) -> Any:
@@ -90,11 +90,11 @@ def _check_s3(fs: Any, config: Any, bucket: str) -> None:
         "a client certificate": config.client_cert,
         "cache_regions": fs.cache_regions,
     }
-    _refuse(reasons)
+    _require_none(reasons)
 
 
 async def _s3_credentials(fs: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Return what gives obstore the credentials that the client of s3fs signs with."""
+    """Return a provider of the credentials that the client of s3fs signs with."""
     found = fs.client_kwargs
     key = fs.key or found.get("aws_access_key_id")
     if key:
@@ -128,7 +128,7 @@ def _s3_credential(
 
 
 async def _s3_trust(fs: Any) -> dict[str, Any]:
-    """Return which certificates are trusted, in the words of obstore."""
+    """Return obstore's options for the certificates that are trusted."""
     verify = fs.client_kwargs.get("verify")
     if verify is None:
         verify = fs.session.get_config_variable("ca_bundle")
@@ -142,7 +142,7 @@ async def _s3_trust(fs: Any) -> dict[str, Any]:
 async def _open_gcs(fs: Any, bucket: str) -> Any:
     from obstore.store import GCSStore
 
-    _refuse(
+    _require_none(
         {
             "requester_pays": fs.requester_pays,
             "session_kwargs": fs.session_kwargs,
@@ -171,7 +171,7 @@ async def _open_azure(fs: Any, bucket: str) -> Any:
 
     service = fs.service_client
     url, _, signature = service.url.partition("?")
-    _refuse({"a secondary location": fs.location_mode != "primary"})
+    _require_none({"a secondary location": fs.location_mode != "primary"})
     return AzureStore(
         bucket,
         endpoint=url.rstrip("/"),
@@ -202,14 +202,14 @@ def _azure_credentials(credential: Any, signature: str) -> dict[str, Any]:
 
 
 def _now() -> datetime:
-    """Return when credentials end that the filesystem keeps fresh: obstore asks for each request.
+    """Return the expiry of credentials that the filesystem keeps fresh: obstore asks each time.
 
-    It does not ask twice in a tenth of a second. The filesystem looks whether they are still good.
+    It does not ask twice in a tenth of a second. The filesystem checks whether they are still good.
     """
     return datetime.now(timezone.utc)
 
 
-def _refuse(reasons: Mapping[str, object]) -> None:
+def _require_none(reasons: Mapping[str, object]) -> None:
     found = [reason for reason, applies in reasons.items() if applies]
     if found:
         raise UnsupportedByObstoreError(", ".join(found))
@@ -233,13 +233,9 @@ def _client_options(
 # fsspill.storage.retry tries again, and knows for how long.
 _NO_RETRIES: dict[str, Any] = {"max_retries": 0}
 
-BUCKET_PROTOCOLS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {
+_OPENERS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {
     "s3": _open_s3,
-    "s3a": _open_s3,
-    "gs": _open_gcs,
     "gcs": _open_gcs,
-    "abfs": _open_azure,
-    "abfss": _open_azure,
-    "az": _open_azure,
+    "azure": _open_azure,
 }
-"""How obstore reaches the buckets of a protocol."""
+"""By `fsspill.storage.protocols.ProtocolTraits.obstore`."""

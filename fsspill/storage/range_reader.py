@@ -1,8 +1,8 @@
-"""Who reads ranges of remote files: the filesystem, or obstore, which does it in Rust.
+"""Ranged reads through the filesystem or obstore.
 
 obstore is the faster way to the same bytes, because neither the event loop nor the GIL carries
-them. The filesystem stays what counts: where obstore fails it reads the same range, so errors are
-the filesystem's own.
+them. The filesystem remains the authority: where obstore fails it reads the same range, so errors
+are the filesystem's own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.secrets import redact
-from fsspill.storage.connection import Endpoint, protocol_of
-from fsspill.storage.obstore import BUCKET_PROTOCOLS, UnsupportedByObstoreError, open_bucket
+from fsspill.storage.connection import Connection
+from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
+from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
 
 __all__ = ["ENGINES", "RangeReader", "check_engine", "make_reader"]
 
@@ -28,20 +29,20 @@ MAX_INITIAL_FAILURES = 3
 
 
 class RangeReader(Protocol):
-    """Reads ranges of the files of one filesystem. Belongs to its event loop."""
+    """A reader of ranges of the files of one filesystem. Belongs to its event loop."""
 
     bytes_per_request: int
-    """What a connection moves (80 MB/s, as S3 grants one) in the time that a request costs."""
+    """Bytes that a connection moves (80 MB/s, as S3 grants one) in the time a request costs."""
 
     async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
-        """Return the bytes from `start` to `stop`, in one request; raise what the filesystem does.
+        """Read the bytes from `start` to `stop` in one request; raise what the filesystem raises.
 
         May return short, as filesystems do: the caller checks.
         """
 
 
 class FilesystemReader:
-    """Reads by the filesystem.
+    """A reader through the filesystem.
 
     Parameters
     ----------
@@ -65,43 +66,43 @@ class FilesystemReader:
 
 
 class ObstoreReader:
-    """Reads by obstore, with the endpoint and the credentials of the filesystem.
+    """A reader through obstore, with the endpoint and the credentials of the filesystem.
 
     Parameters
     ----------
     fs : fsspec.asyn.AsyncFileSystem
         The filesystem.
-    protocol : str
-        Its protocol, one of `fsspill.storage.obstore.BUCKET_PROTOCOLS`.
+    kind : {"s3", "gcs", "azure"}
+        The store of obstore.
 
     Notes
     -----
-    A range that obstore cannot read is read by the filesystem. obstore is given up, and a line of
-    the log says why, when it cannot be told what the filesystem knows, or when it fails 3 times
-    where the filesystem does not, before it has ever read anything: then it was told something
-    wrong. What fails later are failures of the storage.
+    A range that obstore cannot read is read by the filesystem. obstore is disabled for the process,
+    and a line of the log says why, when it does not support a setting of the filesystem, or when it
+    fails 3 times where the filesystem does not, before it has ever read anything: then its settings
+    are wrong. Failures after that are failures of the storage.
 
     The bytes stay where obstore has received them: they are not copied into a `bytes`.
     """
 
     bytes_per_request = 25_000  # 0.3 ms: 0.15 of obstore (measured), and as much to ask for it
 
-    def __init__(self, fs: Any, protocol: str) -> None:
+    def __init__(self, fs: Any, kind: str) -> None:
         self._fs = fs
         self._filesystem = FilesystemReader(fs)
-        self._protocol = protocol
+        self._kind = kind
         self._buckets: dict[str, asyncio.Task[Any]] = {}
-        self._proven = self._given_up = False
+        self._proven = self._disabled = False
         self._failures = 0
 
     async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
         """Read one range."""
-        if self._given_up:
+        if self._disabled:
             return await self._filesystem.read(path, start, stop)
         try:
             data = await self._read(path, start, stop)
         except Exception as error:
-            return await self._read_instead(path, start, stop, error)
+            return await self._fall_back(path, start, stop, error)
         self._proven = True
         return data
 
@@ -113,33 +114,32 @@ class ObstoreReader:
         return memoryview(await obstore.get_range_async(store, key, start=start, end=stop))
 
     async def _bucket(self, bucket: str) -> Any:
-        """Return the store of a bucket; many reads ask for it at once, and one opens it."""
+        """Return the store of a bucket; many reads ask for it concurrently, and one opens it."""
         if bucket not in self._buckets:
-            opening = open_bucket(self._fs, self._protocol, bucket)
+            opening = open_bucket(self._fs, self._kind, bucket)
             self._buckets[bucket] = asyncio.ensure_future(opening)
         return await asyncio.shield(self._buckets[bucket])
 
-    async def _read_instead(
+    async def _fall_back(
         self, path: str, start: int, stop: int, error: Exception
     ) -> bytes | memoryview:
         data = await self._filesystem.read(path, start, stop)
         self._failures += 1
         useless = not self._proven and self._failures >= MAX_INITIAL_FAILURES
-        if not self._given_up and (useless or isinstance(error, UnsupportedByObstoreError)):
-            self._given_up = True
+        if not self._disabled and (useless or isinstance(error, UnsupportedByObstoreError)):
+            self._disabled = True
             logger.warning(
-                "reads %s:// with %s, not obstore: %s",
-                self._protocol, type(self._fs).__name__, redact(str(error)),
-            )  # fmt: skip
+                "reading through %s, not obstore: %s", type(self._fs).__name__, redact(str(error))
+            )
         return data
 
 
-def make_reader(endpoint: Endpoint, uri: str, engine: str) -> RangeReader:
-    """Return who reads the files of a URI."""
-    protocol = protocol_of(uri)
-    if engine != "fsspec" and protocol in BUCKET_PROTOCOLS and _installed():
-        return ObstoreReader(endpoint.fs, protocol)
-    return FilesystemReader(endpoint.fs)
+def make_reader(connection: Connection, engine: str) -> RangeReader:
+    """Return the reader of a connection's files for one of `ENGINES`."""
+    kind = connection.traits.obstore
+    if engine != "fsspec" and kind and _is_installed():
+        return ObstoreReader(connection.fs, kind)
+    return FilesystemReader(connection.fs)
 
 
 def check_engine(engine: object, uri: str) -> None:
@@ -154,17 +154,17 @@ def check_engine(engine: object, uri: str) -> None:
     """
     if not isinstance(engine, str) or engine not in ENGINES:
         raise ConfigError(f"cannot use engine={engine!r}: expected one of {', '.join(ENGINES)}.")
-    if engine == "obstore" and protocol_of(uri) not in BUCKET_PROTOCOLS:
+    if engine == "obstore" and not traits_of(uri).obstore:
         raise ConfigError(
             f"cannot use engine='obstore' with {uri}: expected one of "
-            f"{', '.join(f'{protocol}://' for protocol in BUCKET_PROTOCOLS)}. Leave it out."
+            f"{', '.join(f'{protocol}://' for protocol in OBSTORE_PROTOCOLS)}. Leave it out."
         )
-    if engine == "obstore" and not _installed():
+    if engine == "obstore" and not _is_installed():
         raise MissingPackageError(
             "cannot use engine='obstore': the package obstore is not installed in this Python "
             "environment. Install it on every node: pip install obstore"
         )
 
 
-def _installed() -> bool:
+def _is_installed() -> bool:
     return importlib.util.find_spec("obstore") is not None

@@ -1,23 +1,16 @@
-"""Removing all that a node has under one URI."""
+"""Removal of all that a node has under one URI."""
 
 from __future__ import annotations
 
 import logging
 
 from fsspill.errors import FsspillError
-from fsspill.storage.connection import Endpoint
+from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEAD, SpillLocation
 from fsspill.storage.retry import Retrier
 from fsspill.transfer.base import Limits
-from fsspill.transfer.deletion import (
-    abort_uploads,
-    delete_with_retry,
-    list_uploads,
-    remove_directories,
-    remove_file,
-)
 
-__all__ = ["destroy", "list_files"]
+__all__ = ["destroy"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,76 +19,51 @@ _SECONDS = 10.0
 """Seconds for one listing, and for one pass of deletions, their retries included."""
 
 
-async def destroy(endpoint: Endpoint, location: SpillLocation, limits: Limits) -> None:
+async def destroy(client: StorageClient, location: SpillLocation, limits: Limits) -> None:
     """Remove the files, the incomplete uploads and the heartbeat of a node.
 
-    If nothing of the session is left then but the heartbeat of its head, that goes too.
+    If nothing of the session remains then but the heartbeat of its head, that goes too.
 
     Raises
     ------
     FsspillError
-        The storage does not list what is there, or does not let it go.
+        The storage does not list the files, or refuses to delete the heartbeat.
     """
-    node = endpoint.root + location.relative(location.node_directory)
+    root = client.root
+    node = root + location.node_path
     retrier = Retrier(min(limits.stall_timeout, _SECONDS))
     for _ in range(_PASSES):
-        paths = await retrier.attempt(lambda: list_files(endpoint, node), "cannot list", node)
+        paths = list(await retrier.attempt(lambda: client.find(node), "cannot list", node))
         if not paths:
             break
-        # Other processes may still be writing: look again before it is believed.
-        await delete_with_retry(endpoint, paths, limits, _SECONDS)
-    if endpoint.traits.s3_api:
-        await _abort_uploads(endpoint, node, retrier)
-    await retrier.attempt(lambda: _remove_heartbeats(endpoint, location), "cannot remove", node)
-    if endpoint.traits.has_directories:
-        session = node.rpartition("/")[0]
-        heartbeats = _path(endpoint, location, HEAD).rpartition("/")[0]
-        await remove_directories(endpoint, [node, heartbeats, session])
+        # Other processes may still be writing: list again before it is believed.
+        await client.delete_with_retry(paths, limits.max_requests_in_flight, _SECONDS)
+    await _abort_uploads(client, node, retrier)
+    await retrier.attempt(lambda: _remove_heartbeats(client, location), "cannot remove", node)
+    session = root + (location.session_path or "")
+    await client.remove_directories([node, root + location.heartbeat_path, session])
 
 
-async def list_files(endpoint: Endpoint, directory: str) -> list[str]:
-    """Return the paths of all files in a directory; none if it is not there."""
-    endpoint.fs.invalidate_cache()
-    try:
-        return list(await endpoint.fs._find(directory))
-    except FileNotFoundError:
-        return []
-
-
-async def _abort_uploads(endpoint: Endpoint, node: str, retrier: Retrier) -> None:
-    """Abort uploads that nobody else can: the answer that named them was lost, or a worker died."""
+async def _abort_uploads(client: StorageClient, node: str, retrier: Retrier) -> None:
+    """Abort uploads whose id is lost: with the answer that named them, or with their process."""
     try:
         uploads = await retrier.attempt(
-            lambda: list_uploads(endpoint, node), "cannot list the uploads of", node
+            lambda: client.list_uploads(node), "cannot list the uploads of", node
         )
     except FsspillError as error:
         # It takes a permission that spilling does not. Clean-up finds them, or a lifecycle rule.
         logger.warning("incomplete uploads may be left: %s", error)
     else:
-        await abort_uploads(endpoint, uploads)
+        await client.abort_uploads(uploads)
 
 
-async def _remove_heartbeats(endpoint: Endpoint, location: SpillLocation) -> None:
-    """Remove the heartbeats that are no longer true."""
+async def _remove_heartbeats(client: StorageClient, location: SpillLocation) -> None:
+    """Delete the node's heartbeat, and the head's if nothing else of the session remains."""
     if location.node_id != HEAD:
-        await remove_file(endpoint, _path(endpoint, location, location.node_id))
-    head = _path(endpoint, location, HEAD)
-    heartbeats = head.rpartition("/")[0]
-    nothing_else = await _children(endpoint, heartbeats.rpartition("/")[0]) == [heartbeats]
-    if nothing_else and await _children(endpoint, heartbeats) == [head]:
-        await remove_file(endpoint, head)
-
-
-def _path(endpoint: Endpoint, location: SpillLocation, name: str) -> str:
-    return endpoint.root + location.relative(location.heartbeat_file(name))
-
-
-async def _children(endpoint: Endpoint, directory: str) -> list[str]:
-    """Return the files and directories in a directory, but not the directory itself."""
-    endpoint.fs.invalidate_cache()
-    try:
-        listed = await endpoint.fs._ls(directory, detail=False)
-    except FileNotFoundError:
-        return []
-    paths = [path.rstrip("/") for path in listed]
-    return [path for path in paths if path != directory.rstrip("/")]
+        await client.delete_file(client.path(location.heartbeat_file(location.node_id)))
+    root = client.root
+    session, heartbeats = root + (location.session_path or ""), root + location.heartbeat_path
+    head = client.path(location.heartbeat_file(HEAD))
+    only_heartbeats = list(await client.list_directory(session)) == [heartbeats]
+    if only_heartbeats and list(await client.list_directory(heartbeats)) == [head]:
+        await client.delete_file(head)

@@ -1,39 +1,40 @@
-"""The bound on what is under way: so many requests, so many bytes."""
+"""Limits of what is in flight: so many requests, so many bytes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from fsspill.transfer.base import Limits
-
-__all__ = ["InFlightLimiter", "Reservation", "gather_or_cancel", "run_in_thread"]
+__all__ = ["InFlightLimiter", "Reservation", "gather_or_cancel"]
 
 T = TypeVar("T")
 
-_threads = ThreadPoolExecutor(2, thread_name_prefix="fsspill-compress")
-"""Few: they compress 0.8 to 1.3 GiB/s, Ray runs up to 4 IO workers that spill, and the C library
-keeps freed memory for each thread that there ever was."""
-
 
 class InFlightLimiter:
-    """What one call may have under way: so many requests, so many bytes.
+    """Limits concurrent requests and buffered bytes of one call.
 
+    Parameters
+    ----------
+    max_requests, max_bytes : int
+        The limits.
+
+    Notes
+    -----
     Belongs to the event loop; a new one is made for every call.
     """
 
-    def __init__(self, limits: Limits, concurrent: bool) -> None:
-        self._requests = limits.max_requests_in_flight if concurrent else 1
-        self._bytes = self.max_bytes = limits.max_bytes_in_flight
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._requests = max_requests
+        self._bytes = max_bytes
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def reserve(self, nbytes: int) -> AsyncIterator[Reservation]:
         """Wait for room for one more request of `nbytes`, and hold it."""
-        reservation = Reservation(self._give_back, nbytes)
+        reservation = Reservation(self._release, nbytes)
         async with self._changed:
             await self._changed.wait_for(lambda: self._requests and self._bytes >= nbytes)
             self._requests -= 1
@@ -41,9 +42,9 @@ class InFlightLimiter:
         try:
             yield reservation
         finally:
-            await self._give_back(reservation.nbytes, requests=1)
+            await self._release(reservation.nbytes, requests=1)
 
-    async def _give_back(self, nbytes: int, requests: int = 0) -> None:
+    async def _release(self, nbytes: int, requests: int = 0) -> None:
         async with self._changed:
             self._requests += requests
             self._bytes += nbytes
@@ -59,15 +60,15 @@ class Reservation:
         Bytes that it holds.
     """
 
-    def __init__(self, give_back: Callable[[int], Awaitable[None]], nbytes: int) -> None:
+    def __init__(self, release: Callable[[int], Awaitable[None]], nbytes: int) -> None:
         self.nbytes = nbytes
-        self._give_back = give_back
+        self._release = release
 
     async def shrink(self, nbytes: int) -> None:
         """Hold no more than `nbytes` from now on."""
         freed = max(0, self.nbytes - nbytes)
         self.nbytes -= freed
-        await self._give_back(freed)
+        await self._release(freed)
 
 
 async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
@@ -80,18 +81,3 @@ async def gather_or_cancel(awaitables: Sequence[Awaitable[T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-async def run_in_thread(function: Callable[[], T]) -> T:
-    """Call a function in one of 2 threads, and wait for its end also when cancelled.
-
-    For what works on the objects' own memory, which nobody may hold after the call.
-    """
-    call = asyncio.get_running_loop().run_in_executor(_threads, function)
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
-    finally:
-        del call  # a traceback holds this frame, and this its result

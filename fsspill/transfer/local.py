@@ -1,4 +1,4 @@
-"""Moving bytes to and from directories of this machine, straight between file and buffer."""
+"""Movement of bytes to and from directories of this machine, between file and buffer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from itertools import islice
 
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.format.digest import Digests
-from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, SpillLocation, find_location
+from fsspill.format.encoding import EncodedFrame, FrameEncoder
+from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
-from fsspill.transfer.base import FrameRef, FrameStream, Limits, SpillFile, Transfer
+from fsspill.transfer.base import FrameRef, FrameStream, Limits, Transfer
+from fsspill.transfer.spill_file import SpillFile, WrittenFile
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
     VerifiedStream,
@@ -41,13 +43,13 @@ class LocalTransfer(Transfer):
     ----------
     locations : sequence of SpillLocation
         Local ones, shared between nodes or not.
-    limits : Limits
-        Of which the bytes in flight bound what is held of a frame in a shared directory.
+    limits : Settings
+        Its ``max_bytes_in_flight`` limits what is held of a frame in a shared directory.
 
     Notes
     -----
     Nothing is copied: writing gathers the objects' own memory, reading fills the object
-    store's (in a shared directory a block is read and checked first, and copied once; compressed
+    store's (in a shared directory a block is read and verified first, and copied once; compressed
     frames are held block by block, up to 8.5 MiB and as much again at rest). One file is written
     at a time, since a disk gains nothing from more.
     """
@@ -56,77 +58,52 @@ class LocalTransfer(Transfer):
         self._locations = locations
         self._limits = limits
 
-    def check(self, location: SpillLocation) -> None:
-        """Make the directory, and write, read and delete a file of 1 byte there."""
-        path = location.check_file
-        try:
-            os.makedirs(location.root, exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(b"x")
-            os.remove(path)
-        except OSError as error:
-            raise translate(error, "cannot spill to", location.uri) from error
-
-    def write_files(
-        self, files: Sequence[SpillFile], retriers: Mapping[SpillLocation, Retrier]
-    ) -> list[FsspillError | None]:
+    def write(
+        self,
+        files: Sequence[tuple[SpillFile, FileRef]],
+        retriers: Mapping[SpillLocation, Retrier],
+    ) -> list[WrittenFile | FsspillError]:
         """Write the files one after another."""
-        outcomes: list[FsspillError | None] = []
+        outcomes: list[WrittenFile | FsspillError] = []
         failed: set[SpillLocation] = set()
-        for file in files:
-            outcomes.append(RequestSkippedError() if file.location in failed else _write(file))
-            if outcomes[-1]:
-                failed.add(file.location)
+        for file, ref in files:
+            skipped = ref.location in failed
+            outcomes.append(RequestSkippedError() if skipped else _write(file, ref))
+            if isinstance(outcomes[-1], FsspillError):
+                failed.add(ref.location)
         return outcomes
 
-    def open_frame(self, source: FrameRef) -> FrameStream:
+    def open(self, frame: FrameRef) -> FrameStream:
         """Open the file and check that it holds the whole frame."""
         try:
-            file = _OpenFile(source)
+            file = _OpenFile(frame)
         except StorageNotFoundError as failure:
-            location = find_location(self._locations, source.location.base_url)
-            if location and not location.node_local and not os.path.isdir(location.root):
+            location = frame.file.location
+            if not location.node_local and not os.path.isdir(location.root):
                 raise bucket_missing_error(failure, location.root) from failure
             raise
-        if source.digests is None:
+        if frame.digests is None:
             return LocalFrameStream(file)
-        return VerifiedFileStream(file, source, source.digests, self._limits.max_bytes_in_flight)
+        return VerifiedFileStream(file, frame, frame.digests, self._limits.max_bytes_in_flight)
 
-    def remove(self, urls: Sequence[str], *, seconds: float) -> dict[str, FsspillError]:
+    def delete(self, files: Sequence[FileRef], *, seconds: float) -> dict[FileRef, FsspillError]:
         """Delete the files one by one, each once: what fails on a disk, fails again."""
-        failures: dict[str, FsspillError] = {}
-        for path in urls:
+        failures: dict[FileRef, FsspillError] = {}
+        for file in files:
             try:
-                os.remove(path)
-            except FileNotFoundError:
-                pass
+                _remove_if_there(file.url)
             except OSError as error:
-                failures[path] = translate(error, "cannot delete", path)
+                failures[file] = translate(error, "cannot delete", file.url)
         return failures
 
-    def list_files(self) -> list[str]:
-        """Return the paths of this node's files."""
-        directories = [location.node_directory for location in self._locations]
+    def list_files(self) -> list[FileRef]:
+        """List this node's directories."""
         return [
-            f"{directory}/{name}"
-            for directory in directories
-            if os.path.isdir(directory)
-            for name in sorted(os.listdir(directory))
+            FileRef(location, f"{location.node_path}/{name}")
+            for location in self._locations
+            if os.path.isdir(location.node_directory)
+            for name in sorted(os.listdir(location.node_directory))
         ]
-
-    def write_heartbeat(self, name: str) -> None:
-        """Write a file of a few bytes."""
-        for location in self._locations:
-            if location.session_directory is None:
-                continue  # files of a node's own disk live and die with the node
-            path = location.heartbeat_file(name)
-            try:
-                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-                    file.write(b"alive")
-                os.utime(path)
-            except OSError as error:
-                raise translate(error, "cannot write", path) from error
 
     def destroy(self) -> None:
         """Remove this node's directories, again while other processes still write there."""
@@ -138,17 +115,17 @@ class LocalTransfer(Transfer):
                 time.sleep(0.05)
             else:
                 logger.warning("could not remove %s: delete it by hand", location.node_directory)
-            if location.session_directory:
-                _remove_heartbeats(location, location.session_directory)
+            if location.session_path:
+                _remove_heartbeats(location, location.root + location.session_path)
 
 
 class _OpenFile:
     """One frame of a local file, read at any position."""
 
-    def __init__(self, source: FrameRef) -> None:
-        self.url, self.start, self.stop = source.url, source.start, source.stop
+    def __init__(self, frame: FrameRef) -> None:
+        self.url, self.start, self.stop = frame.url, frame.start, frame.stop
         try:
-            self.fd = os.open(source.location.base_url, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = os.open(frame.file.url, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise self.failed(error) from error
         try:
@@ -218,15 +195,15 @@ class LocalFrameStream(FrameStream):
 
 
 class VerifiedFileStream(VerifiedStream):
-    """One frame of a file in a directory that nodes share, each block checked before it is used."""
+    """One frame of a file in a directory that nodes share, verified block by block."""
 
-    def __init__(self, file: _OpenFile, source: FrameRef, digests: Digests, max_bytes: int) -> None:
+    def __init__(self, file: _OpenFile, frame: FrameRef, digests: Digests, max_bytes: int) -> None:
         super().__init__()
         self._room = max_bytes
         self._file = file
         self._digests = digests
-        self._compression = source.compression
-        self._blocks = deque(enumerate(source.blocks))
+        self._compression = frame.compression
+        self._blocks = deque(enumerate(frame.blocks))
 
     def _next_block(self) -> Sequence[bytes]:
         if not self._blocks:
@@ -241,7 +218,7 @@ class VerifiedFileStream(VerifiedStream):
         raise digest_mismatch_error(self._file.url, self._digests, index, start, stop)
 
     def prefetch(self) -> None:
-        """Read and check as many blocks as the limits let be held."""
+        """Read and verify as many blocks as the limits allow to be held."""
         while self._blocks and self._room > 0:
             self._buffers.extend(memoryview(buffer) for buffer in self._next_block())
             self._room -= len(self._buffers[-1])
@@ -252,21 +229,24 @@ class VerifiedFileStream(VerifiedStream):
         self._file.close()
 
 
-def _write(file: SpillFile) -> FsspillError | None:
+def _write(file: SpillFile, ref: FileRef) -> WrittenFile | FsspillError:
     try:
-        file.choose()
-        if file.codec:
-            packing = file.pack()
-            _write_file(file.url, packing)
-            file.stored = packing.stored
-        else:
-            _write_file(file.url, [file.buffers()])
-            file.compute_digests()
+        return WrittenFile(ref, _write_frames(file, ref.url))
     except OSError as error:
-        failure = translate(error, "cannot write", file.url)
+        failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = error
         return failure
-    return None
+
+
+def _write_frames(file: SpillFile, path: str) -> list[EncodedFrame]:
+    codecs = file.select_codecs()
+    if any(codecs):
+        assert file.encoding.digest is not None
+        encoder = FrameEncoder(file.frames, codecs, file.encoding.digest)
+        _write_file(path, encoder)
+        return encoder.encoded
+    _write_file(path, [file.buffers()])
+    return file.encode_raw()
 
 
 def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
@@ -284,12 +264,12 @@ def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> Non
 
 def _remove_heartbeats(location: SpillLocation, session: str) -> None:
     """Remove the heartbeats that are no longer true, and directories that are empty then."""
-    heartbeats = os.path.dirname(location.heartbeat_file(HEAD))
+    heartbeats, head = location.root + location.heartbeat_path, location.heartbeat_file(HEAD)
     try:
         if location.node_id != HEAD:
-            _remove_if_there(location.heartbeat_file(location.node_id))
+            _remove_if_there(location.heartbeat_file(location.node_id).url)
         if os.listdir(session) == [HEARTBEAT_DIRECTORY] and os.listdir(heartbeats) == [HEAD]:
-            _remove_if_there(location.heartbeat_file(HEAD))
+            _remove_if_there(head.url)
         os.rmdir(heartbeats)
         os.rmdir(session)
     except OSError:

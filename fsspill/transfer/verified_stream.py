@@ -1,4 +1,4 @@
-"""A frame that arrives in blocks, each checked before a byte of it is handed out."""
+"""A frame that arrives in blocks, each verified before a byte of it is handed out."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = [
 Buffer: TypeAlias = bytes | memoryview
 
 DIGEST_RETRIES = 3
-"""How often a block is read that does not match its digest, before the file is held to be wrong:
-the bytes may have been right at rest and wrong on their way."""
+"""Reads of a block that does not match its digest, before the file counts as corrupt: the bytes may
+have been right at rest and altered on their way."""
 
 
 class VerifiedStream(FrameStream):
-    """Hands out what `_next_block` returns."""
+    """A stream of the blocks that `_next_block` returns."""
 
     def __init__(self) -> None:
         self._buffers: deque[memoryview] = deque()
 
     @abstractmethod
     def _next_block(self) -> Sequence[Buffer]:
-        """Return the next block, checked, as consecutive buffers; nothing after the last."""
+        """Return the next block, verified, as consecutive buffers; nothing after the last."""
 
     def _available(self) -> memoryview:
-        """Return what is left of the current buffer, or the next one; empty at the end."""
+        """Return the rest of the current buffer, or the next one; empty at the end."""
         if not self._buffers:
             self._buffers.extend(memoryview(buffer) for buffer in self._next_block())
         return self._buffers[0] if self._buffers else memoryview(b"")
@@ -49,7 +49,7 @@ class VerifiedStream(FrameStream):
             self._buffers.appendleft(rest)
 
     def read(self, length: int) -> bytes:
-        """Return the next `length` bytes, waiting for as many blocks as they lie in."""
+        """Return the next `length` bytes, waiting for the blocks that hold them."""
         found = []
         while length and (available := self._available()):
             found.append(available[:length])
@@ -58,7 +58,7 @@ class VerifiedStream(FrameStream):
         return b"".join(found)
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Copy what is left of the current buffer into `buffer`."""
+        """Copy the rest of the current buffer into `buffer`."""
         block = self._available()[: len(buffer)]
         if not block:
             raise CorruptObjectError("the object store asked for more bytes than the frame has")
@@ -67,7 +67,7 @@ class VerifiedStream(FrameStream):
         return len(block)
 
     def close(self) -> None:
-        """Give up what was not read."""
+        """Drop what was not read."""
         self._buffers.clear()
 
 
@@ -82,8 +82,8 @@ def truncated_error(url: str, expected: int, found: int) -> CorruptObjectError:
 def bucket_missing_error(failure: StorageNotFoundError, place: str) -> StorageUnavailableError:
     """Return the error for a file that is missing where its whole bucket or directory is."""
     return StorageUnavailableError(
-        f"{failure} Not even {place} is there as this node sees it, so that says nothing about the "
-        "file: check the endpoint, the account, the mount."
+        f"{failure} {place} itself is not visible from this node, so the file may still exist: "
+        "check the endpoint, the account, the mount."
     )
 
 

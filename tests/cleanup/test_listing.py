@@ -74,7 +74,7 @@ def test_names_of_the_layout_are_parsed(session: str, node: str, count: int) -> 
         "memory://layout", prefix="", session_name=session, node_id=node, shared=False
     )
     fs = fsspec.filesystem("memory")
-    fs.pipe_file(location.new_file(count, 7), b"1234567")
+    fs.pipe_file(location.new_file(count, 7).url, b"1234567")
     try:
         found = only_session("memory://layout")
     finally:

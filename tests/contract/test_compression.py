@@ -15,6 +15,7 @@ from fsspill import ConfigError, CorruptObjectError, ExternalStorage, InMemoryOb
 from fsspill.errors import MissingPackageError
 from fsspill.format.compression import CODECS, Compression
 from fsspill.format.digest import Digests
+from fsspill.format.url import SpillURL
 from fsspill.testing.contract import split_url
 from tests.samples import KIB, MIB, compressible_bytes, random_bytes
 from tests.spilling import compression_numbers, restore, spill
@@ -158,7 +159,7 @@ def test_digest_covers_the_bytes_at_rest(uri: str, store: InMemoryObjectStore) -
     base, offset, size = split_url(url.encode())
     fs, path = fsspec.url_to_fs(base)
     at_rest = fs.cat_file(path)[offset : offset + size]
-    assert Digests.of_url(url) == Digests.of("sha256", [[at_rest]])
+    assert SpillURL.parse(url).digests() == Digests.of("sha256", [[at_rest]])
 
 
 def test_node_local_uri_cannot_be_compressed(tmp_path: Path) -> None:

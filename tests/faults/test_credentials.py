@@ -262,7 +262,7 @@ def test_credentials_that_come_late(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Until there are new ones every call is refused by name; then all work without a restart."""
-    monkeypatch.setattr("fsspill.transfer.remote.RENEW_INTERVAL", 1)
+    monkeypatch.setattr("fsspill.storage.client_pool.RENEW_INTERVAL", 1)
     credentials_file.write(strict_server.old)
     storage = ExternalStorage(URI, object_store=store)
     url = spill(storage, store, b"one")
@@ -295,7 +295,7 @@ def test_no_new_credentials_can_be_found(
     def find_none(*arguments: object, **options: object) -> None:
         raise StoragePermissionError("there are none")
 
-    monkeypatch.setattr("fsspill.transfer.remote.connect", find_none)
+    monkeypatch.setattr("fsspill.storage.client_pool.connect", find_none)
     storage.delete_spilled_objects([url])
     with pytest.raises(StoragePermissionError, match="check the credentials"):
         storage.restore_spilled_objects([b"one"], [url])

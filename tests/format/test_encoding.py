@@ -34,8 +34,8 @@ def test_compressed_and_raw_frames_are_encoded_in_one_pass() -> None:
     )
     encoder = FrameEncoder([large, small], ["lz4", None], "xxh3_128")
     blocks = [b"".join(block) for block in encoder]
-    compressed, raw = encoder.stored
-    assert len(blocks) == encoder.count
+    compressed, raw = encoder.encoded
+    assert len(blocks) == encoder.block_count
     assert compressed.size == sum(map(len, blocks[:-1])) < large.nbytes
     compression = Compression("lz4", large.nbytes, tuple(map(len, blocks[:-1])))
     digests = Digests.of("xxh3_128", [[block] for block in blocks[:-1]])
@@ -50,6 +50,6 @@ def test_every_pass_starts_over() -> None:
     encoder = FrameEncoder([frame], ["lz4"], "xxh3_128")
     next(iter(encoder))
     first = [b"".join(block) for block in encoder]
-    stored = encoder.stored
+    encoded = encoder.encoded
     assert [b"".join(block) for block in encoder] == first
-    assert encoder.stored == stored
+    assert encoder.encoded == encoded

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from fsspill import ConfigError, MissingPackageError
-from fsspill.storage.connection import PROTOCOLS, check_uri, connect
+from fsspill.storage.connection import connect
+from fsspill.storage.protocols import PROTOCOLS
+from fsspill.storage.uri import check_uri
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ import fsspec
 import pytest
 
 from fsspill import FsspillError, StoragePermissionError, StorageUnavailableError
-from fsspill.storage.connection import connect
+from fsspill.storage import s3
+from fsspill.storage.client_pool import open_client
 from fsspill.testing.s3_server import S3Server
-from fsspill.transfer import deletion
-from fsspill.transfer.deletion import delete_once
 from tests.altered_answers import alter_s3_answers, refuse_deletion
 from tests.at_rest import files, keys
 
@@ -25,8 +24,8 @@ def s3_answers(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 
 
 def delete(uri: str, paths: Sequence[str]) -> dict[str, FsspillError]:
-    client = connect(uri, {})
-    return client.run(delete_once, client, paths, 8)
+    client = open_client(uri, {})
+    return client.run(client.delete, paths, 8)
 
 
 def put(bucket: str, *keys: str) -> None:
@@ -37,7 +36,7 @@ def test_files_are_deleted_in_batches_of_one_bucket(
     s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One request deletes as many files of a bucket as S3 takes, missing ones included."""
-    monkeypatch.setattr(deletion, "_BULK", 4)
+    monkeypatch.setattr(s3, "_BULK", 4)
     s3_server.create_bucket("second")
     names = [f"f{number}" for number in range(10)]
     for bucket in ("bucket", "second"):

@@ -72,15 +72,15 @@ def test_the_filesystem_reads_where_it_is_asked_for(
     """With ``engine="fsspec"``, or without obstore, nothing is asked of obstore."""
     monkeypatch.setattr(ObstoreReader, "read", None)
     round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, engine="fsspec")
-    monkeypatch.setattr(reader, "_installed", lambda: False)
+    monkeypatch.setattr(reader, "_is_installed", lambda: False)
     round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
 
 
 def test_bytes_are_not_copied_on_their_way(s3_bucket: str) -> None:
     """What obstore received is handed on as it lies in memory."""
-    endpoint = connect(f"s3://{s3_bucket}/x", {})
-    endpoint.run(endpoint.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
-    data = endpoint.run(make_reader(endpoint, "s3://x", "auto").read, f"{s3_bucket}/x", 2, 5)
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    data = connection.run(make_reader(connection, "auto").read, f"{s3_bucket}/x", 2, 5)
     assert isinstance(data, memoryview)
     assert data.tobytes() == b"234"
 
@@ -105,8 +105,8 @@ def test_anonymous_access(s3_bucket: str, obstore_alone: None, fresh: None) -> N
     """No credentials are looked for where the filesystem uses none."""
     fs = fsspec.filesystem("s3")
     fs.pipe_file(f"{s3_bucket}/public", b"data", ACL="public-read")
-    endpoint = connect(f"s3://{s3_bucket}/x", {"anon": True})
-    store = endpoint.run(open_bucket, endpoint.fs, "s3", s3_bucket)
+    connection = connect(f"s3://{s3_bucket}/x", {"anon": True})
+    store = connection.run(open_bucket, connection.fs, "s3", s3_bucket)
     assert store.config["skip_signature"] in (True, "true")
     assert store.credential_provider is None
 
@@ -125,17 +125,17 @@ def test_settings_that_do_not_carry_over(
     s3_bucket: str, options: dict[str, Any], reason: str
 ) -> None:
     """It is not asked where it would read otherwise than the filesystem, and it says why."""
-    endpoint = connect(f"s3://{s3_bucket}/x", options)
+    connection = connect(f"s3://{s3_bucket}/x", options)
     with pytest.raises(UnsupportedByObstoreError, match=reason):
-        endpoint.run(open_bucket, endpoint.fs, "s3", s3_bucket)
+        connection.run(open_bucket, connection.fs, "s3", s3_bucket)
 
 
 @pytest.mark.parametrize("bucket", ["arn:aws:s3:us-east-1:1:accesspoint", "b--use1-az4--x-s3"])
 def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -> None:
     """Access points and directory buckets are left to the filesystem."""
-    endpoint = connect(f"s3://{s3_bucket}/x", {})
+    connection = connect(f"s3://{s3_bucket}/x", {})
     with pytest.raises(UnsupportedByObstoreError):
-        endpoint.run(open_bucket, endpoint.fs, "s3", bucket)
+        connection.run(open_bucket, connection.fs, "s3", bucket)
 
 
 AZURE_KEY = "a2V5"
@@ -152,8 +152,8 @@ AZURE_KEY = "a2V5"
 def test_what_adlfs_was_told(options: dict[str, Any], expected: dict[str, Any]) -> None:
     """The account's endpoint, and the key or signature, or none."""
     pytest.importorskip("adlfs")
-    endpoint = connect("abfs://container/x", {"account_name": "account", **options})
-    store = endpoint.run(open_bucket, endpoint.fs, "abfs", "container")
+    connection = connect("abfs://container/x", {"account_name": "account", **options})
+    store = connection.run(open_bucket, connection.fs, "azure", "container")
     assert store.config["endpoint"] == "https://account.blob.core.windows.net"
     assert {name: store.config.get(name) for name in expected} == {
         name: str(value).lower() if value is True else value for name, value in expected.items()
@@ -170,9 +170,9 @@ def test_a_token_of_azure_is_asked_of_its_credential() -> None:
             return SimpleNamespace(token="secret", expires_on=0)
 
     options = {"account_name": "account", "credential": Credential()}
-    endpoint = connect("abfs://container/x", options)
-    store = endpoint.run(open_bucket, endpoint.fs, "abfs", "container")
-    assert endpoint.run(store.credential_provider)["token"] == "secret"
+    connection = connect("abfs://container/x", options)
+    store = connection.run(open_bucket, connection.fs, "azure", "container")
+    assert connection.run(store.credential_provider)["token"] == "secret"
 
 
 def test_a_token_of_google_is_asked_of_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +181,9 @@ def test_a_token_of_google_is_asked_of_gcsfs(monkeypatch: pytest.MonkeyPatch) ->
     from google.oauth2.credentials import Credentials
 
     token = Credentials("secret")  # type: ignore[no-untyped-call]
-    endpoint = connect("gs://bucket/x", {"token": token})
-    store = endpoint.run(open_bucket, endpoint.fs, "gs", "bucket")
-    assert endpoint.run(store.credential_provider)["token"] == "secret"
+    connection = connect("gs://bucket/x", {"token": token})
+    store = connection.run(open_bucket, connection.fs, "gcs", "bucket")
+    assert connection.run(store.credential_provider)["token"] == "secret"
 
 
 def test_the_filesystem_takes_over_and_one_line_says_why(
@@ -195,7 +195,7 @@ def test_the_filesystem_takes_over_and_one_line_says_why(
         round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, storage_options=options)
     [line] = [record.getMessage() for record in caplog.records]
     expected = "not obstore: s3_additional_kwargs ExpectedBucketOwner"
-    assert line == f"reads s3:// with S3FileSystem, {expected}"
+    assert line == f"reading through S3FileSystem, {expected}"
 
 
 def opens_at(endpoint_url: str) -> Callable[..., Any]:
@@ -221,17 +221,17 @@ def test_obstore_that_never_works_is_given_up(
     with caplog.at_level(logging.WARNING):
         round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
     [line] = [record.getMessage() for record in caplog.records]
-    assert "reads s3:// with S3FileSystem, not obstore: " in line
+    assert "reading through S3FileSystem, not obstore: " in line
 
 
 def test_obstore_that_has_worked_is_kept(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Failures after a success are the storage's: the filesystem reads those ranges only."""
-    endpoint = connect(f"s3://{s3_bucket}/x", {})
-    endpoint.run(endpoint.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
-    engine = ObstoreReader(endpoint.fs, "s3")
-    assert endpoint.run(engine.read, f"{s3_bucket}/x", 0, 4) == b"0123"
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    engine = ObstoreReader(connection.fs, "s3")
+    assert connection.run(engine.read, f"{s3_bucket}/x", 0, 4) == b"0123"
     fetch = engine._read
 
     async def fail(path: str, start: int, stop: int) -> memoryview:
@@ -239,9 +239,9 @@ def test_obstore_that_has_worked_is_kept(
 
     monkeypatch.setattr(engine, "_read", fail)
     for _ in range(5):
-        assert endpoint.run(engine.read, f"{s3_bucket}/x", 2, 5) == b"234"
+        assert connection.run(engine.read, f"{s3_bucket}/x", 2, 5) == b"234"
     monkeypatch.setattr(engine, "_read", fetch)
-    assert isinstance(endpoint.run(engine.read, f"{s3_bucket}/x", 2, 5), memoryview)
+    assert isinstance(connection.run(engine.read, f"{s3_bucket}/x", 2, 5), memoryview)
     assert not caplog.records
 
 
@@ -270,6 +270,6 @@ def test_obstore_where_it_cannot_read() -> None:
 
 def test_obstore_that_is_not_installed(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says how to install it."""
-    monkeypatch.setattr(reader, "_installed", lambda: False)
+    monkeypatch.setattr(reader, "_is_installed", lambda: False)
     with pytest.raises(MissingPackageError, match="pip install obstore"):
         ExternalStorage(f"s3://{s3_bucket}", engine="obstore")

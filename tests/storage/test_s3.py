@@ -18,7 +18,7 @@ from fsspill import (
 from fsspill.format.digest import Digests
 from fsspill.testing.contract import split_url
 from fsspill.testing.s3_server import Request, S3Server
-from fsspill.transfer import upload
+from fsspill.transfer import part_source
 from tests.at_rest import keys, open_uploads
 
 KIB, MIB = 2**10, 2**20
@@ -147,7 +147,7 @@ def test_a_failed_multipart_upload_is_aborted(
 ) -> None:
     """When the server refuses to complete it, no part stays, and the object is let go."""
     # S3 refuses parts under 5 MiB, at the very end.
-    monkeypatch.setattr(upload, "PART_SIZE", MIB)
+    monkeypatch.setattr(part_source, "PART_SIZE", MIB)
     storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store, stall_timeout=1)
     data = bytearray(33 * MIB)
     store.put(b"x", data)
@@ -216,7 +216,9 @@ def test_a_bucket_that_is_not_seen_is_no_lost_object(
     urls = storage.spill_objects([ref])
     store.delete(ref)
     s3_server.reset()
-    with pytest.raises(StorageUnavailableError, match="Not even bucket is there"):
+    with pytest.raises(
+        StorageUnavailableError, match="bucket itself is not visible"
+    ):
         storage.restore_spilled_objects([ref], urls)
     s3_server.create_bucket(s3_bucket)
     with pytest.raises(StorageNotFoundError):

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.storage.upload_body import UploadBody
 from fsspill.testing.contract import decode_frame, split_url
-from fsspill.transfer.upload_body import UploadBody
 
 chunk_lists = st.lists(st.integers(0, 200_000).map(lambda n: bytes([n % 251]) * n), max_size=8)
 

@@ -1,0 +1,331 @@
+"""Operations on one filesystem, as fsspill needs them: the client that every protocol has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from fsspec.spec import AbstractBufferedFile
+
+from fsspill.errors import (
+    FsspillError,
+    StorageUnavailableError,
+    is_missing,
+    is_transient,
+    translate,
+)
+from fsspill.storage.connection import Connection
+from fsspill.storage.layout import FileRef
+from fsspill.storage.retry import backoff
+
+__all__ = ["MultipartUpload", "StorageClient"]
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+Buffers = Sequence[bytes | memoryview]
+
+STREAM_BLOCK_SIZE = 8 * MIB
+"""Bytes of a block that is written to an open file."""
+
+
+class MultipartUpload(Protocol):
+    """A file that is being uploaded in parts; see `fsspill.storage.s3.S3Upload`."""
+
+    async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
+        """Upload one part, numbered from 1, and return its entry for `complete`."""
+
+    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Make the file of its parts."""
+
+    async def abort(self) -> None:
+        """Discard the parts. Never raises."""
+
+
+class StorageClient:
+    """Operations on the filesystem of one URI, by what every fsspec filesystem has.
+
+    Parameters
+    ----------
+    connection : Connection
+        The filesystem.
+
+    Attributes
+    ----------
+    root : str
+        Path of the URI on the filesystem.
+    run : callable
+        Calls a coroutine function on the event loop, from any other thread.
+    concurrent : bool
+        True if several operations may run concurrently.
+    has_directories : bool
+        True if a directory must exist before a file is written to it.
+    single_put_size : int
+        Bytes up to which a file is stored in one request.
+    copies_bodies : bool
+        True if a body must be one `bytes`, for which the objects' memory is copied.
+    has_multipart : bool
+        True if a large file is uploaded in concurrent parts; else it is written block by block to
+        the filesystem's own ``open``.
+
+    Notes
+    -----
+    Coroutines belong to the event loop of the filesystem (`run` calls one from any thread), make
+    one request each unless they say otherwise, and raise what the filesystem raises.
+    """
+
+    single_put_size = 32 * MIB
+    copies_bodies = True
+    has_multipart = False
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.root = connection.root
+        self.run = connection.run
+        self.concurrent = connection.concurrent
+        self.has_directories = connection.traits.has_directories
+        self._fs = connection.fs
+
+    def path(self, file: FileRef) -> str:
+        """Return the path of a file on the filesystem."""
+        return self.root + file.path
+
+    def body(self, buffers: Buffers, progress: Callable[[], None]) -> AbstractContextManager[Any]:
+        """Return the body of a request that sends these buffers, valid within the context.
+
+        `progress` is called when more of it has been sent than ever before, where that is known.
+        """
+        # The one copy on the way up: these filesystems take the body as contiguous bytes.
+        return nullcontext(b"".join(buffers))
+
+    def body_memory(self, nbytes: int) -> int:
+        """Return the bytes of memory that sending a body of `nbytes` takes besides its buffers."""
+        return nbytes
+
+    async def put(self, path: str, body: Any) -> None:
+        """Store a body as a file, making its directory where there are any."""
+        await self._in_directory(path, lambda: self.create(path, body))
+
+    async def create(self, path: str, body: Any) -> None:
+        """Store a body as a file in a directory that exists."""
+        await self._fs._pipe_file(path, body)
+
+    async def create_multipart(self, path: str) -> MultipartUpload:
+        """Begin a multipart upload, where `has_multipart` is true."""
+        raise NotImplementedError
+
+    async def write_stream(
+        self, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
+    ) -> None:
+        """Write a file block by block, telling `written` how many bytes have been.
+
+        Runs in a thread. When it raises, the file is discarded as far as the filesystem can.
+        """
+        await self._in_directory(
+            path, lambda: asyncio.to_thread(self._write_stream, path, parts, written)
+        )
+
+    def _write_stream(
+        self, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
+    ) -> None:
+        with self.connection.exclusive():
+            fs = self.connection.sync_fs
+            _copy_into(fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE), parts, written)
+
+    async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await write()
+        except FileNotFoundError:
+            if not self.has_directories:
+                raise
+            # The first file of this node on a filesystem that has directories.
+            await self._fs._makedirs(path.rpartition("/")[0], exist_ok=True)
+            await write()
+
+    async def read(self, path: str, nbytes: int) -> bytes:
+        """Return the first bytes of a file."""
+        data: bytes = await self._fs._cat_file(path, start=0, end=nbytes)
+        return data
+
+    async def size(self, path: str) -> int:
+        """Return the length of a file in bytes."""
+        size: int = (await self._fs._info(path))["size"]
+        return size
+
+    async def is_bucket_missing(self) -> bool:
+        """Return True if the bucket itself is not visible from this node.
+
+        Without a request False where there are directories instead.
+        """
+        if self.has_directories:
+            return False
+        try:
+            await self._fs._info(self.bucket)
+        except Exception as error:
+            return is_missing(error)
+        return False
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket or container."""
+        return self.root.partition("/")[0]
+
+    async def find(self, directory: str) -> dict[str, Mapping[str, Any]]:
+        """Return all files below a directory, by path; none if it is not there."""
+        self.connection.sync_fs.invalidate_cache()
+        try:
+            found: dict[str, Mapping[str, Any]] = await self._fs._find(directory, detail=True)
+        except FileNotFoundError:
+            return {}
+        return found
+
+    async def list_directory(self, directory: str) -> dict[str, Mapping[str, Any]]:
+        """Return the files and directories in one directory, by path; none if it is not there."""
+        self.connection.sync_fs.invalidate_cache()
+        try:
+            infos = await self._fs._ls(directory, detail=True)
+        except Exception as error:
+            if is_missing(error):
+                return {}
+            raise
+        own = directory.rstrip("/")
+        names = [info["name"].rstrip("/") for info in infos]
+        return {
+            f"{own}/{name.rpartition('/')[2]}": info
+            for name, info in zip(names, infos, strict=True)
+            if name.lstrip("/") != own.lstrip("/")
+        }
+
+    async def delete_file(self, path: str) -> None:
+        """Delete one file with a request of its own; one that is already gone is fine."""
+        try:
+            await self._fs._rm_file(path)
+        except Exception as error:
+            if not is_missing(error):
+                raise
+
+    async def delete(self, paths: Sequence[str], max_requests: int) -> dict[str, FsspillError]:
+        """Delete files; those that are already gone are fine.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Files, never patterns. They may be in several buckets.
+        max_requests : int
+            Concurrent requests; filesystems that are not concurrent get one at a time.
+
+        Returns
+        -------
+        dict
+            The paths of files that may still be there, and why. Never raises.
+
+        Notes
+        -----
+        One request for each file.
+        """
+        return await self._delete_each(paths, self._slots(max_requests))
+
+    def _slots(self, max_requests: int) -> asyncio.Semaphore:
+        return asyncio.Semaphore(max_requests if self.concurrent else 1)
+
+    async def _delete_each(
+        self, paths: Sequence[str], slots: asyncio.Semaphore
+    ) -> dict[str, FsspillError]:
+        outcomes = await asyncio.gather(*(self._delete_one(path, slots) for path in paths))
+        return {path: error for path, error in zip(paths, outcomes, strict=True) if error}
+
+    async def _delete_one(self, path: str, slots: asyncio.Semaphore) -> FsspillError | None:
+        async with slots:
+            try:
+                await self.delete_file(path)
+            except Exception as error:
+                return translate(error, "cannot delete", path)
+        return None
+
+    async def delete_with_retry(
+        self, paths: Sequence[str], max_requests: int, seconds: float
+    ) -> dict[str, FsspillError]:
+        """Delete files, and retry those whose failure may pass, for so many seconds at most.
+
+        Returns what `delete` does. A pass that takes longer than half of the time is cancelled
+        and made again: its requests may have been lost.
+        """
+        failures = dict.fromkeys(paths, self._no_answer_error(seconds))
+
+        async def retry() -> None:
+            for pause in backoff():
+                deletion = self.delete(list(failures), max_requests)
+                try:
+                    found = await asyncio.wait_for(deletion, seconds / 2)
+                except asyncio.TimeoutError:
+                    continue
+                failures.clear()
+                failures.update(found)
+                if not any(is_transient(failure) for failure in failures.values()):
+                    return
+                await asyncio.sleep(pause)
+
+        try:
+            await asyncio.wait_for(retry(), seconds)
+        except asyncio.TimeoutError:
+            pass  # failures says what remains
+        return failures
+
+    def _no_answer_error(self, seconds: float) -> FsspillError:
+        return StorageUnavailableError(
+            f"cannot delete files under {self.root}: no answer within {seconds:.0f} s. "
+            "Expected the storage to answer: check the endpoint and the network."
+        )
+
+    async def remove_directories(self, paths: Sequence[str]) -> None:
+        """Remove directories that are empty, in this order, where there are directories at all.
+
+        Never raises: one that is not empty stays.
+        """
+        for path in paths if self.has_directories else ():
+            try:
+                await self._fs._rmdir(path)
+            except Exception as error:
+                logger.debug("the directory %s stays: %s", path, error)
+
+    async def list_uploads(self, directory: str) -> list[dict[str, Any]]:
+        """Return the incomplete multipart uploads below a directory; none without such uploads."""
+        return []
+
+    async def abort_uploads(self, uploads: Sequence[Mapping[str, str]]) -> dict[str, FsspillError]:
+        """Abort multipart uploads that `list_uploads` returned; those that have ended are fine.
+
+        Returns
+        -------
+        dict
+            The paths of uploads that may still be there, and why. Never raises.
+        """
+        return {}
+
+
+def _copy_into(target: Any, parts: Iterable[Buffers], written: Callable[[int], None]) -> None:
+    nbytes = 0
+    try:
+        for part in parts:
+            target.write(b"".join(part))
+            nbytes += sum(map(len, part))
+            written(nbytes)
+        target.close()
+    except BaseException:
+        _discard(target)
+        raise
+
+
+def _discard(target: Any) -> None:
+    """Discard a file that is being written: closing it would commit what it has so far."""
+    if isinstance(target, AbstractBufferedFile):
+        try:
+            target.discard()
+        except Exception:
+            pass  # not every filesystem can; the caller deletes the file
+        target.closed = True
+    else:
+        target.close()

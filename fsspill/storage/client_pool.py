@@ -1,0 +1,116 @@
+"""The clients of the configured URIs: opened on first use, renewed when credentials are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, TypeVar
+
+from fsspill.errors import FsspillError, StoragePermissionError, original_cause, translate
+from fsspill.storage.client import StorageClient
+from fsspill.storage.connection import connect
+from fsspill.storage.layout import SpillLocation
+from fsspill.storage.range_reader import RangeReader, make_reader
+from fsspill.storage.s3 import S3Client
+
+__all__ = ["ClientPool", "open_client"]
+
+T = TypeVar("T")
+
+RENEW_INTERVAL = 60
+"""Seconds between two renewals of a URI's client because its credentials were refused."""
+
+
+class ClientPool:
+    """Clients by configured URI.
+
+    Parameters
+    ----------
+    storage_options : mapping
+        The user's options for the filesystem.
+    engine : str
+        Library that issues ranged reads; see `fsspill.storage.range_reader`.
+
+    Notes
+    -----
+    Constructing it makes no request. Credentials that were replaced while the process runs are
+    found again: a refusal makes `renew` look for them, at most once a minute for each URI.
+    """
+
+    def __init__(self, storage_options: Mapping[str, Any], engine: str = "auto") -> None:
+        self._storage_options = storage_options
+        self._engine = engine
+        self._clients: dict[str, StorageClient] = {}
+        self._readers: dict[str, RangeReader] = {}
+        self._renewed: dict[str, float] = {}
+
+    def client(self, location: SpillLocation) -> StorageClient:
+        """Return the client of a URI."""
+        if location.uri not in self._clients:
+            self._clients[location.uri] = open_client(location.uri, self._storage_options)
+        return self._clients[location.uri]
+
+    def reader(self, location: SpillLocation) -> RangeReader:
+        """Return the reader of ranges of a URI's files."""
+        if location.uri not in self._readers:
+            connection = self.client(location).connection
+            self._readers[location.uri] = make_reader(connection, self._engine)
+        return self._readers[location.uri]
+
+    def renew(self, location: SpillLocation) -> bool:
+        """Look for a URI's credentials again, after they were refused.
+
+        Returns
+        -------
+        bool
+            True if that was done, and a retry makes sense: not within `RENEW_INTERVAL` of the last
+            time, nor for local directories, which have no credentials.
+        """
+        last = self._renewed.get(location.uri, -inf)
+        if location.local or time.monotonic() - last < RENEW_INTERVAL:
+            return False
+        self._renewed[location.uri] = time.monotonic()
+        try:
+            renewed = open_client(location.uri, self._storage_options, renew=True)
+        except FsspillError:
+            return False  # the refusal of the old credentials is the reason to report
+        self._clients[location.uri] = renewed
+        self._readers.pop(location.uri, None)
+        return True
+
+    def retry_if_refused(
+        self, location: SpillLocation, call: Callable[[StorageClient], T], action: str, where: str
+    ) -> T:
+        """Make a call with a URI's client, and again if out-of-date credentials were refused.
+
+        Parameters
+        ----------
+        location : SpillLocation
+            The URI.
+        call : callable
+            The call.
+        action, where : str
+            For the message, as in `fsspill.errors.translate`.
+
+        Raises
+        ------
+        FsspillError
+            The call's error, translated.
+        """
+        try:
+            return call(self.client(location))
+        except Exception as error:
+            failure = translate(error, action, where)
+            refused = isinstance(failure, StoragePermissionError)
+            if not refused or not self.renew(location):
+                raise failure from original_cause(failure, error)
+        return call(self.client(location))
+
+
+def open_client(
+    uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
+) -> StorageClient:
+    """Return the client for a checked URI; parameters, errors and requests as of `connect`."""
+    connection = connect(uri, storage_options, renew=renew)
+    return (S3Client if connection.traits.client == "s3" else StorageClient)(connection)

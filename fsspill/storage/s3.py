@@ -1,0 +1,188 @@
+"""The client for S3, by the requests that s3fs itself offers only in part.
+
+s3fs hides which keys a bulk deletion refused, and uploads in parts only from one `bytes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from fsspill.errors import FsspillError, is_missing, translate
+from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
+from fsspill.storage.upload_body import UploadBody
+
+__all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
+
+logger = logging.getLogger(__name__)
+
+PART_SIZE = 8 * MIB
+MAX_PARTS = 10_000  # S3's limit
+_BULK = 1000  # S3's limit
+
+ABORT_TIMEOUT = 2
+"""Seconds that aborting a multipart upload may take; clean-up finds it if that is too short."""
+
+SEND_BUFFER_SIZE = MIB // 2
+"""Bytes that the HTTP client holds of a body that it reads while it sends."""
+
+
+class S3Client(StorageClient):
+    """Operations on a bucket, through s3fs; parameters and methods as those of `StorageClient`.
+
+    Notes
+    -----
+    Bodies are sent from the objects' own memory. Files are deleted with one request for 1000 files
+    of a bucket; where the server does not take that request, with one for each file.
+    """
+
+    single_put_size = 16 * MIB
+    """Above, parts win in spite of the two requests that they add (measured at 30 ms and 80 MB/s a
+    connection: ten files of 20 MiB at 595 MiB/s in one request each, at 800 in parts)."""
+
+    copies_bodies = False
+    has_multipart = True
+
+    def body(self, buffers: Buffers, progress: Callable[[], None]) -> AbstractContextManager[Any]:
+        """Return a body that is read from the buffers while it is sent."""
+        return UploadBody(buffers, progress)
+
+    def body_memory(self, nbytes: int) -> int:
+        """Return the bytes of memory that sending a body of `nbytes` takes besides its buffers."""
+        return min(nbytes, SEND_BUFFER_SIZE)
+
+    async def create_multipart(self, path: str) -> MultipartUpload:
+        """Begin a multipart upload."""
+        bucket, key, _ = self._fs.split_path(path)
+        target = {"Bucket": bucket, "Key": key}
+        created = await self._fs._call_s3("create_multipart_upload", **target)
+        return S3Upload(self._fs, {**target, "UploadId": created["UploadId"]})
+
+    async def delete(self, paths: Sequence[str], max_requests: int) -> dict[str, FsspillError]:
+        """Delete files; see `StorageClient.delete`."""
+        slots = self._slots(max_requests)
+        batches = self._batches(paths)
+        outcomes = await asyncio.gather(*(self._delete_bulk(*batch, slots) for batch in batches))
+        return {path: error for failures in outcomes for path, error in failures.items()}
+
+    def _batches(self, paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield buckets with up to 1000 of their files, as paths by key."""
+        buckets: dict[str, dict[str, str]] = {}
+        for path in paths:
+            bucket, key, _ = self._fs.split_path(path)
+            buckets.setdefault(bucket, {})[key] = path
+        for bucket, by_key in buckets.items():
+            keys = list(by_key)
+            for start in range(0, len(keys), _BULK):
+                yield bucket, {key: by_key[key] for key in keys[start : start + _BULK]}
+
+    async def _delete_bulk(
+        self, bucket: str, by_key: Mapping[str, str], slots: asyncio.Semaphore
+    ) -> dict[str, FsspillError]:
+        # Not the filesystem's own bulk deletion: s3fs drops the errors of single keys.
+        delete = {"Objects": [{"Key": key} for key in by_key], "Quiet": True}
+        try:
+            async with slots:
+                answer = await self._fs._call_s3("delete_objects", Bucket=bucket, Delete=delete)
+        except Exception:
+            return await self._delete_each(list(by_key.values()), slots)
+        refusals = {
+            by_key[refusal["Key"]]: _refusal_error(refusal) for refusal in answer.get("Errors", [])
+        }
+        return {
+            path: translate(error, "cannot delete", path)
+            for path, error in refusals.items()
+            if not is_missing(error)
+        }
+
+    async def list_uploads(self, directory: str) -> list[dict[str, Any]]:
+        """Return what S3 says of each incomplete multipart upload below a directory.
+
+        One request for 1000 of them.
+        """
+        bucket, key, _ = self._fs.split_path(directory)
+        query = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+        found: list[dict[str, Any]] = []
+        more = True
+        while more:
+            answer = await self._fs._call_s3("list_multipart_uploads", **query)
+            found += [{**upload, "Bucket": bucket} for upload in answer.get("Uploads", [])]
+            more = answer.get("IsTruncated", False)
+            query["KeyMarker"] = answer.get("NextKeyMarker", "")
+            query["UploadIdMarker"] = answer.get("NextUploadIdMarker", "")
+        return found
+
+    async def abort_uploads(self, uploads: Sequence[Mapping[str, str]]) -> dict[str, FsspillError]:
+        """Abort multipart uploads; those that have ended are fine.
+
+        Parameters
+        ----------
+        uploads : sequence of mapping
+            Bucket, Key and UploadId of each; further entries are ignored.
+
+        Returns
+        -------
+        dict
+            The paths of uploads that may still be there, and why. Never raises.
+
+        Notes
+        -----
+        One request for each, one after another.
+        """
+        failures: dict[str, FsspillError] = {}
+        for upload in uploads:
+            try:
+                request = {name: upload[name] for name in ("Bucket", "Key", "UploadId")}
+                await self._fs._call_s3("abort_multipart_upload", **request)
+            except Exception as error:
+                if not is_missing(error):
+                    path = f"{upload['Bucket']}/{upload['Key']}"
+                    failures[path] = translate(error, "cannot abort the upload of", path)
+        return failures
+
+
+class S3Upload(MultipartUpload):
+    """A multipart upload.
+
+    Parameters
+    ----------
+    fs : s3fs.S3FileSystem
+        The filesystem.
+    target : mapping
+        Its Bucket, Key and UploadId.
+    """
+
+    def __init__(self, fs: Any, target: Mapping[str, str]) -> None:
+        self._fs = fs
+        self._target = target
+
+    async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
+        """Upload one part, numbered from 1, and return what `complete` wants of it."""
+        sent = await self._fs._call_s3("upload_part", **self._target, PartNumber=number, Body=body)
+        return {"PartNumber": number, "ETag": sent["ETag"]}
+
+    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Make the file of its parts."""
+        await self._fs._call_s3(
+            "complete_multipart_upload", **self._target, MultipartUpload={"Parts": list(parts)}
+        )
+
+    async def abort(self) -> None:
+        """Abort the upload. Never raises: that this fails too must not hide why."""
+        try:
+            abort = self._fs._call_s3("abort_multipart_upload", **self._target)
+            await asyncio.wait_for(abort, ABORT_TIMEOUT)
+        except Exception as error:
+            logger.warning("could not abort the upload %s: %s", self._target, error)
+
+
+def _refusal_error(refusal: Mapping[str, str]) -> Exception:
+    """Return the error that s3fs would raise for a refusal of this code."""
+    from s3fs.errors import ERROR_CODE_TO_EXCEPTION
+
+    code = refusal.get("Code", "")
+    error: Exception = ERROR_CODE_TO_EXCEPTION.get(code, OSError)(refusal.get("Message", code))
+    return error

@@ -1,0 +1,226 @@
+"""Files of a few bytes that fsspill writes for itself: checks of a URI, and heartbeats."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from fsspill.errors import CorruptObjectError, FsspillError, translate
+from fsspill.storage.client import StorageClient
+from fsspill.storage.client_pool import ClientPool
+from fsspill.storage.layout import FileRef, SpillLocation
+from fsspill.storage.retry import Retrier
+
+__all__ = [
+    "CHECK_SECONDS",
+    "LocalSmallFiles",
+    "RemoteSmallFiles",
+    "SmallFiles",
+    "check_location",
+    "write_heartbeats",
+]
+
+T = TypeVar("T")
+
+CHECK_SECONDS = 10.0
+"""Seconds that a check waits for a URI that does not answer, since Ray's start waits for it."""
+
+CHECK_REMOVAL_SECONDS = 2.0
+"""Seconds for deleting the file of a check that failed."""
+
+_DATA = b"x"
+
+
+class SmallFiles(ABC):
+    """Access to files of a few bytes.
+
+    Every method makes one request, retries failures that may pass, and raises FsspillError, whose
+    message `action` and `where` are for.
+    """
+
+    @abstractmethod
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file, making its directories where there are any."""
+
+    @abstractmethod
+    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
+        """Return the first bytes of a file."""
+
+    @abstractmethod
+    def delete(self, file: FileRef, action: str, where: str) -> None:
+        """Delete a file; one that is already gone is fine."""
+
+    @abstractmethod
+    def discard(self, file: FileRef, seconds: float) -> None:
+        """Delete a file that may be there, for so many seconds at most. Never raises."""
+
+
+class RemoteSmallFiles(SmallFiles):
+    """Small files on filesystems that fsspec reaches.
+
+    Parameters
+    ----------
+    clients : ClientPool
+        The clients; credentials that were refused are renewed.
+    stall_timeout : float
+        Seconds that a request may take, its retries included.
+    """
+
+    def __init__(self, clients: ClientPool, stall_timeout: float) -> None:
+        self._clients = clients
+        self._stall_timeout = stall_timeout
+
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file in one request."""
+        self._retry(file, lambda client: client.put(client.path(file), data), action, where)
+
+    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
+        """Read in one request."""
+        return self._retry(
+            file, lambda client: client.read(client.path(file), nbytes), action, where
+        )
+
+    def delete(self, file: FileRef, action: str, where: str) -> None:
+        """Delete in one request, never a bulk request: filesystems hide its failures."""
+        self._retry(file, lambda client: client.delete_file(client.path(file)), action, where)
+
+    def discard(self, file: FileRef, seconds: float) -> None:
+        """Delete with retries."""
+        try:
+            client = self._clients.client(file.location)
+            client.run(client.delete_with_retry, [client.path(file)], 1, seconds)
+        except FsspillError:
+            pass  # the filesystem cannot even be made: nothing was written
+
+    def _retry(
+        self,
+        file: FileRef,
+        request: Callable[[StorageClient], Awaitable[T]],
+        action: str,
+        where: str,
+    ) -> T:
+        def call(client: StorageClient) -> T:
+            retrier = Retrier(self._stall_timeout)
+            result: T = client.run(retrier.attempt, lambda: request(client), action, where)
+            return result
+
+        return self._clients.retry_if_refused(file.location, call, action, where)
+
+
+class LocalSmallFiles(SmallFiles):
+    """Small files in directories of this machine, private to the user (0700 and 0600)."""
+
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file, making its directories."""
+        _translated(lambda: _write(file, data), action, where)
+
+    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
+        """Return the first bytes of a file."""
+
+        def read() -> bytes:
+            with open(file.url, "rb") as opened:
+                return opened.read(nbytes)
+
+        return _translated(read, action, where)
+
+    def delete(self, file: FileRef, action: str, where: str) -> None:
+        """Delete a file; one that is already gone is fine."""
+        try:
+            os.remove(file.url)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise translate(error, action, where) from error
+
+    def discard(self, file: FileRef, seconds: float) -> None:
+        """Delete a file that may be there."""
+        try:
+            os.remove(file.url)
+        except OSError:
+            pass
+
+
+def check_location(files: SmallFiles, location: SpillLocation) -> None:
+    """Prove that a URI can be written, read and deleted.
+
+    Raises
+    ------
+    FsspillError
+        It cannot; the message says what to do.
+
+    Notes
+    -----
+    Three requests, on a file of one byte that is gone afterwards.
+    """
+    file, context = location.check_file, ("cannot spill to", location.uri)
+    try:
+        files.put(file, _DATA, *context)
+        found = files.read(file, len(_DATA), *context)
+    except Exception:
+        # It may be there: an attempt whose answer was lost has written it.
+        files.discard(file, CHECK_REMOVAL_SECONDS)
+        raise
+    files.delete(file, *context)
+    if found != _DATA:
+        raise CorruptObjectError(
+            f"cannot spill to {location.uri}: wrote {_DATA!r} to {file.url}, read {found!r}. "
+            "Expected to read what was written: check the storage, and what lies in between."
+        )
+
+
+def write_heartbeats(files: SmallFiles, locations: Sequence[SpillLocation], name: str) -> None:
+    """Write a heartbeat under every URI: one request each.
+
+    Parameters
+    ----------
+    files : SmallFiles
+        Writes it.
+    locations : sequence of SpillLocation
+        The configured URIs. A node's own directories get none: they go with the node.
+    name : str
+        A node id, or `fsspill.storage.layout.HEAD`.
+
+    Raises
+    ------
+    FsspillError
+        The first failure, after every URI was tried: one that is down must not make the session
+        look dead at another.
+    """
+    failures: list[FsspillError] = []
+    for location in locations:
+        if location.session_path is None:
+            continue
+        file = location.heartbeat_file(name)
+        try:
+            files.put(file, b"alive", "cannot write", file.url)
+        except FsspillError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _write(file: FileRef, data: bytes) -> None:
+    try:
+        descriptor = _open(file.url)
+    except FileNotFoundError:
+        directory = os.path.dirname(file.url)
+        # The user's own directory has the mode that others are given; those below are private.
+        mode = 0o777 if directory == file.location.root else 0o700
+        os.makedirs(directory, mode=mode, exist_ok=True)
+        descriptor = _open(file.url)
+    with open(descriptor, "wb") as opened:
+        opened.write(data)
+    os.utime(file.url)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+
+
+def _translated(call: Callable[[], T], action: str, where: str) -> T:
+    try:
+        return call()
+    except OSError as error:
+        raise translate(error, action, where) from error

@@ -1,0 +1,107 @@
+"""URIs: checked before anything is done with them.
+
+Everything that can be known of a URI without a request is checked here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fsspec.registry import get_filesystem_class, known_implementations, registry
+
+from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.secrets import redact
+from fsspill.storage.protocols import protocol_of, traits_of
+
+__all__ = ["check_uri", "filesystem_class", "is_local"]
+
+_UNSAFE = re.compile(r"[?#*\[\]{}\x00-\x1f\\]")
+
+
+def is_local(uri: str) -> bool:
+    """Return True if `uri` names a directory of this machine."""
+    return traits_of(uri).is_local
+
+
+def check_uri(uri: object) -> str:
+    """Check a URI as far as possible without a request, and return it without trailing slash.
+
+    Raises
+    ------
+    ConfigError
+        Not a URI, characters that do not survive in a spill URL, a password, an unknown
+        protocol, a relative local path.
+    MissingPackageError
+        The package for its protocol is not installed.
+
+    Notes
+    -----
+    Makes no request. Imports the package of the protocol.
+    """
+    if not isinstance(uri, str) or not re.match(r"[a-z][a-z0-9+._-]*://", uri):
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: expected a URI with a protocol, such as "
+            "'s3://bucket/prefix' or 'file:///mnt/disk'."
+        )
+    path = uri.partition("://")[2]
+    if re.match(r"[^@]*:[^@]*@", path):
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: found a password in the URI, which Ray would show in "
+            "logs and process lists. Expected it in the environment: FSSPEC_"
+            f"{protocol_of(uri).upper()}_PASSWORD."
+        )
+    if "::" in uri:
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: expected a single filesystem, found a chain ('::'). "
+            "Caching and archive filesystems serve stale data; name the storage itself."
+        )
+    if _UNSAFE.search(path) or ".." in path.split("/"):
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: expected a path without '..' and without any of "
+            "? # * [ ] { } \\, which URLs of spilled objects and fsspec's globs give a meaning."
+        )
+    if not path.strip("/") and protocol_of(uri) != "memory":
+        raise ConfigError(
+            f"cannot spill to {uri!r}: expected a bucket or directory after the protocol."
+        )
+    if is_local(uri) and not path.startswith("/"):
+        raise ConfigError(
+            f"cannot spill to {uri!r}: expected an absolute path, as in 'file:///{path}'."
+        )
+    filesystem_class(uri)
+    return uri.rstrip("/")
+
+
+def filesystem_class(uri: str) -> type:
+    """Return fsspec's class for the protocol of a URI.
+
+    Raises
+    ------
+    ConfigError
+        fsspec knows no such protocol.
+    MissingPackageError
+        Its package is not installed.
+    """
+    protocol = protocol_of(uri)
+    if protocol not in registry and protocol not in known_implementations:
+        raise ConfigError(
+            f"cannot spill to {uri!r}: fsspec knows no protocol {protocol!r}. Expected one such "
+            "as s3, gs, abfs, sftp or file; fsspec.available_protocols() lists them all."
+        )
+    try:
+        cls: type = get_filesystem_class(protocol)
+    except ImportError as error:
+        extra = traits_of(uri).extra
+        what = f'pip install "fsspill[{extra}]"' if extra else str(error)
+        raise MissingPackageError(
+            f"cannot spill to {uri!r}: the package for {protocol}:// is not installed in this "
+            f"Python environment. Install it on every node: {what}"
+        ) from error
+    return cls
+
+
+def _shown(uri: object) -> str:
+    """Return a URI as a message may show it: a password that it may hold is redacted."""
+    if not isinstance(uri, str):
+        return f"something of type {type(uri).__name__}"
+    return redact(re.sub(r":[^@]*@", ":***@", repr(uri)))

@@ -1,0 +1,96 @@
+"""A fused file before it is written, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from fsspill.format.compression import is_compressible
+from fsspill.format.encoding import Buffers, EncodedFrame, encode_raw, split_buffers
+from fsspill.format.frame import Frame
+from fsspill.storage.layout import FileRef
+
+__all__ = ["Encoding", "SpillFile", "WrittenFile"]
+
+
+class Encoding(NamedTuple):
+    """How the frames of files are encoded.
+
+    Attributes
+    ----------
+    digest : str or None
+        Algorithm of their digests; None for files that the raylet reads itself.
+    codec : str or None
+        Codec of the frames that are compressible; None to store all raw.
+    """
+
+    digest: str | None
+    codec: str | None = None
+
+
+class SpillFile:
+    """A fused file that is to be written. Immutable, but for `release`.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Its objects. They pin memory of the object store until `release` is called.
+    encoding : Encoding
+        Encoding of the frames.
+
+    Attributes
+    ----------
+    frames : list of Frame
+        As given; empty once released.
+    encoding : Encoding
+        As given.
+    nbytes : int
+        Bytes of the file before compression: an upper bound of its length at rest, give or take
+        1/250.
+    """
+
+    def __init__(self, frames: Sequence[Frame], encoding: Encoding) -> None:
+        self.frames = list(frames)
+        self.encoding = encoding
+        self.nbytes = sum(frame.nbytes for frame in frames)
+
+    def buffers(self) -> Iterator[bytes | memoryview]:
+        """Yield the whole file as consecutive buffers, uncopied."""
+        for frame in self.frames:
+            yield from frame.buffers()
+
+    def parts(self, part_size: int) -> Iterator[Buffers]:
+        """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
+        sizes = [part_size] * -(-self.nbytes // part_size)
+        return split_buffers(self.buffers(), sizes)
+
+    def select_codecs(self) -> list[str | None]:
+        """Return the codec of each frame, None for one that does not shrink; compresses samples."""
+        codec = self.encoding.codec
+        return [
+            codec if codec and is_compressible(codec, frame.buffer) else None
+            for frame in self.frames
+        ]
+
+    def encode_raw(self) -> list[EncodedFrame]:
+        """Return the frames as they are stored uncompressed; reads every byte to hash it."""
+        return [encode_raw(frame, self.encoding.digest) for frame in self.frames]
+
+    def release(self) -> None:
+        """Drop the objects: the memory of the object store is free to be reused."""
+        self.frames.clear()
+
+
+class WrittenFile(NamedTuple):
+    """A fused file that is stored in full.
+
+    Attributes
+    ----------
+    ref : FileRef
+        The file.
+    frames : list of EncodedFrame
+        Its frames, in order.
+    """
+
+    ref: FileRef
+    frames: list[EncodedFrame]
