@@ -84,7 +84,7 @@ def test_the_filesystems_do_not_need_pytest() -> None:
 
 @pytest.mark.parametrize("name", ["filesystems", "filesystems.faulty"])
 def test_the_examples_run(name: str) -> None:
-    """The examples of the docstrings print what they show."""
+    """The examples of the docstrings print the documented output."""
     results = doctest.testmod(import_module(f"fsspill.testing.{name}"))
     assert results.attempted > 0
     assert results.failed == 0

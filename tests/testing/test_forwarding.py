@@ -79,7 +79,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return Recorder.calls
 
 
-# The arguments that fsspill passes after the path, where there are any.
+# The arguments that fsspill passes after the path, if any.
 ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "cat_ranges": ([0], [1]),
     "open": ("wb",),

@@ -100,7 +100,7 @@ def test_a_server_that_does_not_start_raises(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_demo_and_its_server_do_not_need_pytest() -> None:
-    """``fsspill demo --s3`` runs where only the extra ``all`` is installed."""
+    """``fsspill demo --s3`` runs with no more than the extra ``all`` installed."""
     pytest.importorskip("ray")
     program = (
         "import sys; sys.modules['pytest'] = None\n"

@@ -23,7 +23,7 @@ from fsspill.testing.filesystems.forwarding import (
 __all__ = ["FaultyFileSystem"]
 
 _POLL_INTERVAL = 0.05
-"""Seconds between two checks of a hung operation whether its fault has been cleared."""
+"""Seconds between two checks of a hung operation for the end of its fault."""
 
 _INJECTED_ERROR = OSError("a fault that FaultyFileSystem was told to inject")
 
@@ -44,7 +44,7 @@ class FaultyFileSystem(ForwardingFileSystem):
         Probability that a call that `faults` does not mention fails with OSError.
     seed : int
         Seed of all random choices. The call that meets a fault also depends on the order of calls,
-        which differs from run to run where they are concurrent.
+        which differs from run to run if they are concurrent.
 
     Raises
     ------
