@@ -12,9 +12,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 PROGRAMS = Path(__file__).parent / "clusters" / "programs"
 PATIENCE = 120.0
@@ -69,7 +68,7 @@ def poll(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
-class Program:
+class Program(AbstractContextManager["Program"]):
     """A Python program in a process of its own, line by line. A context manager.
 
     Parameters
@@ -139,15 +138,7 @@ class Program:
         assert code == 0, f"exit code {code}:\n{self._so_far()}"
         return self._so_far()
 
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._process.kill()
         self._process.wait()
         assert self._process.stdin is not None

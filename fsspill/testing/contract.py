@@ -1,13 +1,10 @@
-"""The contract of an external storage as a test class that anybody can subclass. Needs pytest.
-
-Here too are the filesystems of `fsspill.testing.filesystems`, which count, delay and fail what is
-asked of another one; that module can be had without pytest.
+"""The contract of an external storage as a test class for subclassing. Needs pytest.
 
 Examples
 --------
-Test fsspill on a filesystem of yours (the fixture gives a fresh, empty place)::
+Test fsspill on another filesystem (the fixture returns a fresh, empty location)::
 
-    class TestMine(ExternalStorageContract):
+    class TestMyFileSystem(ExternalStorageContract):
         @pytest.fixture
         def uri(self):
             return "mine://bucket/prefix"
@@ -32,35 +29,19 @@ from fsspill.errors import (
 )
 from fsspill.external_storage import ExternalStorage
 from fsspill.object_store import InMemoryObjectStore
-from fsspill.testing.filesystems import (
-    FILE_OPERATIONS,
-    OPERATIONS,
-    CountingFileSystem,
-    FaultyFileSystem,
-    LatencyFileSystem,
-)
 
-__all__ = [
-    "FILE_OPERATIONS",
-    "OPERATIONS",
-    "CountingFileSystem",
-    "ExternalStorageContract",
-    "FaultyFileSystem",
-    "LatencyFileSystem",
-    "decode_frame",
-    "split_url",
-]
+__all__ = ["ExternalStorageContract", "decode_frame", "split_url"]
 
 KIB = 2**10
 
 _SESSION = f"session_{uuid.uuid4().hex}"
-"""Of one run: the processes of a node share records of what failed, by their session's name."""
+"""Unique to this run: the processes of a node share records of failures by session name."""
 
 
 def decode_frame(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Take a frame apart into owner address, metadata and buffer.
+    """Split a frame into owner address, metadata and buffer.
 
-    Written from Ray's layout alone, and shares nothing with the code under test.
+    Follows Ray's layout and shares no code with fsspill.
     """
     address_length, metadata_length, buffer_length = struct.unpack("<3Q", data[:24])
     address, rest = data[24 : 24 + address_length], data[24 + address_length :]
@@ -70,7 +51,7 @@ def decode_frame(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def split_url(url: bytes) -> tuple[str, int, int]:
-    """Split a URL with offset into file, offset and size, independently of the code under test."""
+    """Split a URL with offset into file, offset and size, without the code under test."""
     base, query = url.decode().split("?")
     offset, size = query.split("&")[:2]
     assert offset.startswith("offset=")
@@ -79,31 +60,31 @@ def split_url(url: bytes) -> tuple[str, int, int]:
 
 
 class ExternalStorageContract:
-    """What every external storage promises, whatever it spills to.
+    """The guarantees of an external storage on any filesystem, as tests.
 
     Subclasses define the fixture `uri`. They may override `storage_arguments`, and
-    `files_at_rest`, `write_at_rest` and `frame_of`, which look at the storage without fsspill.
+    `files_at_rest`, `write_at_rest` and `frame_of`, which access the storage without fsspill.
     """
 
     file_size = 64 * KIB
     range_size = 16 * KIB
 
     checked = True
-    """Whether restored bytes are checked against a digest: not on a node's own disk, whose files
-    Ray's raylet reads by itself, by URLs that have no room for one."""
+    """True if restored bytes are checked against a digest. They are not on a node's own disk: Ray's
+    raylet itself reads those files, by URLs that cannot carry a digest."""
 
     @pytest.fixture
     def uri(self) -> str:
-        """Return an empty place to spill to, cleaned up by the fixture that overrides this."""
+        """Return the URI of an empty location; the overriding fixture cleans it up."""
         raise NotImplementedError("define the fixture 'uri' in the subclass")
 
     def storage_arguments(self) -> dict[str, Any]:
-        """Return more arguments for `ExternalStorage`."""
+        """Return further arguments for `ExternalStorage`."""
         return {}
 
     @pytest.fixture
     def store(self) -> InMemoryObjectStore:
-        """Return the object store that is spilled from and restored to."""
+        """Return the object store to spill from and restore to."""
         return InMemoryObjectStore()
 
     def make_storage(
@@ -140,7 +121,7 @@ class ExternalStorageContract:
     def fill(
         self, store: InMemoryObjectStore, sizes: Mapping[bytes, int | None]
     ) -> dict[bytes, tuple[bytes, bytes, bytes]]:
-        """Put objects into the store and return owner address, metadata and data of each."""
+        """Put objects into the store, and return owner address, metadata and data of each."""
         made = {}
         for number, (ref, size) in enumerate(sizes.items()):
             data = None if size is None else self.make_data(number, size)
@@ -153,7 +134,7 @@ class ExternalStorageContract:
         return bytes([number % 251]) * size
 
     def frame_of(self, at_rest: bytes, url: bytes) -> bytes:
-        """Return the frame that lies at rest as these bytes: the same, unless it is compressed."""
+        """Return the frame that is stored as these bytes: the same bytes, unless compressed."""
         return at_rest
 
     sizes: Mapping[bytes, int | None] = {
@@ -171,7 +152,7 @@ class ExternalStorageContract:
     def test_every_object_survives_the_round_trip(
         self, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Owner address, metadata and data come back as they were, whatever the size."""
+        """Owner address, metadata and data are restored unchanged, whatever the size."""
         made = self.fill(store, self.sizes)
         refs = list(made)
         urls = storage.spill_objects(refs, [made[ref][0] for ref in refs])
@@ -190,7 +171,7 @@ class ExternalStorageContract:
     def test_urls_name_the_frames_in_the_order_of_the_refs(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Each URL names the bytes at rest of its object, in Ray's layout, and nothing else."""
+        """Each URL names exactly the stored bytes of its object, in Ray's layout."""
         made = self.fill(store, self.sizes)
         urls = storage.spill_objects(list(made), [frame[0] for frame in made.values()])
         files = self.files_at_rest(uri)
@@ -205,7 +186,7 @@ class ExternalStorageContract:
     def test_a_batch_restores_in_one_call(
         self, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """The sum of the buffers is returned for several objects at once."""
+        """Restoring several objects returns the total size of their buffers."""
         made = self.fill(store, self.sizes)
         urls = storage.spill_objects(list(made))
         for ref in made:
@@ -215,14 +196,14 @@ class ExternalStorageContract:
         assert all(store.get(ref) == data for ref, (_, _, data) in made.items())
 
     def test_an_empty_list_spills_nothing(self, uri: str, storage: ExternalStorage) -> None:
-        """No objects, no URLs, no file."""
+        """Spilling no objects returns no URLs and writes no file."""
         assert storage.spill_objects([], []) == []
         assert self.files_at_rest(uri) == {}
 
     def test_small_objects_share_files_of_bounded_size(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Small objects are fused up to the file size, large ones have a file of their own."""
+        """Small objects are fused up to the file size; each large one has its own file."""
         made = self.fill(store, {b"%d" % i: 5000 for i in range(40)} | {b"large": 100 * KIB})
         urls = storage.spill_objects(list(made))
         files = self.files_at_rest(uri)
@@ -234,33 +215,33 @@ class ExternalStorageContract:
     def test_a_missing_object_spills_nothing(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """An object that is not in the store is named, and no file is left."""
+        """The error names the object that is not in the store, and no file remains."""
         there = bytearray(10)
         store.put(b"there", there)
         with pytest.raises(ObjectNotFoundError, match=b"missing".hex()) as caught:
             storage.spill_objects([b"there", b"missing"])
         assert self.files_at_rest(uri) == {}
         store.delete(b"there")
-        there.append(0)  # raises BufferError while anybody holds a view, a traceback for one
+        there.append(0)  # raises BufferError while a view exists, in a traceback for instance
         assert caught.value is not None
 
-    def test_spilling_lets_go_of_the_objects(
+    def test_spilling_releases_the_objects(
         self, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """After a spill nothing pins the memory of the objects."""
+        """No view of an object's memory remains after a spill."""
         data = {b"%d" % i: bytearray(40 * KIB) for i in range(8)}
         for ref, buffer in data.items():
             store.put(ref, buffer)
         storage.spill_objects(list(data))
         for ref, buffer in data.items():
             store.delete(ref)
-            buffer.append(0)  # raises BufferError while anybody holds a view
+            buffer.append(0)  # raises BufferError while a view exists
 
     @pytest.mark.parametrize("keep", [0, 10, 24, 500, 30 * KIB])
     def test_a_truncated_file_restores_nothing(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore, keep: int
     ) -> None:
-        """The error names the URL, what was expected and what was found; the store is empty."""
+        """The error names the URL, the expected and the found size; the store stays empty."""
         self.fill(store, {b"a": 40 * KIB})
         [url] = storage.spill_objects([b"a"])
         store.delete(b"a")
@@ -275,7 +256,7 @@ class ExternalStorageContract:
     def test_a_wrong_header_restores_nothing(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore, position: int
     ) -> None:
-        """Lengths that do not add up to the frame are an error that names the URL."""
+        """Lengths that do not sum to the size of the frame raise an error that names the URL."""
         self.fill(store, {b"a": 1000})
         [url] = storage.spill_objects([b"a"])
         store.delete(b"a")
@@ -292,7 +273,7 @@ class ExternalStorageContract:
     def test_an_altered_file_restores_nothing(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore, position: int
     ) -> None:
-        """One bit, in the header, the metadata or the data: an error, and the store is empty."""
+        """One flipped bit in header, metadata or data raises an error; the store stays empty."""
         self.skip_unless_checked()
         self.fill(store, {b"a": 40 * KIB})
         [url] = storage.spill_objects([b"a"])
@@ -309,7 +290,7 @@ class ExternalStorageContract:
     def test_a_swapped_file_restores_nothing(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Another object of the same shape, well-formed in every way, is not taken for it."""
+        """A well-formed file of another object of the same size is rejected."""
         self.skip_unless_checked()
         self.fill(store, {b"a": 100 * KIB, b"b": 100 * KIB})
         urls = storage.spill_objects([b"a", b"b"])
@@ -323,10 +304,10 @@ class ExternalStorageContract:
         assert b"a" not in store
 
     @pytest.mark.parametrize("digest", ["xxh3_128", "sha256"])
-    def test_a_digest_travels_in_the_url(
+    def test_the_url_carries_the_digest(
         self, uri: str, store: InMemoryObjectStore, digest: str
     ) -> None:
-        """Any storage of the URI restores what was spilled with either digest."""
+        """Any storage of the URI restores objects spilled with either digest."""
         self.skip_unless_checked()
         arguments = {**self.storage_arguments(), "digest": digest}
         spilling = ExternalStorage(uri, object_store=store, **arguments)
@@ -341,7 +322,7 @@ class ExternalStorageContract:
     def test_a_url_without_digest_restores_nothing(
         self, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Nothing is restored that cannot be checked."""
+        """An object that cannot be checked is not restored."""
         self.skip_unless_checked()
         self.fill(store, {b"a": 1000})
         [url] = storage.spill_objects([b"a"])
@@ -352,14 +333,14 @@ class ExternalStorageContract:
         assert len(store) == 0
 
     def skip_unless_checked(self) -> None:
-        """Leave a test out where files are not checked."""
+        """Skip the test if restored bytes are not checked."""
         if not self.checked:
             pytest.skip("files on a node's own disk are read by the raylet, without a digest")
 
-    def test_a_missing_file_is_named(
+    def test_a_missing_file_raises_storage_not_found(
         self, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Restoring from a file that is gone is StorageNotFoundError, a FileNotFoundError."""
+        """The error is a StorageNotFoundError, a FileNotFoundError, and names the file."""
         self.fill(store, {b"a": 1000})
         [url] = storage.spill_objects([b"a"])
         store.delete(b"a")
@@ -373,7 +354,7 @@ class ExternalStorageContract:
     def test_delete_removes_the_whole_file_and_no_other(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Deleting by any of its objects removes a file; deleting again is fine."""
+        """Deleting any of its objects removes a file; deleting again succeeds."""
         made = self.fill(store, {b"%d" % i: 30 * KIB for i in range(6)})
         urls = storage.spill_objects(list(made))
         before = set(self.files_at_rest(uri))
@@ -387,7 +368,7 @@ class ExternalStorageContract:
     def test_nothing_outside_the_uri_is_read_or_deleted(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """A URL that points elsewhere is refused; the other deletions of its list are made."""
+        """A URL outside the URI is refused; the other URLs of its list are deleted."""
         self.fill(store, {b"a": 10})
         [url] = storage.spill_objects([b"a"])
         inside = split_url(url)[0]
@@ -412,7 +393,7 @@ class ExternalStorageContract:
     def test_another_node_restores_and_does_not_destroy(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Any node reads what one spilled; destroying removes only the node's own files."""
+        """Any node restores objects of another; destroy removes only the node's own files."""
         self.fill(store, {b"a": 1000, b"b": 40 * KIB})
         urls = storage.spill_objects([b"a", b"b"])
         elsewhere = InMemoryObjectStore()
@@ -426,33 +407,33 @@ class ExternalStorageContract:
         other.destroy_external_storage()
         assert self.files_at_rest(uri) == {}
 
-    def test_destroy_does_not_touch_what_was_there(
+    def test_destroy_keeps_files_of_others(
         self, uri: str, storage: ExternalStorage, store: InMemoryObjectStore
     ) -> None:
-        """Files of others under the same URI stay."""
-        stranger = self.base_url(uri) + "/of-others.txt"
-        self.write_at_rest(stranger, b"keep")
+        """Destroy removes no file that the storage did not write, even under its URI."""
+        foreign = self.base_url(uri) + "/of-others.txt"
+        self.write_at_rest(foreign, b"keep")
         self.fill(store, {b"a": 1000})
         storage.spill_objects([b"a"])
         storage.destroy_external_storage()
         storage.destroy_external_storage()
-        assert self.files_at_rest(uri) == {stranger: b"keep"}
+        assert self.files_at_rest(uri) == {foreign: b"keep"}
 
-    def test_check_leaves_nothing(self, uri: str, storage: ExternalStorage) -> None:
-        """A check of working storage passes, and no file remains of it."""
+    def test_check_leaves_no_file(self, uri: str, storage: ExternalStorage) -> None:
+        """The check of a working storage succeeds and removes its file."""
         storage.check()
         assert self.files_at_rest(uri) == {}
 
-    def test_files_go_round_robin_over_several_uris(
+    def test_files_are_distributed_round_robin_over_several_uris(
         self, uri: str, store: InMemoryObjectStore
     ) -> None:
-        """With a list of URIs each gets its share, and each URL leads back to its file."""
+        """Each URI of a list gets an equal share of files, and each URL restores its object."""
         uris = [f"{uri}/a", f"{uri}/b", f"{uri}/c"]
         storage = self.make_storage(uris, store)
         made = self.fill(store, {b"%d" % i: 60 * KIB for i in range(9)})
         urls = storage.spill_objects(list(made))
-        for place in uris:
-            start = self.base_url(place) + "/"
+        for one in uris:
+            start = self.base_url(one) + "/"
             assert sum(url.decode().startswith(start) for url in urls) == 3
         for ref in made:
             store.delete(ref)
@@ -461,12 +442,12 @@ class ExternalStorageContract:
         storage.delete_spilled_objects(urls)
         assert storage.list_spilled_files() == []
 
-    def test_errors_are_ours(self, storage: ExternalStorage) -> None:
-        """What a storage raises is an FsspillError, so that one handler catches all."""
+    def test_errors_are_fsspill_errors(self, storage: ExternalStorage) -> None:
+        """A storage raises FsspillError, so that one handler catches all its errors."""
         with pytest.raises(FsspillError):
             storage.spill_objects([b"missing"])
 
     @staticmethod
     def base_url(uri: str) -> str:
-        """Return what base URLs under `uri` start with."""
+        """Return the start of all base URLs under `uri`."""
         return uri[len("file://") :] if uri.startswith("file://") else uri

@@ -1,4 +1,4 @@
-"""A real S3 API on this machine: moto's server in a child process, for the demo and the tests."""
+"""An S3 API on this machine: moto's server in a child process, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from fsspill.errors import MissingPackageError
 
 __all__ = ["Request", "S3Server"]
 
-_CHILD = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
+_PROGRAM = "fsspill.testing.moto_server"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LOGGED = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3})')
 
@@ -36,19 +29,19 @@ class Request(NamedTuple):
     status: int
 
 
-class S3Server:
+class S3Server(AbstractContextManager["S3Server"]):
     """moto's S3 server on a free port of the loopback interface. A context manager.
 
     Attributes
     ----------
     endpoint_url : str
-        Where it listens.
+        Its address.
     environment : dict
-        What a process needs in its environment to use it: endpoint and credentials.
+        Environment variables of a process that uses it: endpoint and credentials.
 
     Notes
     -----
-    The server lives in a child process and ends when this process does, however that ends: the
+    The server runs in a child process and ends with this process, even if that is killed: the
     child waits for the end of a pipe. It keeps all buckets in memory.
     """
 
@@ -60,7 +53,7 @@ class S3Server:
             )
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD],
+            [sys.executable, "-m", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -71,7 +64,8 @@ class S3Server:
         if not port:
             self.close()
             raise RuntimeError(
-                "moto's server did not start: run 'python -m moto.server' to see why"
+                "cannot start an S3 server: expected the port of moto's server, found no output. "
+                f"Run 'python -m {_PROGRAM}' to see why."
             )
         self.endpoint_url = f"http://127.0.0.1:{port}"
         self.environment = {
@@ -85,11 +79,11 @@ class S3Server:
         self._call("PUT", f"/{name}")
 
     def reset(self) -> None:
-        """Forget every bucket."""
+        """Remove every bucket."""
         self._call("POST", "/moto-api/reset")
 
     def check_credentials(self) -> None:
-        """Check signatures and policies from now on; before, every key is accepted."""
+        """Check signatures and policies from now on; until then every key is accepted."""
         self._call("POST", "/moto-api/reset-auth", b"0")
 
     def requests(self) -> list[Request]:
@@ -108,19 +102,11 @@ class S3Server:
         self._process.stdout.close()
         self._log.close()
 
-    def __enter__(self) -> S3Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _call(self, method: str, path: str, body: bytes = b"") -> None:
-        # Without a type urllib says that the body is a form, and the server takes it apart.
+        # Without a type urllib declares the body a form, which the server would parse.
         headers = {"Content-Type": "application/octet-stream"}
         request = urllib.request.Request(self.endpoint_url + path, body, headers, method=method)
         with urllib.request.urlopen(request) as response:

@@ -1,1 +1,1 @@
-"""fsspill beside Ray's own storage classes: ``python -m tests.benchmarks``."""
+"""Benchmarks of fsspill and of Ray's own storage classes: ``python -m tests.benchmarks``."""

@@ -1,4 +1,4 @@
-"""Compare fsspill with what else there is: ``python -m tests.benchmarks --help``."""
+"""Comparison of fsspill with its alternatives: ``python -m tests.benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Section = tuple[str, Callable[[], Iterable[TableRow]]]
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table for each section, and draw the chart."""
     arguments = _arguments(argv)
-    # smart_open warns at every single opening that it ignores what Ray passes to it.
+    # smart_open warns each time it opens a file that it ignores arguments of Ray.
     logging.getLogger("smart_open").setLevel(logging.ERROR)
-    # As in an IO worker, for all sides: it is a setting of the process.
+    # As in an IO worker; a setting of the process, so it applies to all contenders.
     raise_trim_threshold()
     sections = _sections(arguments)
     for name in arguments.only:
@@ -56,21 +56,36 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="Spill and restore by turns with fsspill, with Ray's own storage classes "
-        "(FileSystemStorage on a local directory, smart_open on S3), and on S3 with s3fs, pyarrow "
-        "and obstore alone. All numbers are medians of the rounds.",
+        description="Spill and restore alternately with fsspill, with Ray's own storage classes "
+        "(FileSystemStorage on a local directory, smart_open on S3), and on S3 with bare s3fs, "
+        "pyarrow and obstore. All numbers are medians of the rounds.",
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small batches")
     add("--rounds", type=int, default=3, help="rounds per batch (default: 3)")
-    add("--only", nargs="+", choices=_SECTIONS, default=_SECTIONS, help="what is measured")
-    add("--chart", metavar="SVG", help="draw the speeds on S3 into this file")
-    add("--directory", help="where local files go (default: a temporary one)")
+    add("--only", nargs="+", choices=_SECTIONS, default=_SECTIONS, help="sections to measure")
+    add("--chart", metavar="SVG", help="file for a chart of the speeds on S3")
+    add("--directory", help="parent of local files (default: a temporary one)")
     add("--latency", type=float, default=30, help="milliseconds per request (default: 30)")
-    add("--bandwidth", type=float, default=80, help="MB/s a connection, each way (default: 80)")
-    add("--system-config", type=json.loads, default={}, help="JSON: Ray's, for the Ray program")
-    add("--params", type=json.loads, default={}, help="JSON: fsspill's, for the Ray program")
-    add("--at-once", type=int, default=1, help="how many objects it gets at once (default: 1)")
+    add(
+        "--bandwidth",
+        type=float,
+        default=80,
+        help="MB/s per connection and direction (default: 80)",
+    )
+    add(
+        "--system-config",
+        type=json.loads,
+        default={},
+        help="JSON: Ray's settings in the Ray program",
+    )
+    add(
+        "--params",
+        type=json.loads,
+        default={},
+        help="JSON: fsspill's parameters in the Ray program",
+    )
+    add("--at-once", type=int, default=1, help="objects per ray.get of it (default: 1)")
     return parser
 
 

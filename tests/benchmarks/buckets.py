@@ -1,6 +1,6 @@
-"""As much of S3's API as spilling needs, over buckets in memory. Requests in, responses out.
+"""The part of S3's API that spilling needs, over buckets in memory. Does no I/O.
 
-Objects are kept as the bodies that they arrived in: a multipart upload completes without a copy.
+Objects are stored as the request bodies received: a multipart upload completes without a copy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from tests.benchmarks.wire import Request, Response
+from tests.benchmarks.http_server import Request, Response
 
 __all__ = ["Buckets", "decode_aws_chunked"]
 
@@ -49,7 +49,7 @@ class _Stored(NamedTuple):
         return sum(map(len, self.segments))
 
     def views(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the bytes from `start` to `stop`, uncopied."""
+        """Yield views of the bytes from `start` to `stop`."""
         ends = list(accumulate(map(len, self.segments)))
         for index in range(bisect_right(ends, start), len(ends)):
             begin = ends[index] - len(self.segments[index])
@@ -65,12 +65,12 @@ class _Upload(NamedTuple):
 
 
 class Buckets:
-    """All that is stored.
+    """Buckets with their objects and multipart uploads.
 
     Attributes
     ----------
     requests : Counter
-        How many requests there were, by S3's name of the operation.
+        Number of requests, by S3's name of the operation.
     """
 
     def __init__(self) -> None:
@@ -94,14 +94,14 @@ class Buckets:
         }
 
     def clear(self) -> None:
-        """Forget all objects, uploads and counts; buckets stay."""
+        """Remove all objects, uploads and counts; buckets remain."""
         self.requests.clear()
         self._uploads.clear()
         for objects in self._buckets.values():
             objects.clear()
 
     def handle(self, request: Request) -> Response:
-        """Answer a request."""
+        """Return the response to a request."""
         bucket, _, key = request.path.lstrip("/").partition("/")
         operation = _operation(request, key)
         self.requests[operation] += 1
@@ -212,11 +212,11 @@ class Buckets:
 
 
 def decode_aws_chunked(raw: bytearray) -> bytearray:
-    """Return what is in a body of ``Content-Encoding: aws-chunked``.
+    """Return the content of a body with ``Content-Encoding: aws-chunked``.
 
     Notes
     -----
-    Signatures and trailing checksums are passed over.
+    Ignores signatures and trailing checksums.
     """
     body = bytearray()
     position = 0
@@ -242,12 +242,12 @@ def _body(request: Request) -> bytearray:
 
 
 def _new(segments: Sequence[bytearray]) -> _Stored:
-    # Not the MD5 of the body, which nobody checks and which takes a second per GiB.
+    # Not the MD5 of the body, which no client checks and which takes a second per GiB.
     return _Stored(f'"{uuid.uuid4().hex}"', segments)
 
 
 def _parse_range(value: str, size: int) -> tuple[int, int]:
-    """Return start and stop in bytes; an empty range if it cannot be satisfied."""
+    """Return start and stop in bytes; an empty range if the request cannot be satisfied."""
     match = _RANGE.fullmatch(value)
     if match is None:
         return 0, 0
@@ -275,7 +275,7 @@ def _contents(key: str, stored: _Stored) -> str:
 
 
 def _elements(body: bytearray, name: str) -> list[ElementTree.Element]:
-    # Clients differ in whether they name S3's namespace.
+    # Not all clients send S3's namespace.
     return ElementTree.fromstring(body).findall(f".//{{*}}{name}")
 
 

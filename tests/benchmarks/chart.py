@@ -14,29 +14,29 @@ _PANEL_WIDTH, _LABEL_WIDTH, _NUMBER_WIDTH = 430, 170, 60
 _BAR_HEIGHT, _BAR_STEP, _TITLE_HEIGHT, _GAP = 16, 22, 30, 18
 _TOP = 34
 
-# One grey for all text and nothing behind it: to be read on white and on black. A picture on
-# GitHub cannot know which of the two the page has.
+# One grey for all text and no background: legible on white and on black. A picture on GitHub
+# cannot detect the colour of the page.
 _TEXT, _OTHERS, _FSSPILL = "#7d8590", "#8b949e", "#2f81f7"
 
 
 def draw(rows: Sequence[Row], subtitle: str) -> str:
-    """Draw a panel for each case and operation, with a bar for each side.
+    """Draw a panel for each case and operation, with a bar for each contender.
 
     Parameters
     ----------
     rows : sequence of Row
-        What was measured.
+        The measurements.
     subtitle : str
-        How: it stands above the panels.
+        Their conditions, for the line above the panels.
 
     Returns
     -------
     str
-        The SVG document. Spilling stands on the left, restoring on the right.
+        The SVG document, with spilling on the left and restoring on the right.
     """
     cases = list(dict.fromkeys(row.case for row in rows))
-    sides = len({row.side for row in rows})
-    panel_height = _TITLE_HEIGHT + sides * _BAR_STEP + _GAP
+    contenders = len({row.contender for row in rows})
+    panel_height = _TITLE_HEIGHT + contenders * _BAR_STEP + _GAP
     parts = [_text(0, 16, f"MiB/s, {subtitle}")]
     for index, case in enumerate(cases):
         for column, operation in enumerate(("spill", "restore")):
@@ -60,8 +60,8 @@ def _panel(rows: Sequence[Row], left: int, top: int) -> Iterator[str]:
         y = top + _TITLE_HEIGHT + index * _BAR_STEP
         width = max(1, round(longest * row.mib_per_second / fastest))
         x, baseline = left + _LABEL_WIDTH, y + _BAR_HEIGHT - 3
-        color = _FSSPILL if row.side.startswith("fsspill") else _OTHERS
-        yield _text(x - 8, baseline, row.side, anchor="end")
+        color = _FSSPILL if row.contender.startswith("fsspill") else _OTHERS
+        yield _text(x - 8, baseline, row.contender, anchor="end")
         yield f'<rect x="{x}" y="{y}" width="{width}" height="{_BAR_HEIGHT}" fill="{color}"/>'
         yield _text(x + width + 6, baseline, shown_speed(row.mib_per_second))
 

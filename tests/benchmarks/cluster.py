@@ -1,4 +1,4 @@
-"""A Ray program larger than its object store, with fsspill and with Ray's smart_open storage."""
+"""A Ray program larger than its object store, on fsspill and on Ray's smart_open storage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any, ClassVar
 
 from fsspill.transfer.base import MIB
+from tests.benchmarks.contenders import BUCKET, RAY
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
-from tests.benchmarks.sides import BUCKET, RAY
 from tests.benchmarks.table import shown_requests, shown_size
 from tests.running import Program, ray_environment
 
@@ -23,18 +23,18 @@ _URI = f"s3://{BUCKET}/spill"
 
 @dataclass(frozen=True)
 class ClusterRow:
-    """A program's run.
+    """One run of the program.
 
     Attributes
     ----------
     put_seconds, get_seconds : float
-        To make all objects, and to get all of them back one after another.
+        Time to put all objects, and to get all of them sequentially.
     spilled, restored : int
-        Bytes, as Ray counted them.
+        Bytes, as counted by Ray.
     requests : Counter
-        What the server saw from the start of Ray to the last object.
+        Requests to the server from the start of Ray to the last object.
     ratio : float
-        How many times faster than with Ray's own storage.
+        Speed relative to Ray's own storage.
     """
 
     headings: ClassVar[Sequence[str]] = (
@@ -43,7 +43,7 @@ class ClusterRow:
     )  # fmt: skip
 
     case: Case
-    side: str
+    contender: str
     put_seconds: float
     get_seconds: float
     spilled: int
@@ -53,15 +53,15 @@ class ClusterRow:
 
     @property
     def seconds(self) -> float:
-        """From the first byte that was put to the last that came back."""
+        """Seconds from the first put to the last get."""
         return self.put_seconds + self.get_seconds
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
+        """Cells of the row."""
         return (
             f"{self.case.count:,} x {shown_size(self.case.size)}",
-            self.side,
+            self.contender,
             *(f"{s:.1f}" for s in (self.seconds, self.ratio, self.put_seconds, self.get_seconds)),
             *(f"{nbytes / MIB:,.0f}" for nbytes in (self.spilled, self.restored)),
             shown_requests(self.requests),
@@ -70,20 +70,20 @@ class ClusterRow:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the program runs on.
+    """The Ray cluster and the link of the program.
 
     Attributes
     ----------
     latency, bandwidth : float
-        Of the link to S3, in seconds, and in bytes per second and connection.
+        Latency of the link to S3 in seconds, and bandwidth in bytes per second and connection.
     object_store_memory : int
-        Bytes of Ray's object store.
+        Size of Ray's object store in bytes.
     system_config : mapping
-        Ray's own settings for spilling, such as ``min_spilling_size``, for both sides.
+        Ray's own settings for spilling, such as ``min_spilling_size``, for both contenders.
     params : mapping
         Further parameters of fsspill.
-    at_once : int
-        How many objects one ``ray.get`` asks for.
+    objects_per_get : int
+        Number of objects that one ``ray.get`` requests.
     """
 
     latency: float
@@ -91,24 +91,24 @@ class Cluster:
     object_store_memory: int
     system_config: Mapping[str, Any]
     params: Mapping[str, Any]
-    at_once: int = 1
+    objects_per_get: int = 1
 
     def compare(self, case: Case, rounds: int) -> Iterator[ClusterRow]:
-        """Run the program on both sides by turns; yield of each the run of median duration."""
+        """Run the program on both contenders alternately, and yield the median run of each."""
         configs = {
             "fsspill": {"type": "fsspec", "params": {"uri": _URI, **self.params}},
             RAY: {"type": "smart_open", "params": {"uri": _URI}},
         }
         runs = [
-            {side: self._run(case, side, config) for side, config in configs.items()}
+            {name: self._run(case, name, config) for name, config in configs.items()}
             for _ in range(rounds)
         ]
-        for side in configs:
-            ratio = median(run[RAY].seconds / run[side].seconds for run in runs)
-            in_order = sorted((run[side] for run in runs), key=lambda row: row.seconds)
+        for name in configs:
+            ratio = median(run[RAY].seconds / run[name].seconds for run in runs)
+            in_order = sorted((run[name] for run in runs), key=lambda row: row.seconds)
             yield replace(in_order[rounds // 2], ratio=ratio)
 
-    def _run(self, case: Case, side: str, config: Mapping[str, Any]) -> ClusterRow:
+    def _run(self, case: Case, contender: str, config: Mapping[str, Any]) -> ClusterRow:
         spilling = {"object_spilling_config": json.dumps(config)}
         options = {
             "num_cpus": 1,
@@ -117,7 +117,7 @@ class Cluster:
             "log_to_driver": False,
             "_system_config": {**self.system_config, **spilling},
         }
-        numbers = (case.count, case.size, self.at_once)
+        numbers = (case.count, case.size, self.objects_per_get)
         arguments = [json.dumps(options), *map(str, numbers)]
         with LinkServer(self.latency, self.bandwidth) as server:
             server.create_bucket(BUCKET)
@@ -129,4 +129,4 @@ class Cluster:
                 took = json.loads(program.expect("took ").removeprefix("took "))
                 requests = server.stats().requests
                 program.output()
-        return ClusterRow(case, side, **took, requests=requests)
+        return ClusterRow(case, contender, **took, requests=requests)

@@ -1,4 +1,4 @@
-"""What compression gains on a link: ``python -m tests.benchmarks.compression --help``."""
+"""The gain of compression on a link: ``python -m tests.benchmarks.compression --help``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from statistics import median
 from fsspill.external_storage import ExternalStorage
 from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.transfer.base import MIB
+from tests.benchmarks.contenders import BUCKET, Contender
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Sample, measure, verify
 from tests.benchmarks.reused_store import ReusedStore
 from tests.benchmarks.samples import KINDS, make
-from tests.benchmarks.sides import BUCKET, Side
 from tests.benchmarks.suite import environment
 from tests.benchmarks.table import aligned, shown_size, shown_speed
 
 CODECS = (None, "lz4", "zstd")
-_RESTORED = 100
-"""Objects of a batch: of small ones each takes a round trip."""
+_MAX_RESTORED = 100
+"""Maximum number of objects restored per batch: each small one takes a round trip."""
 
 _HEADINGS = (
     "data",
@@ -38,29 +38,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     raise_trim_threshold()  # as Ray's IO workers do
     size, count = int(arguments.size * MIB), arguments.count
-    case = Case(count, size, min(count, _RESTORED))
+    case = Case(count, size, min(count, _MAX_RESTORED))
     latency, bandwidth = arguments.latency / 1e3, arguments.bandwidth * 1e6
     table: list[tuple[str, ...]] = [_HEADINGS]
     with LinkServer(0, None) as server, environment(server.environment):
         server.create_bucket(BUCKET)
         for kind in arguments.only or KINDS:
             store = ReusedStore(make(kind, case.nbytes))
-            sides = _sides(server, store, arguments.connections)
-            for side in sides:
+            contenders = _contenders(server, store, arguments.connections)
+            for contender in contenders:
                 server.set_link(0, None)
-                verify(case, side, store)
+                verify(case, contender, store)
                 server.reset()
             server.set_link(latency, bandwidth)
-            table += _rows(kind, case, sides, store, server, arguments.rounds)
+            table += _rows(kind, case, contenders, store, server, arguments.rounds)
     print(aligned(table))  # noqa: T201
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.compression",
-        description="Spill and restore made-up data with and without compression, by turns, over "
-        "S3 on a link. MiB/s and CPU seconds are of the bytes before compression, of this process, "
-        "medians of the rounds; 'at rest' is what the bucket has of them.",
+        description="Spill and restore synthetic data with and without compression, alternately, "
+        "over S3 on a link. MiB/s and CPU seconds per GiB refer to the bytes before compression "
+        "and to this process, and are medians of the rounds; 'at rest' is the share of these "
+        "bytes that the bucket stores.",
     )
     parser.add_argument("--count", type=int, default=10, help="objects (default: 10)")
     parser.add_argument("--size", type=float, default=20, help="MiB of each (default: 20)")
@@ -69,47 +70,55 @@ def _parser() -> argparse.ArgumentParser:
         "--latency", type=float, default=30, help="milliseconds per request (default: 30)"
     )
     parser.add_argument(
-        "--bandwidth", type=float, default=80, help="MB/s per connection, each way (default: 80)"
+        "--bandwidth",
+        type=float,
+        default=80,
+        help="MB/s per connection and direction (default: 80)",
     )
     parser.add_argument(
-        "--connections", type=int, default=64, help="at once, what bounds the link (default: 64)"
+        "--connections",
+        type=int,
+        default=64,
+        help="concurrent connections, which bound the link (default: 64)",
     )
     parser.add_argument("--only", nargs="+", choices=KINDS, help="kinds of data")
     return parser
 
 
-def _sides(server: LinkServer, store: ReusedStore, connections: int) -> list[Side]:
-    def make_side(codec: str | None) -> Side:
+def _contenders(server: LinkServer, store: ReusedStore, connections: int) -> list[Contender]:
+    def make_contender(codec: str | None) -> Contender:
         storage = ExternalStorage(
             f"s3://{BUCKET}/spill",
-            # fsspec shares filesystems with equal options: this tells the server from others.
+            # fsspec shares filesystems with equal options: the endpoint tells servers apart.
             storage_options={"endpoint_url": server.endpoint_url},
             object_store=store,
             max_requests_in_flight=connections,
             compression=codec,
         )
-        return Side(str(codec).lower(), storage)
+        return Contender(str(codec).lower(), storage)
 
-    return [make_side(codec) for codec in CODECS]
+    return [make_contender(codec) for codec in CODECS]
 
 
 def _rows(
     kind: str,
     case: Case,
-    sides: Sequence[Side],
+    contenders: Sequence[Contender],
     store: ReusedStore,
     server: LinkServer,
     rounds: int,
 ) -> Iterator[tuple[str, ...]]:
     refs = store.fill(case.count, case.size)
-    measured = [[measure(side, refs, case, server) for side in sides] for _ in range(rounds)]
-    for number, side in enumerate(sides):
+    measured = [
+        [measure(contender, refs, case, server) for contender in contenders] for _ in range(rounds)
+    ]
+    for number, contender in enumerate(contenders):
         spills, restores = zip(*(row[number] for row in measured), strict=True)
         at_rest = spills[0].stats.bytes_received / case.nbytes
         yield (
             kind,
             f"{case.count:,} x {shown_size(case.size)}",
-            side.name,
+            contender.name,
             f"{100 * at_rest:.0f}",
             shown_speed(median(sample.mib_per_second for sample in spills)),
             shown_speed(median(sample.mib_per_second for sample in restores)),

@@ -1,4 +1,4 @@
-"""An S3 server in a process of its own, behind a link of known latency and bandwidth."""
+"""An S3 server in a child process, behind a link of given latency and bandwidth."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
 
 from tests.benchmarks.buckets import Buckets
-from tests.benchmarks.wire import Request, Response, Wire, serve
+from tests.benchmarks.http_server import Link, Request, Response, serve
 
 __all__ = ["LinkServer", "Stats"]
 
 _ROOT = Path(__file__).parents[2]
 
-# glibc would hand the memory of every large body back to the system and take it anew, page
-# fault by page fault: half of the CPU that the server needs for an upload.
+# glibc would return the memory of every large body to the system and allocate it again, page
+# fault by page fault: half of the CPU time that the server needs for an upload.
 _KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
@@ -33,14 +33,14 @@ _KEEP_FREED_MEMORY = {
 
 @dataclass(frozen=True)
 class Stats:
-    """What a server has seen.
+    """The traffic of a server.
 
     Attributes
     ----------
     requests : Counter
-        How many, by S3's name of the operation.
+        Number of requests, by S3's name of the operation.
     bytes_received, bytes_sent : int
-        In bodies.
+        Bytes of bodies.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class Stats:
     bytes_sent: int = 0
 
     def since(self, earlier: Stats) -> Stats:
-        """Return what has come on top of `earlier`."""
+        """Return the traffic after `earlier`."""
         return Stats(
             self.requests - earlier.requests,
             self.bytes_received - earlier.bytes_received,
@@ -56,7 +56,7 @@ class Stats:
         )
 
 
-class LinkServer:
+class LinkServer(AbstractContextManager["LinkServer"]):
     """An S3 server on a free port of the loopback interface. A context manager.
 
     Parameters
@@ -64,20 +64,20 @@ class LinkServer:
     latency : float
         Seconds from the end of a request to the start of its response.
     bandwidth : float or None
-        Bytes per second and connection, each way; 0 or None for as many as there can be.
+        Bytes per second, connection and direction; 0 or None for unlimited.
 
     Attributes
     ----------
     endpoint_url : str
-        Where it listens.
+        Its address.
     environment : dict
-        What a process needs in its environment to use it: endpoint and credentials. Those are
-        not checked.
+        Environment variables of a process that uses it: endpoint and credentials, which are not
+        checked.
 
     Notes
     -----
-    The server lives in a child process and ends when this one does, however that ends: the
-    child waits for the end of a pipe. All that it stores is in its memory.
+    The server runs in a child process and ends with this process, even if that is killed: the
+    child waits for the end of a pipe. It keeps all objects in memory.
     """
 
     def __init__(self, latency: float = 0.03, bandwidth: float | None = 80e6) -> None:
@@ -88,14 +88,14 @@ class LinkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Away from this terminal, whose Ctrl-C would reach the child before the pipe ends.
+            # Otherwise Ctrl-C in this terminal would reach the child before the pipe ends.
             start_new_session=True,
         )
         assert self._process.stdout is not None
         port = self._process.stdout.readline().strip()
         if not port:
             self.close()
-            raise RuntimeError("the server did not start: its output above says why")
+            raise RuntimeError("the server did not start: its output above names the cause")
         self._port = int(port)
         self.endpoint_url = f"http://127.0.0.1:{port}"
         self.environment = {
@@ -110,17 +110,17 @@ class LinkServer:
         self._call("PUT", f"/{name}")
 
     def set_link(self, latency: float, bandwidth: float | None) -> None:
-        """Change the link, for requests to come."""
+        """Change the link for subsequent requests."""
         self._call("POST", f"/_link?latency={latency}&bandwidth={bandwidth or 0}")
 
     def stats(self) -> Stats:
-        """Return what came since the start or the last reset."""
+        """Return the traffic since the start or the last reset."""
         answer = json.loads(self._call("GET", "/_stats"))
         requests = Counter(answer["requests"])
         return Stats(requests, answer["bytes_received"], answer["bytes_sent"])
 
     def reset(self) -> None:
-        """Forget all objects and counts; buckets stay."""
+        """Remove all objects and counts; buckets remain."""
         self._call("POST", "/_reset")
 
     def close(self) -> None:
@@ -132,15 +132,7 @@ class LinkServer:
         self._process.wait()
         self._process.stdout.close()
 
-    def __enter__(self) -> LinkServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _call(self, method: str, target: str) -> bytes:
@@ -153,28 +145,28 @@ class LinkServer:
 
 
 class _Server:
-    """What the child process answers: S3's requests, and those of its parent.
+    """The handler of the child process: requests of S3 and control requests of its parent.
 
-    No name of a bucket begins with an underscore, so the two cannot be confused.
+    No bucket name begins with an underscore, so the two cannot be confused.
     """
 
     def __init__(self) -> None:
-        self.wire = Wire()
+        self.link = Link()
         self._buckets = Buckets()
 
     def handle(self, request: Request) -> Response:
         if not request.path.startswith("/_"):
             return self._buckets.handle(request)
         if request.path == "/_link":
-            self.wire.latency = float(request.query["latency"])
-            self.wire.bandwidth = float(request.query["bandwidth"])
+            self.link.latency = float(request.query["latency"])
+            self.link.bandwidth = float(request.query["bandwidth"])
         if request.path == "/_reset":
             self._buckets.clear()
-            self.wire.bytes_received = self.wire.bytes_sent = 0
+            self.link.bytes_received = self.link.bytes_sent = 0
         stats = {
             "requests": self._buckets.requests,
-            "bytes_received": self.wire.bytes_received,
-            "bytes_sent": self.wire.bytes_sent,
+            "bytes_received": self.link.bytes_received,
+            "bytes_sent": self.link.bytes_sent,
         }
         return Response(segments=[json.dumps(stats).encode()], control=True)
 
@@ -190,7 +182,7 @@ def main() -> None:
     server = _Server()
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         print(listener.getsockname()[1], flush=True)  # noqa: T201 (the parent reads it)
-        asyncio.run(serve(listener, server.wire, server.handle))
+        asyncio.run(serve(listener, server.link, server.handle))
 
 
 if __name__ == "__main__":

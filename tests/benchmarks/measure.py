@@ -1,4 +1,4 @@
-"""Rounds of spilling and restoring, on all sides by turns, and what they come to."""
+"""Rounds of spilling and restoring, on all contenders alternately, and their medians."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from fsspill.format.url import parse_url_with_offset
 from fsspill.transfer.base import MIB
+from tests.benchmarks.contenders import RAY, Contender
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.reused_store import ReusedStore
-from tests.benchmarks.sides import RAY, Side
 from tests.benchmarks.table import shown_requests, shown_size, shown_speed
 
 __all__ = ["Case", "Row", "Sample", "measure", "run_case", "sample", "verify"]
@@ -28,9 +28,9 @@ class Case:
     Attributes
     ----------
     count, size : int
-        How many objects, and the bytes of each.
+        Number of objects, and bytes of each.
     restored : int
-        How many of them are restored in a round, spread evenly over the batch.
+        Number of objects restored in a round, spread evenly over the batch.
     """
 
     count: int
@@ -45,18 +45,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Sample:
-    """One operation of one side, once.
+    """One measurement of one operation of one contender.
 
     Attributes
     ----------
     nbytes : int
-        Of the objects that were moved.
+        Bytes of the objects.
     needed : int
-        Bytes of their frames: what a restore cannot do without.
+        Bytes of their frames, the least that a restore reads.
     cpu_seconds : float
-        Of this process, all threads.
+        CPU time of all threads of this process.
     stats : Stats
-        What the server has seen of it.
+        Traffic of the server.
     """
 
     nbytes: int
@@ -67,25 +67,25 @@ class Sample:
 
     @property
     def mib_per_second(self) -> float:
-        """Speed, by the bytes of the objects."""
+        """Speed in bytes of objects."""
         return self.nbytes / MIB / self.seconds
 
 
 @dataclass(frozen=True)
 class Row:
-    """One operation of one side in one case: medians of the rounds.
+    """One operation of one contender in one case: medians of the rounds.
 
     Attributes
     ----------
     count : int
-        How many objects.
+        Number of objects.
     ratio : float
-        Speed over that of Ray's own storage: the median of the rounds' ratios, in which whatever
-        else slowed this machine for a while cancels out.
+        Speed relative to Ray's own storage: the median of the rounds' ratios, in which temporary
+        load on this machine cancels out.
     overread : float
-        Bytes that the server sent over bytes needed; 0 without a server.
+        Ratio of bytes sent by the server to bytes needed; 0 without a server.
     requests : Counter
-        Of the round with the median number of them.
+        Requests of the round with the median number of them.
     """
 
     headings: ClassVar[Sequence[str]] = (
@@ -94,7 +94,7 @@ class Row:
 
     case: Case
     operation: str
-    side: str
+    contender: str
     mib_per_second: float
     ratio: float
     cpu_seconds_per_gib: float
@@ -106,17 +106,17 @@ class Row:
         cls,
         case: Case,
         operation: str,
-        side: str,
+        contender: str,
         samples: Sequence[Sample],
         rays: Sequence[Sample],
     ) -> Row:
-        """Summarise the rounds of one side, beside those of Ray's."""
+        """Summarise the rounds of one contender, relative to those of Ray's own storage."""
         pairs = zip(samples, rays, strict=True)
         by_requests = sorted(samples, key=lambda sample: sample.stats.requests.total())
         return cls(
             case,
             operation,
-            side,
+            contender,
             median(sample.mib_per_second for sample in samples),
             median(sample.mib_per_second / ray.mib_per_second for sample, ray in pairs),
             median(sample.cpu_seconds * _GIB / sample.nbytes for sample in samples),
@@ -126,15 +126,16 @@ class Row:
 
     @property
     def count(self) -> int:
+        """Number of objects that the operation moves."""
         return self.case.restored if self.operation == "restore" else self.case.count
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
+        """Cells of the row."""
         return (
             f"{self.count:,} x {shown_size(self.case.size)}",
             self.operation,
-            self.side,
+            self.contender,
             shown_speed(self.mib_per_second),
             f"{self.ratio:.2f}",
             f"{self.cpu_seconds_per_gib:.2f}",
@@ -145,34 +146,36 @@ class Row:
 
 def run_case(
     case: Case,
-    sides: Sequence[Side],
+    contenders: Sequence[Contender],
     store: ReusedStore,
     rounds: int,
     server: LinkServer | None = None,
 ) -> Iterator[Row]:
-    """Measure one batch on all sides by turns.
+    """Measure one batch on all contenders alternately.
 
     Parameters
     ----------
     case : Case
         The batch.
-    sides : sequence of Side
-        What is compared; Ray's own must be one of them.
+    contenders : sequence of Contender
+        The compared storages; Ray's own must be one of them.
     store : ReusedStore
-        The object store of all.
+        The object store of all contenders.
     rounds : int
-        How often each of them spills and restores.
+        Number of times that each of them spills and restores.
     server : LinkServer, optional
-        Where requests and bytes are counted.
+        The server that counts requests and bytes.
 
     Yields
     ------
     Row
-        One per operation and side.
+        One per operation and contender.
     """
     refs = store.fill(case.count, case.size)
-    measured = [[measure(side, refs, case, server) for side in sides] for _ in range(rounds)]
-    names = [side.name for side in sides]
+    measured = [
+        [measure(contender, refs, case, server) for contender in contenders] for _ in range(rounds)
+    ]
+    names = [contender.name for contender in contenders]
     for index, operation in enumerate(("spill", "restore")):
         columns = zip(*([pair[index] for pair in one_round] for one_round in measured), strict=True)
         samples = dict(zip(names, columns, strict=True))
@@ -181,52 +184,55 @@ def run_case(
 
 
 def measure(
-    side: Side, refs: Sequence[bytes], case: Case, server: LinkServer | None = None
+    contender: Contender, refs: Sequence[bytes], case: Case, server: LinkServer | None = None
 ) -> tuple[Sample, Sample]:
-    """Spill a batch, restore it one by one, and clear up; return the first two."""
+    """Spill a batch, restore its objects one by one and delete it; return the first two samples."""
     urls: list[bytes] = []
-    spilled = sample(lambda: urls.extend(side.spill(refs)), case.nbytes, urls, server)
+    spilled = sample(lambda: urls.extend(contender.spill(refs)), case.nbytes, urls, server)
     chosen = range(0, len(refs), max(1, len(refs) // case.restored))
     pairs = [(refs[index], urls[index]) for index in chosen]
 
     def restore() -> None:
         for ref, url in pairs:
-            side.restore(ref, url)
+            contender.restore(ref, url)
 
     nbytes = len(pairs) * case.size
     restored = sample(restore, nbytes, [url for _, url in pairs], server)
-    side.delete(urls)
+    contender.delete(urls)
     if server:
         server.reset()
     return spilled, restored
 
 
-def verify(case: Case, side: Side, store: ReusedStore) -> int:
-    """Spill and restore every object once, compare it with its source, and clear up.
+def verify(case: Case, contender: Contender, store: ReusedStore) -> int:
+    """Spill and restore every object once, compare it with its source, and delete the batch.
 
     Returns
     -------
     int
-        Bytes that came back as they were.
+        Bytes restored unchanged.
 
     Raises
     ------
     ValueError
-        An object came back with other bytes.
+        An object was restored with other bytes.
     """
     refs = store.fill(case.count, case.size)
-    urls = side.spill(refs)
+    urls = contender.spill(refs)
     for ref, url in zip(refs, urls, strict=True):
-        side.restore(ref, url)
+        contender.restore(ref, url)
         store.verify(ref)
-    side.delete(urls)
+    contender.delete(urls)
     return case.nbytes
 
 
 def sample(
     work: Callable[[], None], nbytes: int, urls: Sequence[bytes], server: LinkServer | None
 ) -> Sample:
-    """Do something once; `urls` are those of the objects it moves, when it is done."""
+    """Measure one call of `work`, which moves the objects of `urls`.
+
+    `urls` is read after the call, which may fill it.
+    """
     before = server.stats() if server else Stats()
     cpu_start, start = time.process_time(), time.perf_counter()
     work()

@@ -1,4 +1,4 @@
-"""How much memory it takes to spill and restore far more than may be in flight."""
+"""The memory needed to spill and restore far more than may be in flight."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fsspill.transfer.base import MIB, Limits
+from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
-from tests.benchmarks.sides import BUCKET
 from tests.benchmarks.table import shown_size
 from tests.running import Program
 
@@ -19,14 +19,14 @@ __all__ = ["MemoryRow", "measure_memory"]
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """The private memory that a process took.
+    """The private memory of one process.
 
     Attributes
     ----------
     limit : int
-        The ``max_bytes_in_flight`` that it had.
-    spilling, in_all : int
-        Bytes at its peak above that after setup: after spilling, and after restoring too.
+        Its ``max_bytes_in_flight``.
+    spilling, total : int
+        Peak in bytes above the memory after setup: of spilling, and of spilling and restoring.
     """
 
     headings: ClassVar[Sequence[str]] = (
@@ -39,22 +39,22 @@ class MemoryRow:
     case: Case
     limit: int
     spilling: int
-    in_all: int
+    total: int
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
-        sizes = (f"{nbytes / MIB:,.0f}" for nbytes in (self.limit, self.spilling, self.in_all))
+        """Cells of the row."""
+        sizes = (f"{nbytes / MIB:,.0f}" for nbytes in (self.limit, self.spilling, self.total))
         return f"{self.case.count:,} x {shown_size(self.case.size)}", *sizes
 
 
 def measure_memory(case: Case, limit: int = Limits.max_bytes_in_flight) -> MemoryRow:
-    """Spill and restore a batch with fsspill, in a process of its own and without a link."""
+    """Measure fsspill spilling and restoring a batch, in another process and without a link."""
     with LinkServer(latency=0, bandwidth=None) as server:
         server.create_bucket(BUCKET)
         arguments = [f"s3://{BUCKET}", str(limit), str(case.count), str(case.size)]
         environment = {**os.environ, **server.environment}
         with Program("memory.py", *arguments, environment=environment) as program:
-            _, spilling, in_all = program.expect("peak").split()
+            _, spilling, total = program.expect("peak").split()
             program.output()
-    return MemoryRow(case, limit, int(spilling), int(in_all))
+    return MemoryRow(case, limit, int(spilling), int(total))

@@ -1,4 +1,4 @@
-"""An object store whose memory is warm, as Ray's is: shared, mapped and reused."""
+"""An object store in mapped and reused memory, such as Ray's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["METADATA", "OWNER_ADDRESS", "ReusedStore", "random_bytes"]
 
 METADATA = b"RAW"
 OWNER_ADDRESS = bytes(range(64))
-"""As long as those that Ray writes, give or take."""
+"""About as long as an owner address of Ray."""
 
 
 class ReusedStore:
-    """Hands out slices of one buffer, and restores every object into one other buffer.
+    """An object store of slices of one buffer, which restores every object into another buffer.
 
     Parameters
     ----------
     data : memoryview
-        What objects are cut from.
+        Data of which objects are slices.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class ReusedStore:
 
     Notes
     -----
-    Fresh memory costs a page fault every 4 KiB, which is more than most of what is measured. An
-    IO worker of Ray finds the pages of its object store mapped, so here they are as well: only
-    the last restored object is kept.
+    Fresh memory costs a page fault every 4 KiB, more than most of the measured work. The pages of
+    Ray's object store are mapped in its IO workers, and so they are here: only the object restored
+    last is kept.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -43,7 +43,7 @@ class ReusedStore:
         self.sources: Mapping[bytes, memoryview] = {}
 
     def fill(self, count: int, size: int) -> list[bytes]:
-        """Hold `count` objects of `size` bytes from now on, and return their refs."""
+        """Replace all objects by `count` objects of `size` bytes, and return their refs."""
         refs = [b"%028d" % number for number in range(count)]
         starts = (number * size for number in range(count))
         slices = (self._data[start : start + size] for start in starts)
@@ -65,7 +65,7 @@ class ReusedStore:
         owner_address: bytes,
         /,
     ) -> None:
-        """Read an object in the way of Ray's core worker."""
+        """Read an object as Ray's core worker does."""
         view = self._restored[:data_size]
         filled = 0
         while filled < data_size:
@@ -76,7 +76,7 @@ class ReusedStore:
         self._length = filled
 
     def verify(self, object_ref: bytes) -> None:
-        """Compare the object restored last with its source, and wipe it.
+        """Compare the object restored last with its source, and overwrite it with zeros.
 
         Raises
         ------
@@ -88,15 +88,15 @@ class ReusedStore:
         for start in range(0, self._length, MIB):
             block = self._restored[start : min(start + MIB, self._length)]
             same = same and bytes(block) == bytes(source[start : start + MIB])
-            # Lest the next one passes by what this one left behind.
+            # Or an object restored later could pass with the bytes of this one.
             block[:] = bytes(len(block))
         self._length = 0
         if not same:
-            raise ValueError(f"object {object_ref!r} came back with other bytes than it had")
+            raise ValueError(f"object {object_ref!r} was restored with other bytes than it had")
 
 
 def random_bytes(nbytes: int) -> memoryview:
-    """Return `nbytes` that nothing can compress."""
+    """Return `nbytes` incompressible bytes."""
     data = memoryview(bytearray(nbytes))
     for start in range(0, nbytes, MIB):
         block = data[start : start + MIB]

@@ -1,4 +1,4 @@
-"""Bytes such as objects of Ray programs have: arrays, tables, pickled records. All made up."""
+"""Synthetic data of the kinds in Ray programs: arrays, tables, pickled records."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fsspill.transfer.base import MIB
 
 __all__ = ["KINDS", "make"]
 
-_MADE = 40 * MIB
-"""Bytes after which a sample repeats itself: further than any codec looks back."""
+_PERIOD = 40 * MIB
+"""Bytes after which a sample repeats: more than the window of any codec."""
 
 _TEXT = """
 pending shipped returned customer order invoice paris london berlin tokyo the quick brown fox jumps
@@ -25,7 +25,7 @@ _WORDS = _TEXT.split()
 
 
 def make(kind: str, nbytes: int) -> memoryview:
-    """Return `nbytes` of one of `KINDS`, the same at every call."""
+    """Return `nbytes` bytes of one of `KINDS`, the same in every call."""
     made = KINDS[kind](np.random.default_rng(0))
     data = memoryview(bytearray(nbytes))
     for start in range(0, nbytes, len(made)):
@@ -34,27 +34,27 @@ def make(kind: str, nbytes: int) -> memoryview:
 
 
 def _normals(dtype: Any) -> Callable[[np.random.Generator], bytes]:
-    """Return what makes the weights of a model, or noise, of which only exponents repeat."""
+    """Return a generator of model weights, or noise: only their exponents repeat."""
 
     def make_normals(rng: np.random.Generator) -> bytes:
-        return _bytes_of(rng.standard_normal(_MADE // 8).astype(dtype))
+        return _bytes_of(rng.standard_normal(_PERIOD // 8).astype(dtype))
 
     return make_normals
 
 
 def _walk(rng: np.random.Generator) -> bytes:
-    """Sum random steps: a sensor, a price."""
-    steps = rng.standard_normal(_MADE // 8)
+    """Return sums of random steps, as of a sensor or a price."""
+    steps = rng.standard_normal(_PERIOD // 8)
     return _bytes_of(np.cumsum(steps))
 
 
 def _counts(rng: np.random.Generator) -> bytes:
     """Return small numbers in 64 bits: labels, ids, counts."""
-    return _bytes_of(rng.integers(0, 1000, _MADE // 8))
+    return _bytes_of(rng.integers(0, 1000, _PERIOD // 8))
 
 
 def _image(rng: np.random.Generator) -> bytes:
-    """Return photographs, as it were: a smooth surface with the noise of a sensor, in 8 bits."""
+    """Return a photograph: a smooth surface with the noise of a sensor, in 8 bits."""
     y, x, channel = np.mgrid[0:2048, 0:2048, 0:3]
     surface = 128 + 60 * np.sin(x / 300 + channel) + 50 * np.cos(y / 200)
     return _bytes_of((surface + rng.normal(0, 2, surface.shape)).astype(np.uint8))
@@ -113,4 +113,4 @@ KINDS: Mapping[str, Callable[[np.random.Generator], bytes]] = {
     "Arrow table": _table,
     "pickled records": _records,
 }
-"""What makes some tens of MiB of each."""
+"""Generators of some tens of MiB of each kind."""

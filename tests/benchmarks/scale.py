@@ -1,4 +1,4 @@
-"""What many nodes do to one bucket, computed from measured requests: ``docs/scale.md``.
+"""The load of many nodes on one bucket, computed from measured requests: ``docs/scale.md``.
 
 ``python -m tests.benchmarks.scale`` prints the tables of that page.
 """
@@ -20,18 +20,18 @@ __all__ = ["Footprint", "measure", "tables"]
 _GIB, _TIB = 2**30, 2**40
 
 WRITES_PER_SECOND, READS_PER_SECOND = 3_500, 5_500
-"""Requests that S3 takes for each prefix that it keeps apart, from "Best practices design patterns:
-optimizing Amazon S3 performance" of its user guide."""
+"""Requests per second that S3 accepts for each partitioned prefix, from "Best practices design
+patterns: optimizing Amazon S3 performance" of its user guide."""
 
 WRITE_PRICE, READ_PRICE = 0.005e-3, 0.0004e-3
-"""Dollars a request: S3 Standard, us-east-1, list price. Deletions are free."""
+"""Dollars per request: S3 Standard, us-east-1, list price. Deletions are free."""
 
 NODE_BYTES_PER_SECOND = _GIB
-"""What a node spills, and what it restores, at full speed: about 10 Gbit/s each way."""
+"""Bytes that a node spills, and restores, at full speed: about 10 Gbit/s per direction."""
 
 RESTORES_PER_SECOND = 4 / 0.037
-"""What the 4 IO workers of a node restore of small objects, one after another each: 37 ms take
-100 KiB over a link of 30 ms, as measured through Ray."""
+"""Small objects that the 4 IO workers of a node restore, each sequentially: 100 KiB over a link of
+30 ms take 37 ms (measured through Ray)."""
 
 _OBJECTS = {"100 KiB": (800, 100 * 2**10), "1 MiB": (80, MIB), "20 MiB": (4, 20 * MIB)}
 _OBJECTS["200 MiB"] = (1, 200 * MIB)
@@ -46,16 +46,16 @@ _VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class Footprint(NamedTuple):
-    """The requests that objects of one size cost.
+    """The requests of objects of one size.
 
     Attributes
     ----------
     name : str
         The size.
     objects, nbytes : int
-        All objects that were spilled, restored one by one, and deleted.
+        Number and bytes of the objects, all of them spilled, restored one by one, and deleted.
     writes, reads, deletions : int
-        Requests that S3 counts as such; a deletion takes up to 1,000 files.
+        Requests in the classes of S3; one deletion takes up to 1,000 files.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Footprint(NamedTuple):
     deletions: int
 
     def per(self, requests: int, nbytes: float) -> float:
-        """Return how many such requests so many bytes take."""
+        """Return the part of `requests` that `nbytes` bytes take."""
         return requests * nbytes / self.nbytes
 
     @property
     def dollars_per_tib(self) -> float:
-        """For a TiB that is spilled and restored once."""
+        """Cost of spilling and restoring one TiB once."""
         dollars = self.writes * WRITE_PRICE + self.reads * READ_PRICE
         return dollars * _TIB / self.nbytes
 
@@ -82,7 +82,7 @@ def measure(**parameters: Any) -> Iterator[Footprint]:
     Parameters
     ----------
     **parameters
-        Of the storage, where they are not to be the defaults.
+        Parameters of the storage that differ from the defaults.
     """
     store = ReusedStore(memoryview(os.urandom(MIB) * 200))
     with LinkServer(latency=0, bandwidth=None) as server:
@@ -129,7 +129,7 @@ def _cells(footprint: Footprint) -> list[str]:
 
 
 def _load(requests: float, limit: float) -> list[str]:
-    """Return requests per second of all nodes, given those of one, and the prefixes they need."""
+    """Return the requests per second of all nodes, given those of one, and the prefixes needed."""
     loads = [nodes * requests for nodes in _NODES]
     rates = " / ".join(f"{load:,.0f}" for load in loads)
     prefixes = " / ".join(f"{-(-load // limit):,.0f}" for load in loads)

@@ -1,4 +1,4 @@
-"""The cases: which batches are spilled where, in full and in small."""
+"""The batches of each kind of measurement, in a full and a quick suite."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fsspill.transfer.base import MIB
-from tests.benchmarks.counting import RequestsRow, count_deletion, count_setup
+from tests.benchmarks.contenders import Contender, local_contenders, s3_contenders
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify
+from tests.benchmarks.request_counts import RequestsRow, count_deletion, count_setup
 from tests.benchmarks.reused_store import ReusedStore, random_bytes
-from tests.benchmarks.sides import Side, local_sides, s3_sides
 
 __all__ = ["FULL", "QUICK", "Suite", "count_requests", "environment", "run_local", "run_s3"]
 
@@ -27,15 +27,15 @@ class Suite:
     Attributes
     ----------
     local, s3, cpu : sequence of Case
-        What is spilled to a directory, to a bucket behind the link, and to one without a link.
+        Batches for a directory, for a bucket behind the link, and for one without a link.
     files : int
-        How many files are deleted with one call.
+        Number of files deleted with one call.
     memory : sequence of Case
-        What is spilled and restored by a process whose memory is looked at.
+        Batches of the process whose memory is measured.
     ray : sequence of Case
-        What a Ray program puts and gets.
+        Batches of the Ray program.
     object_store_memory : int
-        Bytes of the object store of that program.
+        Size of that program's object store in bytes.
     """
 
     local: Sequence[Case]
@@ -53,7 +53,7 @@ def _case(count: int, size: int, restored: int | None = None) -> Case:
 
 FULL = Suite(
     local=[_case(10, 20 * MIB), _case(2_000, _100_KIB), _case(1, 500 * MIB)],
-    # Of the small ones a tenth is restored: each takes a round trip, and Ray's several.
+    # A tenth of the small objects is restored: each takes a round trip, with Ray's own several.
     s3=[_case(10, 20 * MIB), _case(2_000, _100_KIB, 200), _case(1, 200 * MIB)],
     cpu=[_case(10, 20 * MIB)],
     files=2_000,
@@ -81,48 +81,48 @@ def run_local(cases: Sequence[Case], rounds: int, directory: str | None = None) 
     cases : sequence of Case
         Batches.
     rounds : int
-        How often.
+        Number of rounds.
     directory : str, optional
-        Where a temporary directory is made; where the system makes them if not given.
+        Parent of the temporary directory; that of the system by default.
     """
     store = _store_for(cases)
     with tempfile.TemporaryDirectory(dir=directory) as inside:
-        sides = local_sides(inside, store)
+        contenders = local_contenders(inside, store)
         for case in cases:
-            _warm_up(case, sides, store)
-            yield from run_case(case, sides, store, rounds)
+            _warm_up(case, contenders, store)
+            yield from run_case(case, contenders, store, rounds)
 
 
 def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float) -> Iterator[Row]:
-    """Compare fsspill with Ray's smart_open storage and with libraries on their own.
+    """Compare fsspill with Ray's smart_open storage and with bare libraries.
 
     Parameters
     ----------
     cases : sequence of Case
         Batches.
     rounds : int
-        How often.
+        Number of rounds.
     latency, bandwidth : float
-        Of the link, in seconds and in bytes per second; 0 for none and for no bound.
+        Latency of the link in seconds, bandwidth in bytes per second; 0 for none and unlimited.
     """
     store = _store_for(cases)
     with LinkServer(latency, bandwidth) as server, environment(server.environment):
-        sides = s3_sides(server, store)
+        contenders = s3_contenders(server, store)
         for case in cases:
-            # Without the link: small objects one by one would take minutes.
+            # Without the link, over which small objects would take minutes one by one.
             server.set_link(0, None)
-            _warm_up(case, sides, store, server)
+            _warm_up(case, contenders, store, server)
             server.set_link(latency, bandwidth)
-            yield from run_case(case, sides, store, rounds, server)
+            yield from run_case(case, contenders, store, rounds, server)
 
 
 def count_requests(files: int) -> Iterator[RequestsRow]:
-    """Count the requests of setting up, and of deleting so many files, without a link."""
+    """Count the requests of setup, and of deleting `files` files, without a link."""
     store = ReusedStore(random_bytes(files))
     with LinkServer(latency=0, bandwidth=None) as server, environment(server.environment):
-        sides = s3_sides(server, store)
+        contenders = s3_contenders(server, store)
         yield from count_setup(server)
-        yield from count_deletion(files, sides, store, server)
+        yield from count_deletion(files, contenders, store, server)
 
 
 def _store_for(cases: Sequence[Case]) -> ReusedStore:
@@ -130,17 +130,21 @@ def _store_for(cases: Sequence[Case]) -> ReusedStore:
 
 
 def _warm_up(
-    case: Case, sides: Sequence[Side], store: ReusedStore, server: LinkServer | None = None
+    case: Case,
+    contenders: Sequence[Contender],
+    store: ReusedStore,
+    server: LinkServer | None = None,
 ) -> None:
-    """Verify every byte, which also imports, connects and maps all that is needed later."""
-    for side in sides:
-        verify(case, side, store)
+    """Verify every byte; this also imports, connects and maps memory before the measurement."""
+    for contender in contenders:
+        verify(case, contender, store)
         if server:
             server.reset()
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within the context."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

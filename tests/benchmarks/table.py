@@ -1,4 +1,4 @@
-"""Rows as aligned text."""
+"""Tables as aligned text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["TableRow", "aligned", "shown_requests", "shown_size", "shown_speed"]
 
 
 class TableRow(Protocol):
-    """What a table is made of.
+    """A row of a table.
 
     Attributes
     ----------
     headings : sequence of str
-        Of the columns, the same for all rows of a table.
+        Headings of the columns, the same for all rows of a table.
     cells : sequence of str
-        What stands under them.
+        Cells of the row, one per heading.
     """
 
     headings: ClassVar[Sequence[str]]
@@ -28,12 +28,12 @@ class TableRow(Protocol):
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Return headings and rows as lines; columns of numbers are flush right.
+    """Return headings and rows as lines, with columns of numbers aligned right.
 
     Parameters
     ----------
     table : sequence of sequence of str
-        The headings first.
+        Headings and rows, in this order.
     """
     columns = [_padded(column) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
@@ -51,7 +51,7 @@ def _is_number(cell: str) -> bool:
 
 
 def shown_size(nbytes: int) -> str:
-    """Return bytes in the largest unit of which there is one."""
+    """Return a size in the largest unit not above it."""
     units = ((2**30, "GiB"), (MIB, "MiB"), (2**10, "KiB"))
     return next(
         (f"{nbytes // unit} {name}" for unit, name in units if nbytes >= unit), f"{nbytes} B"
@@ -59,10 +59,10 @@ def shown_size(nbytes: int) -> str:
 
 
 def shown_speed(number: float) -> str:
-    """Return a number without decimals, one below 10 with one."""
+    """Return a number without decimals, or with one if it is below 10."""
     return f"{number:,.1f}" if number < 10 else f"{number:,.0f}"
 
 
 def shown_requests(requests: Mapping[str, int]) -> str:
-    """Return how many there were of each operation of S3."""
+    """Return the number of requests of each S3 operation."""
     return ", ".join(f"{count:,} {name}" for name, count in sorted(requests.items())) or "-"

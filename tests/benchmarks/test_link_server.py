@@ -1,4 +1,4 @@
-"""The S3 server of the benchmarks answers as S3 does, and counts right."""
+"""The S3 server of the benchmarks answers as S3 does, and counts requests and bytes."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def call(
     ("asked", "start", "stop"),
     [("0-9", 0, 10), ("70000-200000", 70_000, 200_001), ("299999-", 299_999, 300_000)],
 )
-def test_a_range_is_answered_with_these_bytes_and_206(
+def test_a_range_returns_its_bytes_with_206(
     connection: HTTPConnection, asked: str, start: int, stop: int
 ) -> None:
+    """The response has the bytes of the range and their position."""
     call(connection, "PUT", "/bucket/a/key", DATA)
     response, body = call(connection, "GET", "/bucket/a/key", None, {"Range": f"bytes={asked}"})
     assert response.status == 206
@@ -63,20 +64,23 @@ def test_a_range_is_answered_with_these_bytes_and_206(
     assert body == DATA[start:stop]
 
 
-def test_a_range_that_ends_behind_the_object_is_cut(connection: HTTPConnection) -> None:
+def test_a_range_beyond_the_end_is_truncated(connection: HTTPConnection) -> None:
+    """A range that ends after the object returns the bytes up to its end."""
     call(connection, "PUT", "/bucket/key", b"0123456789")
     response, body = call(connection, "GET", "/bucket/key", None, {"Range": "bytes=8-99"})
     assert (response.headers["Content-Range"], body) == ("bytes 8-9/10", b"89")
 
 
-def test_a_range_behind_the_object_is_answered_with_416(connection: HTTPConnection) -> None:
+def test_a_range_after_the_object_returns_416(connection: HTTPConnection) -> None:
+    """A range that starts after the object raises InvalidRange with the size of the object."""
     call(connection, "PUT", "/bucket/key", b"0123456789")
     response, body = call(connection, "GET", "/bucket/key", None, {"Range": "bytes=10-"})
     assert (response.status, response.headers["Content-Range"]) == (416, "bytes */10")
     assert b"<Code>InvalidRange</Code>" in body
 
 
-def test_head_tells_the_size_and_what_is_missing_is_404(connection: HTTPConnection) -> None:
+def test_head_returns_the_size_and_missing_keys_return_404(connection: HTTPConnection) -> None:
+    """A missing key and a missing bucket have different error codes."""
     call(connection, "PUT", "/bucket/key", DATA)
     response, body = call(connection, "HEAD", "/bucket/key")
     assert (response.headers["Content-Length"], body) == (str(len(DATA)), b"")
@@ -85,7 +89,8 @@ def test_head_tells_the_size_and_what_is_missing_is_404(connection: HTTPConnecti
     assert b"NoSuchBucket" in call(connection, "GET", "/missing/key")[1]
 
 
-def test_parts_become_one_object(connection: HTTPConnection) -> None:
+def test_a_completed_upload_is_one_object(connection: HTTPConnection) -> None:
+    """Parts are joined in the order of their numbers, and ranges may span them."""
     upload = new_upload(connection)
     for number, part in ((2, DATA[200_000:]), (1, DATA[:200_000])):
         call(connection, "PUT", f"/bucket/key?partNumber={number}&uploadId={upload}", part)
@@ -96,7 +101,8 @@ def test_parts_become_one_object(connection: HTTPConnection) -> None:
     assert call(connection, "GET", "/bucket/key", None, across)[1] == DATA[199_990:200_010]
 
 
-def test_an_aborted_upload_leaves_nothing(connection: HTTPConnection) -> None:
+def test_an_aborted_upload_leaves_no_object(connection: HTTPConnection) -> None:
+    """An aborted upload can no longer be completed."""
     upload = new_upload(connection)
     call(connection, "PUT", f"/bucket/key?partNumber=1&uploadId={upload}", DATA)
     assert call(connection, "DELETE", f"/bucket/key?uploadId={upload}")[0].status == 204
@@ -104,7 +110,8 @@ def test_an_aborted_upload_leaves_nothing(connection: HTTPConnection) -> None:
     assert call(connection, "GET", "/bucket/key")[0].status == 404
 
 
-def test_the_listing_of_uploads_shows_what_is_not_completed(connection: HTTPConnection) -> None:
+def test_incomplete_uploads_are_listed(connection: HTTPConnection) -> None:
+    """The listing contains uploads of the prefix until they are aborted."""
     upload = new_upload(connection)
     listing = call(connection, "GET", "/bucket?uploads=&prefix=k")[1].decode()
     assert f"<Key>key</Key><UploadId>{upload}</UploadId>" in listing
@@ -124,9 +131,10 @@ def complete(connection: HTTPConnection, upload: str, *numbers: int) -> tuple[HT
     return call(connection, "POST", f"/bucket/key?uploadId={upload}", body)
 
 
-def test_one_request_deletes_many_and_the_listing_shows_the_rest(
+def test_bulk_deletion_deletes_the_named_objects(
     connection: HTTPConnection,
 ) -> None:
+    """The listing afterwards contains the other objects of the prefix."""
     for name in ("a/1", "a/2", "a/3", "b/1"):
         call(connection, "PUT", f"/bucket/{name}", b"x")
     names = "".join(f"<Object><Key>a/{number}</Key></Object>" for number in (1, 3))
@@ -139,6 +147,7 @@ def test_one_request_deletes_many_and_the_listing_shows_the_rest(
 
 
 def test_a_chunked_body_with_trailing_checksum_is_decoded(connection: HTTPConnection) -> None:
+    """The object is the decoded body, framed once or twice."""
     framed = aws_chunked(DATA)
     headers = {"Content-Encoding": "aws-chunked", "X-Amz-Decoded-Content-Length": str(len(DATA))}
     call(connection, "PUT", "/bucket/plain", framed, headers)
@@ -156,12 +165,14 @@ def aws_chunked(data: bytes) -> bytes:
     return b"".join([*chain(*chunks), b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"])
 
 
-def test_chunk_signatures_are_passed_over() -> None:
+def test_chunk_signatures_are_ignored() -> None:
+    """The content of a signed chunk is decoded without a check of its signature."""
     framed = bytearray(b"3;chunk-signature=00ff\r\nabc\r\n0;chunk-signature=00ff\r\n\r\n")
     assert decode_aws_chunked(framed) == b"abc"
 
 
-def test_who_expects_to_be_asked_for_the_body_is_asked(connection: HTTPConnection) -> None:
+def test_expect_100_continue_is_answered(connection: HTTPConnection) -> None:
+    """A client that waits for 100 Continue receives it before it sends the body."""
     connection.putrequest("PUT", "/bucket/key")
     connection.putheader("Content-Length", "4")
     connection.putheader("Expect", "100-continue")
@@ -175,6 +186,7 @@ def test_who_expects_to_be_asked_for_the_body_is_asked(connection: HTTPConnectio
 def test_requests_and_bytes_of_bodies_are_counted(
     server: LinkServer, connection: HTTPConnection
 ) -> None:
+    """The counts since an earlier reading are those of the requests after it."""
     call(connection, "PUT", "/bucket/key", DATA)
     before = server.stats()
     assert before.requests == {"PutObject": 1}
@@ -186,6 +198,7 @@ def test_requests_and_bytes_of_bodies_are_counted(
 
 
 def test_neither_direction_is_faster_than_the_link() -> None:
+    """A request takes at least its latency and the time of its bytes."""
     with LinkServer(latency=0.05, bandwidth=3e6) as slow:
         slow.create_bucket("bucket")
         link = HTTPConnection(urlsplit(slow.endpoint_url).netloc)

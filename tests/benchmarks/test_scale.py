@@ -1,4 +1,4 @@
-"""The page on scale shows what its script computes."""
+"""``docs/scale.md`` contains the tables that its script computes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ pytest.importorskip("obstore")
 PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
 
 
-def test_the_page_has_the_tables() -> None:
-    """Requests are counted anew, and what follows from them stands on the page."""
+def test_the_page_contains_the_tables() -> None:
+    """Requests are counted again, and the page contains the tables computed from them."""
     for table in tables():
         assert table in PAGE
 
 
-def test_dollars_are_those_of_the_requests() -> None:
-    """A TiB in a million writes and as many reads costs 5.4 dollars."""
+def test_dollars_follow_from_the_requests() -> None:
+    """A TiB of a million writes and as many reads costs 5.4 dollars."""
     footprint = Footprint("", 1, 2**40, 10**6, 10**6, 5)
     assert footprint.dollars_per_tib == pytest.approx(5.4)
     assert footprint.per(footprint.writes, 2**39) == 5 * 10**5

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
 from fsspill.placement import circuit_breaker as circuit
 from fsspill.storage import retry as deadline
-from fsspill.testing.contract import FaultyFileSystem, decode_frame, split_url
+from fsspill.testing.contract import decode_frame, split_url
+from fsspill.testing.filesystems import FaultyFileSystem, register
 from tests.running import PATIENCE, poll
 
 OPTIONS = {"target_protocol": "memory"}
@@ -292,6 +293,11 @@ class Node(RuleBasedStateMachine):
 
 def name(url: bytes) -> str:
     return split_url(url)[0].rpartition("/")[2]
+
+
+@pytest.fixture(autouse=True)
+def _protocols() -> None:
+    register()
 
 
 @pytest.fixture(autouse=True)

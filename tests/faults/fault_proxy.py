@@ -15,13 +15,12 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from enum import Enum, auto
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
@@ -110,7 +109,7 @@ def _query(path: str) -> dict[str, list[str]]:
     return parse_qs(urlsplit(path).query, keep_blank_values=True)
 
 
-class FaultProxy:
+class FaultProxy(AbstractContextManager["FaultProxy"]):
     """Stands before a server and injects faults. A context manager.
 
     Parameters
@@ -211,15 +210,7 @@ class FaultProxy:
         self.pause()
         self._reserved.close()
 
-    def __enter__(self) -> FaultProxy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _strike(self, call: _Call, answer: _Answer | None = None) -> _Rule | None:

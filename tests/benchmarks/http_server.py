@@ -1,8 +1,7 @@
-"""HTTP/1.1 over a link of known latency and bandwidth, with little work per byte.
+"""HTTP/1.1 over a link of given latency and bandwidth, with little work per byte.
 
-Bodies go from the socket straight into the memory that keeps them, and from there straight to
-the socket, so that the server takes as little as possible of the CPU that it shares with what
-is measured.
+Bodies are received directly into the memory that stores them and sent directly from it, so that
+the server takes as little as possible of the CPU that it shares with the measured process.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-__all__ = ["Handler", "Request", "Response", "Wire", "serve"]
+__all__ = ["Handler", "Link", "Request", "Response", "serve"]
 
 _PACE = 0.005
-"""Seconds of bandwidth that pass between two sleeps: a clock tick is 0.001. What is sent at once
-arrives at once: the coarser, the more of a body comes in one burst at its end, as on no link."""
+"""Seconds of bandwidth between two sleeps; a clock tick is 0.001. A longer interval would deliver
+the end of a body in a larger burst, unlike any link."""
 
 _MIN_CHUNK = 2**16
 _MAX_CHUNK = 2**20
 
 
 @dataclass
-class Wire:
-    """The link between clients and server, and the bytes of bodies that have gone over it.
+class Link:
+    """The link between clients and server, with the bytes of bodies transferred.
 
     Attributes
     ----------
     latency : float
         Seconds from the end of a request to the start of its response.
     bandwidth : float
-        Bytes per second and connection, each way; 0 for as many as there can be.
+        Bytes per second, connection and direction; 0 for unlimited.
     bytes_received, bytes_sent : int
-        Seen from the server; headers and control requests do not count.
+        As seen by the server, without headers and control requests.
     """
 
     latency: float = 0.0
@@ -47,14 +46,14 @@ class Wire:
 
     @property
     def chunk(self) -> int:
-        """Bytes that may pass between two looks at the clock."""
+        """Bytes between two readings of the clock."""
         if not self.bandwidth:
             return _MAX_CHUNK
         return min(_MAX_CHUNK, max(_MIN_CHUNK, int(self.bandwidth * _PACE)))
 
 
 class Request(NamedTuple):
-    """One request, its body included."""
+    """One request with its body."""
 
     method: str
     path: str
@@ -64,16 +63,16 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """The answer to a request.
+    """The response to a request.
 
     Attributes
     ----------
     segments : sequence of buffer
-        The body, in blocks that are sent uncopied.
+        The body, in segments that are sent without a copy.
     length : int or None
-        What ``Content-Length`` says where there is no body: the answer to a HEAD.
+        Value of ``Content-Length`` for a response without body, that to a HEAD.
     control : bool
-        Not part of what is measured: passes at once and is not counted.
+        True if it is not part of the measurement: it is sent without delay and not counted.
     """
 
     status: int = 200
@@ -84,7 +83,7 @@ class Response(NamedTuple):
 
     @property
     def head(self) -> bytes:
-        """Status line and headers as they are sent."""
+        """Status line and headers as sent."""
         length = sum(map(len, self.segments)) if self.length is None else self.length
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
@@ -97,13 +96,14 @@ Handler = Callable[[Request], Response]
 
 
 class _Pace:
-    """When so many bytes of one body may have passed."""
+    """The pace of one body: delays it to the bandwidth of the link."""
 
     def __init__(self, bandwidth: float) -> None:
         self._bandwidth = bandwidth
         self._start = time.monotonic()
 
     async def wait(self, nbytes: int) -> None:
+        """Wait until the link could have transferred `nbytes` bytes."""
         if self._bandwidth:
             ahead = self._start + nbytes / self._bandwidth - time.monotonic()
             if ahead > 0:
@@ -113,14 +113,14 @@ class _Pace:
 class _Connection:
     """One client's connection."""
 
-    def __init__(self, sock: socket.socket, wire: Wire) -> None:
+    def __init__(self, sock: socket.socket, link: Link) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self._wire = wire
+        self._link = link
         self._ahead = bytearray()  # received with the lines before it, not yet used
 
     async def receive(self) -> Request | None:
-        """Return the next request; None at the end of the connection."""
+        """Return the next request, or None at the end of the connection."""
         head = await self._read_to(b"\r\n\r\n")
         if not head:
             return None
@@ -134,25 +134,25 @@ class _Connection:
         return Request(method, unquote(path), parameters, headers, await self._read_body(headers))
 
     async def send(self, response: Response) -> None:
-        """Send a response, at the pace of the link."""
+        """Send a response at the pace of the link."""
         if response.control:
             await self._send(b"".join([response.head, *response.segments]))
             return
-        await asyncio.sleep(self._wire.latency)
+        await asyncio.sleep(self._link.latency)
         await self._send_paced(response)
 
     async def _send_paced(self, response: Response) -> None:
-        pace, sent = _Pace(self._wire.bandwidth), 0
-        # The head goes out with the first bytes of the body, as it does from a real server.
+        pace, sent = _Pace(self._link.bandwidth), 0
+        # The head is sent with the first bytes of the body, as by a real server.
         ahead = response.head
-        for chunk in _chunks(response.segments, self._wire.chunk):
+        for chunk in _chunks(response.segments, self._link.chunk):
             await pace.wait(sent + len(chunk))
             joined = _MIN_CHUNK if ahead else 0
             await self._send(ahead + bytes(chunk[:joined]))
             await self._send(chunk[joined:])
             ahead = b""
             sent += len(chunk)
-            self._wire.bytes_sent += len(chunk)
+            self._link.bytes_sent += len(chunk)
         await self._send(ahead)
 
     async def _send(self, data: bytes | memoryview) -> None:
@@ -178,21 +178,21 @@ class _Connection:
         return body
 
     async def _fill(self, view: memoryview) -> None:
-        pace, filled = _Pace(self._wire.bandwidth), min(len(view), len(self._ahead))
+        pace, filled = _Pace(self._link.bandwidth), min(len(view), len(self._ahead))
         view[:filled] = self._ahead[:filled]
         del self._ahead[:filled]
         while filled < len(view):
             await pace.wait(filled)
-            room = view[filled : filled + self._wire.chunk]
+            room = view[filled : filled + self._link.chunk]
             count = await self._loop.sock_recv_into(self._sock, room)
             if not count:
-                raise ConnectionResetError("the client hung up in the middle of a body")
+                raise ConnectionResetError("the client closed the connection within a body")
             filled += count
         await pace.wait(filled)
-        self._wire.bytes_received += filled
+        self._link.bytes_received += filled
 
     async def _read_to(self, end: bytes) -> bytes:
-        """Return what comes before `end`; nothing if the connection ends first."""
+        """Return the bytes before `end`, or none if the connection ends first."""
         while (found := self._ahead.find(end)) < 0:
             data = await self._loop.sock_recv(self._sock, _MIN_CHUNK)
             if not data:
@@ -213,26 +213,26 @@ def _chunks(segments: Sequence[bytes | memoryview], size: int) -> list[memoryvie
     return [view[start : start + size] for view in views for start in range(0, len(view), size)]
 
 
-async def serve(listener: socket.socket, wire: Wire, handle: Handler) -> None:
-    """Answer requests on every connection that `listener` accepts, for ever."""
+async def serve(listener: socket.socket, link: Link, handle: Handler) -> None:
+    """Answer requests on every connection that `listener` accepts, until cancelled."""
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
     tasks: set[asyncio.Task[None]] = set()
     while True:
         sock, _ = await loop.sock_accept(listener)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = loop.create_task(_converse(sock, wire, handle))
+        task = loop.create_task(_converse(sock, link, handle))
         # The event loop itself holds tasks only weakly.
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-async def _converse(sock: socket.socket, wire: Wire, handle: Handler) -> None:
-    connection = _Connection(sock, wire)
+async def _converse(sock: socket.socket, link: Link, handle: Handler) -> None:
+    connection = _Connection(sock, link)
     try:
         while request := await connection.receive():
             await connection.send(handle(request))
     except ConnectionError:
-        pass  # the client gave up, as one may
+        pass  # the client closed the connection
     finally:
         sock.close()

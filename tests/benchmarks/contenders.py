@@ -1,4 +1,4 @@
-"""What is compared: fsspill, Ray's own storage classes, and libraries on their own."""
+"""The compared storages: fsspill, Ray's own storage classes, and bare libraries."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Protocol
 
 from fsspill.external_storage import ExternalStorage
 from tests.benchmarks.link_server import LinkServer
-from tests.benchmarks.plain import ObstoreStorage, PyarrowStorage, S3fsStorage
+from tests.benchmarks.raw_libraries import ObstoreStorage, PyarrowStorage, S3fsStorage
 from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 
-__all__ = ["BUCKET", "ENGINES", "RAY", "Side", "local_sides", "s3_sides"]
+__all__ = ["BUCKET", "ENGINES", "RAY", "Contender", "local_contenders", "s3_contenders"]
 
 BUCKET = "benchmarks"
 _NODE_ID = "0" * 56
 
 RAY = "Ray's own"
-"""The side that the others are compared with."""
+"""The baseline of the comparison."""
 
 ENGINES = ("auto", "fsspec")
-"""What fsspill is told to read S3 with, a side for each."""
+"""Values of fsspill's parameter `engine`, a contender for each."""
 
 
 class Storage(Protocol):
-    """The methods that Ray calls."""
+    """The methods of an external storage that Ray calls."""
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
@@ -38,15 +38,15 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of those that are compared.
+class Contender:
+    """A storage under measurement.
 
     Attributes
     ----------
     name : str
-        For the table.
+        Its name in the tables.
     storage : Storage
-        What is measured.
+        The storage itself.
     """
 
     name: str
@@ -60,50 +60,49 @@ class Side:
         return urls
 
     def restore(self, ref: bytes, url: bytes) -> None:
-        """Restore one object, as Ray asks for them."""
+        """Restore one object; Ray requests them one by one."""
         self.storage.restore_spilled_objects([ref], [url])
 
     def delete(self, urls: Sequence[bytes]) -> None:
-        """Delete what was spilled; Ray's smart_open storage keeps it."""
+        """Delete spilled objects; Ray's smart_open storage keeps them."""
         self.storage.delete_spilled_objects(urls)
 
 
-def local_sides(directory: str, store: ReusedStore) -> list[Side]:
+def local_contenders(directory: str, store: ReusedStore) -> list[Contender]:
     """Return fsspill and Ray's FileSystemStorage, both on a local directory."""
     from ray._private.external_storage import FileSystemStorage
 
     fsspill = ExternalStorage(f"file://{directory}/fsspill", node_id=_NODE_ID, object_store=store)
     rays = FileSystemStorage(_NODE_ID, f"{directory}/ray")
-    return [Side("fsspill", fsspill), Side(RAY, _with_store(rays, store))]
+    return [Contender("fsspill", fsspill), Contender(RAY, _with_store(rays, store))]
 
 
-def s3_sides(server: LinkServer, store: ReusedStore) -> list[Side]:
-    """Return fsspill, Ray's smart_open storage and the libraries, all on the bucket of `server`.
+def s3_contenders(server: LinkServer, store: ReusedStore) -> list[Contender]:
+    """Return fsspill, Ray's smart_open storage and the bare libraries, on one bucket of `server`.
 
     Notes
     -----
-    ``server.environment`` must be in the environment for as long as they are in use.
+    ``server.environment`` must be in the environment while they are in use.
     """
     from ray._private.external_storage import ExternalStorageSmartOpenImpl
 
     server.create_bucket(BUCKET)
     rays = ExternalStorageSmartOpenImpl(_NODE_ID, f"s3://{BUCKET}")
-    plain = (BUCKET, store, server.endpoint_url)
+    location = (BUCKET, store, server.endpoint_url)
     return [
-        *_fsspill_sides(server, store),
-        Side(RAY, _with_store(rays, store)),
-        Side("s3fs", S3fsStorage(*plain)),
-        Side("pyarrow.fs", PyarrowStorage(*plain)),
-        Side("obstore", ObstoreStorage(*plain)),
+        *_fsspill_contenders(server, store),
+        Contender(RAY, _with_store(rays, store)),
+        Contender("s3fs", S3fsStorage(*location)),
+        Contender("pyarrow.fs", PyarrowStorage(*location)),
+        Contender("obstore", ObstoreStorage(*location)),
     ]
 
 
-def _fsspill_sides(server: LinkServer, store: ReusedStore) -> Iterator[Side]:
+def _fsspill_contenders(server: LinkServer, store: ReusedStore) -> Iterator[Contender]:
     for engine in ENGINES:
         default = engine == "auto"
         options: dict[str, Any] = {} if default else {"engine": engine}
-        # fsspec shares filesystems with equal options: the endpoint tells this server's from
-        # others.
+        # fsspec shares filesystems with equal options: the endpoint tells servers apart.
         storage = ExternalStorage(
             f"s3://{BUCKET}",
             storage_options={"endpoint_url": server.endpoint_url},
@@ -111,11 +110,11 @@ def _fsspill_sides(server: LinkServer, store: ReusedStore) -> Iterator[Side]:
             object_store=store,
             **options,
         )
-        yield Side("fsspill" if default else f"fsspill, engine={engine}", storage)
+        yield Contender("fsspill" if default else f"fsspill, engine={engine}", storage)
 
 
 def _with_store(storage: Any, store: ReusedStore) -> Storage:
-    """Let one of Ray's storages use `store` instead of a running core worker."""
+    """Make one of Ray's storages use `store` instead of a running core worker."""
     storage._get_objects_from_store = store.get_if_local
     storage._put_object_to_store = store.put_file_like_object
     rays: Storage = storage

@@ -1,4 +1,4 @@
-"""How many requests it takes to set up, and to delete."""
+"""The number of requests of setup and of deletion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from fsspill.ray.head import validate_external_storage
+from tests.benchmarks.contenders import BUCKET, Contender
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.reused_store import ReusedStore
-from tests.benchmarks.sides import BUCKET, Side
 from tests.benchmarks.table import shown_requests
 
 __all__ = ["RequestsRow", "count_deletion", "count_setup"]
@@ -20,26 +20,26 @@ __all__ = ["RequestsRow", "count_deletion", "count_setup"]
 
 @dataclass(frozen=True)
 class RequestsRow:
-    """The requests that something took."""
+    """The requests of one action."""
 
     headings: ClassVar[Sequence[str]] = ("", "", "requests")
 
-    what: str
-    side: str
+    action: str
+    contender: str
     requests: Counter[str]
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
-        return self.what, self.side, shown_requests(self.requests)
+        """Cells of the row."""
+        return self.action, self.contender, shown_requests(self.requests)
 
 
 def count_setup(server: LinkServer) -> Iterator[RequestsRow]:
-    """Set fsspill up as Ray does, on the head of a cluster and in an IO worker.
+    """Count the requests of a setup by Ray, on the head of a cluster and in an IO worker.
 
     Notes
     -----
-    Uses Ray's module of external storage, and leaves it as it is when Ray is imported.
+    Uses Ray's module of external storage, and restores its initial state.
     """
     from ray._private import external_storage as rays
 
@@ -53,12 +53,12 @@ def count_setup(server: LinkServer) -> Iterator[RequestsRow]:
     def set_up() -> None:
         rays.setup_external_storage(json.loads(node._object_spilling_config), "random", "session")
 
-    def rays_part(node: Any) -> None:
+    def validate_with_ray(node: Any) -> None:
         set_up()
         rays._external_storage.destroy_external_storage()
 
     before = server.stats()
-    validate_external_storage(node, rays_part)
+    validate_external_storage(node, validate_with_ray)
     yield RequestsRow("setup on the head", "fsspill", server.stats().since(before).requests)
     before = server.stats()
     set_up()
@@ -67,7 +67,7 @@ def count_setup(server: LinkServer) -> Iterator[RequestsRow]:
 
 
 def _head(config: Any) -> Any:
-    """Return as much of Ray's Node as a head's validation looks at."""
+    """Return a stand-in for Ray's Node with the attributes that validation on a head reads."""
     return SimpleNamespace(
         _config={},
         _ray_params=SimpleNamespace(_system_config={}),
@@ -77,13 +77,13 @@ def _head(config: Any) -> Any:
 
 
 def count_deletion(
-    files: int, sides: Sequence[Side], store: ReusedStore, server: LinkServer
+    files: int, contenders: Sequence[Contender], store: ReusedStore, server: LinkServer
 ) -> Iterator[RequestsRow]:
-    """Delete so many files of one object each with one call, on all sides."""
-    for side in sides:
-        urls = [url for ref in store.fill(files, 1) for url in side.spill([ref])]
+    """Count the requests of deleting `files` files of one object each with one call."""
+    for contender in contenders:
+        urls = [url for ref in store.fill(files, 1) for url in contender.spill([ref])]
         before = server.stats()
-        side.delete(urls)
+        contender.delete(urls)
         requests = server.stats().since(before).requests
-        yield RequestsRow(f"deletion of {files:,} files", side.name, requests)
+        yield RequestsRow(f"deletion of {files:,} files", contender.name, requests)
         server.reset()

@@ -1,8 +1,8 @@
-"""What one writes with s3fs, pyarrow or obstore alone, behind the methods that Ray calls.
+"""External storages written with bare s3fs, pyarrow or obstore.
 
-Each does what its library makes easy, with the defaults of the library. What they leave out: a
-digest of what they read, retries beyond the library's own, a bound on the memory that a batch takes
-(every file is put together in memory first), what to do when a batch fails half-way.
+Each uses the straightforward calls of its library, with the library's defaults. They lack digests
+of the data read, retries beyond the library's own, a bound on the memory of a batch (every file is
+assembled in memory first), and a clean-up after a batch that fails half-way.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from fsspill.format.url import create_url_with_offset, parse_url_with_offset
 from fsspill.transfer.base import MIB
 from tests.benchmarks.reused_store import ReusedStore
 
-__all__ = ["ObstoreStorage", "PlainStorage", "PyarrowStorage", "S3fsStorage"]
+__all__ = ["LibraryStorage", "ObstoreStorage", "PyarrowStorage", "S3fsStorage"]
 
-_SIZE = 8 * MIB
-"""Bytes that objects share a file up to, and of one range where the library takes a list."""
+_MAX_SIZE = 8 * MIB
+"""Maximum bytes of a fused file, and of one range where the library takes a list of ranges."""
 
 
-class PlainStorage(ABC):
-    """Objects in fused files of up to 8 MiB, larger ones in files of their own, as in fsspill.
+class LibraryStorage(ABC):
+    """A storage of objects in fused files of up to 8 MiB, larger ones in their own, as in fsspill.
 
     Parameters
     ----------
     bucket : str
-        Where the files lie.
+        Bucket of the files.
     store : ReusedStore
-        Where objects come from and go to.
+        Object store to spill from and restore to.
     """
 
     def __init__(self, bucket: str, store: ReusedStore) -> None:
@@ -45,12 +45,12 @@ class PlainStorage(ABC):
     def spill_objects(
         self, object_refs: Sequence[bytes], owner_addresses: Sequence[bytes]
     ) -> list[bytes]:
-        """Store objects in fused files, and return a URL for each."""
+        """Write objects to fused files, and return a URL for each object."""
         objects = zip(owner_addresses, self._store.get_if_local(object_refs), strict=True)
         frames = [Frame.of(owner, metadata, buffer) for owner, (buffer, metadata, _) in objects]
         files = {}
         urls: list[bytes] = []
-        for objects_of_file in plan_files([frame.nbytes for frame in frames], _SIZE):
+        for objects_of_file in plan_files([frame.nbytes for frame in frames], _MAX_SIZE):
             path = f"{self._bucket}/{uuid.uuid4().hex}"
             files[path] = b"".join(_chunks(frames[objects_of_file]))
             urls += _urls(path, frames[objects_of_file])
@@ -60,7 +60,7 @@ class PlainStorage(ABC):
     def restore_spilled_objects(
         self, object_refs: Sequence[bytes], url_with_offset_list: Sequence[bytes]
     ) -> int:
-        """Read objects back, and return how many bytes they have."""
+        """Read objects, and return the total size of their buffers."""
         count = 0
         for ref, url in zip(object_refs, url_with_offset_list, strict=True):
             path, offset, size = parse_url_with_offset(url.decode())
@@ -74,24 +74,24 @@ class PlainStorage(ABC):
         return count
 
     def delete_spilled_objects(self, urls: Sequence[bytes]) -> None:
-        """Delete the files of these URLs."""
+        """Delete the files of URLs."""
         self.remove(list({parse_url_with_offset(url.decode()).base_url for url in urls}))
 
     @abstractmethod
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store files."""
+        """Write files."""
 
     @abstractmethod
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """Return some bytes of a file."""
+        """Return a range of a file."""
 
     @abstractmethod
     def remove(self, paths: Sequence[str]) -> None:
         """Delete files."""
 
 
-class S3fsStorage(PlainStorage):
-    """With s3fs: all files in one call, ranges of 8 MiB in one call."""
+class S3fsStorage(LibraryStorage):
+    """A storage on s3fs: all files in one call, ranges of 8 MiB in one call."""
 
     def __init__(self, bucket: str, store: ReusedStore, endpoint_url: str) -> None:
         import s3fs
@@ -100,33 +100,33 @@ class S3fsStorage(PlainStorage):
         self._fs = s3fs.S3FileSystem(endpoint_url=endpoint_url)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store files side by side."""
+        """Write files concurrently."""
         self._fs.pipe(dict(files))
 
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """Read ranges side by side."""
-        starts = list(range(start, stop, _SIZE))
+        """Read ranges concurrently."""
+        starts = list(range(start, stop, _MAX_SIZE))
         paths, stops = [path] * len(starts), [*starts[1:], stop]
         return b"".join(self._fs.cat_ranges(paths, starts, stops, on_error="raise"))
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Delete in bulk."""
+        """Delete files in bulk."""
         self._fs.rm(list(paths))
 
 
-class PyarrowStorage(PlainStorage):
-    """With pyarrow.fs: files from a few threads, each object with one read."""
+class PyarrowStorage(LibraryStorage):
+    """A storage on pyarrow.fs: files from several threads, each object with one read."""
 
     def __init__(self, bucket: str, store: ReusedStore, endpoint_url: str) -> None:
         from pyarrow.fs import S3FileSystem
 
         super().__init__(bucket, store)
         address = urlsplit(endpoint_url).netloc
-        # With a region it does not ask for that of the bucket.
+        # A given region saves the request for that of the bucket.
         self._fs = S3FileSystem(endpoint_override=address, scheme="http", region="us-east-1")
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store files from Python's default number of threads."""
+        """Write files from Python's default number of threads."""
         with ThreadPoolExecutor() as threads:
             list(threads.map(self._write_one, files.items()))
 
@@ -136,19 +136,19 @@ class PyarrowStorage(PlainStorage):
             stream.write(data)
 
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """Open the file, which asks for its length, and read once."""
+        """Open the file, which requests its length, and read once."""
         with self._fs.open_input_file(path) as file:
             data: bytes = file.read_at(stop - start, start)
         return data
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Delete one file after another: there is no bulk deletion of files."""
+        """Delete files sequentially: pyarrow.fs has no bulk deletion of files."""
         for path in paths:
             self._fs.delete_file(path)
 
 
-class ObstoreStorage(PlainStorage):
-    """With obstore: files side by side, each object with one range."""
+class ObstoreStorage(LibraryStorage):
+    """A storage on obstore: files concurrently, each object with one range."""
 
     def __init__(self, bucket: str, store: ReusedStore, endpoint_url: str) -> None:
         from obstore.store import S3Store
@@ -162,7 +162,7 @@ class ObstoreStorage(PlainStorage):
         )
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Store files side by side, and the parts of each too."""
+        """Write files concurrently, as well as the parts of each."""
         asyncio.run(self._write_all(files))
 
     async def _write_all(self, files: Mapping[str, bytes]) -> None:
@@ -170,11 +170,11 @@ class ObstoreStorage(PlainStorage):
         await asyncio.gather(*puts)
 
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """Read one range: it would make one request of several that touch."""
+        """Read one range: obstore would merge adjacent ranges into one request."""
         return bytes(self._s3.get_range(self._key(path), start=start, end=stop))
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Delete in bulk."""
+        """Delete files in bulk."""
         self._s3.delete([self._key(path) for path in paths])
 
     def _key(self, path: str) -> str:
