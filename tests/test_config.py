@@ -110,7 +110,7 @@ def test_type_smart_open() -> None:
     }
     storage = made({"type": "smart_open", "params": params})
     assert storage.uris == ["s3://a/x/spilled", "s3://b/spilled"]
-    assert storage._arguments["storage_options"] == {
+    assert storage.settings.storage_options == {
         "default_block_size": 8 * MIB,
         "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"},
     }
