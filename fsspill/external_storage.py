@@ -1,11 +1,12 @@
-"""The contract that Ray has with a spill backend, fulfilled for any fsspec URI.
+"""Ray's contract for a spill backend, fulfilled for any fsspec URI.
 
-Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), puts it
-into a fused file (`fsspill.format.planning`), finds a healthy URI for that
-(`fsspill.placement.placement`) and has it moved there, or to the next
+Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), fuses it
+into a file (`fsspill.format.planning`), chooses a healthy URI for that
+(`fsspill.placement.placement`) and writes it there, or to the next one
 (`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes back
-through `restore_spilled_objects`, which reads the frame, checks it block by block
-(`fsspill.transfer.verified_stream`) and hands it to the object store (`fsspill.object_store`).
+through `restore_spilled_objects`, which reads the frame, verifies it block by block
+(`fsspill.transfer.verified_stream`) and puts it into the object store (`fsspill.object_store`).
+Parameters are in `fsspill.settings`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ DELETE_SECONDS = 10.0
 
 
 class NullStorage:
-    """What is set up before any storage is: every call raises NotImplementedError."""
+    """The storage of a process that has set up none: every call raises NotImplementedError."""
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -172,17 +173,17 @@ class ExternalStorage(NullStorage):
         self._arguments = {"uri": self.settings, "node_id": node_id, "session_name": session_name}
 
     def check(self) -> None:
-        """Prove that every URI can be written, read and deleted with these credentials.
+        """Verify that every URI can be written, read and deleted with these credentials.
 
         Raises
         ------
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError, ConfigError
-            It cannot; the message says what to do.
+            A URI cannot; the message says what to do.
 
         Notes
         -----
-        Three requests per URI, on a file of one byte that is gone afterwards. Local directories
-        are made if they are missing.
+        Three requests per URI, on a file of one byte that is deleted afterwards. Missing local
+        directories are created.
         """
         for location in self._locations:
             self.transfer.check(location)
@@ -203,8 +204,8 @@ class ExternalStorage(NullStorage):
         -------
         list of bytes
             The URLs of the leading objects, in their order: of all of them, or, when a file
-            could not be stored, of those before it. The rest was not spilled, and what was
-            stored of it has been removed as far as the storage let.
+            could not be stored, of those before it. The rest was not spilled, and its files
+            have been removed as far as the storage allowed.
 
         Raises
         ------
@@ -268,7 +269,7 @@ class ExternalStorage(NullStorage):
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
     ) -> int:
-        """Read objects back and put them into the object store.
+        """Restore objects: read them and put them into the object store.
 
         Parameters
         ----------
@@ -289,12 +290,12 @@ class ExternalStorage(NullStorage):
         ConfigError
             A URL that is not under a configured URI. Nothing was read.
         CorruptObjectError
-            The file is too short, what it holds is not the object's frame, or the URL carries no
-            digest to check it against, or something that is not how a frame was compressed.
+            The file is too short or does not hold the object's frame, or the URL carries no
+            digest to verify it with, or an invalid description of its compression.
         MissingPackageError
-            The object was compressed, and the package for that is not installed here.
+            The object was compressed, and the package of its codec is not installed here.
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError
-            The file is gone, may not be read, or cannot be read now.
+            The file does not exist, may not be read, or cannot be read now.
 
             Objects before the one that failed are in the object store, complete.
         """
@@ -355,8 +356,9 @@ class ExternalStorage(NullStorage):
 
         Notes
         -----
-        What is already gone is fine. What the storage does not let go within 10 seconds is logged,
-        and tried again with later calls. At a URI that is given up nothing is tried.
+        Files that do not exist any more are no error. Files that the storage does not delete
+        within 10 seconds are logged and retried by later calls. Nothing is sent to a URI that is
+        unhealthy.
         """
         files = dict.fromkeys(self._pending_deletions.next_batch())
         refused: list[ValueError] = []
@@ -396,9 +398,9 @@ class ExternalStorage(NullStorage):
 
         Notes
         -----
-        Never raises: what could not be removed is logged. Works in `atexit` handlers too, where
-        Python starts no more threads: there it hands the work to a child process. Takes at most
-        a minute.
+        Never raises: files that could not be deleted are logged. Works in `atexit` handlers too,
+        where Python starts no more threads: there a child process does the work. Takes at most a
+        minute.
         """
         self._placement.shut_down()
         self._state.discard()
