@@ -25,6 +25,7 @@ from fsspill.errors import (
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
+from fsspill.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectStore",
     "ParsedURL",
+    "Settings",
     "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",

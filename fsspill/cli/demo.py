@@ -16,7 +16,7 @@ from fsspill.config import make_external_storage
 from fsspill.errors import MissingPackageError
 from fsspill.external_storage import ExternalStorage
 from fsspill.testing.s3_server import S3Server
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 
 __all__ = ["Progress", "Report", "run"]
 

@@ -14,7 +14,7 @@ from fsspill.cleanup import Session, Summary, clean, scan
 from fsspill.cleanup.sessions import DAY
 from fsspill.cli.demo import Progress, Report, run
 from fsspill.errors import FsspillError, MissingPackageError
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 
 __all__ = ["main"]
 

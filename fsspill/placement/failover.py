@@ -102,7 +102,7 @@ class FailoverWriter:
         """Take back files that were written after one that was not."""
         for file in files:
             self._unreferenced.append(file.ref)
-            self._candidates.record_write(file.ref.location, -file.ref.nbytes)
+            self._candidates.record_delete(file.ref.location, file.ref.nbytes)
 
     def _write_once(
         self, placed: Sequence[tuple[SpillFile, FileRef]], seconds: float

@@ -17,22 +17,19 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import _fsspill_startup
 
-from fsspill.config import arguments_of
+from fsspill.config import make_settings
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage, NullStorage
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.io_worker import FailedStorage, IOWorkerStorage
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.storage.protocols import protocol_of
-from fsspill.transfer.base import check_number
 
 __all__ = [
-    "RayOptions",
     "check_worker_node",
     "install",
     "is_installed",
@@ -44,36 +41,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PER_PROCESS = frozenset({"memory"})
-
-
-@dataclass(frozen=True)
-class RayOptions:
-    """Parameters of type ``fsspec`` that mean something under Ray only.
-
-    Attributes
-    ----------
-    lost_after : float
-        Seconds after which an object that cannot be reached counts as lost, on the node that
-        wants it: ``ray.get`` raises instead of waiting on.
-    allow_secrets : bool
-        Take ``storage_options`` that carry secrets, though Ray shows them in process lists.
-    """
-
-    lost_after: float = 1800.0
-    allow_secrets: bool = False
-
-    def __post_init__(self) -> None:
-        check_number("lost_after", self.lost_after, (int, float), at_least=0)
-        if not isinstance(self.allow_secrets, bool):
-            raise ConfigError(
-                f"cannot use allow_secrets={self.allow_secrets!r}: expected True or False."
-            )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> RayOptions:
-        """Return those of a configuration."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: config["params"][name] for name in names if name in config["params"]})
 
 
 class _ValidatedStorage(NullStorage):
@@ -106,12 +73,7 @@ def setup_external_storage(
     if _validating:
         return _ValidatedStorage()
     try:
-        return IOWorkerStorage(
-            **arguments_of(config),
-            lost_after=RayOptions.of(config).lost_after,
-            node_id=node_id,
-            session_name=session_name,
-        )
+        return IOWorkerStorage(make_settings(config), node_id=node_id, session_name=session_name)
     except Exception as error:
         # Without a traceback: those of causes are a filesystem's own, and may show secrets.
         logger.error("cannot set up external storage on node %s: %s", node_id, error)
@@ -141,11 +103,11 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     if not node._config.get("automatic_object_spilling_enabled", True):
         return
     config = json.loads(node._object_spilling_config)
-    arguments = arguments_of(config)
-    storage = ExternalStorage(**arguments, session_name=node._session_name)
-    if not RayOptions.of(config).allow_secrets:
+    settings = make_settings(config)
+    storage = ExternalStorage(settings, session_name=node._session_name)
+    if not settings.allow_secrets:
         for uri in storage.uris:
-            reject_secret_options(uri, arguments.get("storage_options") or {})
+            reject_secret_options(uri, settings.storage_options or {})
     _refuse_per_process(storage)
     storage.check()
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
@@ -176,13 +138,13 @@ def on_head_started(node: Any) -> None:
     """
     if not node._config.get("automatic_object_spilling_enabled", True):
         return
-    arguments = arguments_of(json.loads(node._object_spilling_config))
-    if ExternalStorage(**arguments).node_local:
+    settings = make_settings(json.loads(node._object_spilling_config))
+    if settings.node_local:
         return  # there is no session above the files of a node's own disk
     try:
         pid = node.all_processes["gcs_server"][0].process.pid
         log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
-        start_head_process(arguments, node._session_name, pid, log)
+        start_head_process({"uri": settings}, node._session_name, pid, log)
     except Exception as error:
         # No reason for Ray not to start: what has no heartbeat, clean-up leaves alone.
         logger.warning("no heartbeat for fsspill clean to see: %s", error)

@@ -21,6 +21,7 @@ from fsspill.placement.shared_state import SharedState
 from fsspill.ray.core_worker import CoreWorkerStore, DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat
 from fsspill.ray.malloc import raise_trim_threshold
+from fsspill.settings import Settings
 
 __all__ = ["FailedStorage", "IOWorkerStorage"]
 
@@ -35,25 +36,21 @@ class IOWorkerStorage(ExternalStorage):
 
     Parameters
     ----------
-    lost_after : float
-        Seconds after which an object that cannot be reached counts as lost on this node.
+    settings : Settings
+        The parameters.
     node_id, session_name : str
         As Ray gives them.
-    **arguments
-        Those of `ExternalStorage`.
     """
 
-    def __init__(
-        self, *, lost_after: float, node_id: str, session_name: str, **arguments: Any
-    ) -> None:
+    def __init__(self, settings: Settings, *, node_id: str, session_name: str) -> None:
         self._core_worker = CoreWorkerStore(self._remember_failure)
         super().__init__(
-            **arguments,
+            settings,
             node_id=node_id,
             session_name=session_name,
             object_store=self._core_worker,
         )
-        self._lost_after = lost_after
+        self._lost_after = settings.lost_after
         self._notifier = DriverNotifier(self._state, node_id)
         self._restore_failures = RestoreFailures(self._state)
         self._heartbeat = Heartbeat(self, node_id)
@@ -82,7 +79,7 @@ class IOWorkerStorage(ExternalStorage):
 
     def _retry_deletions(self) -> None:
         """Try what could not be deleted again: Ray may never give this process another deletion."""
-        if self._undeleted and time.monotonic() - self._retried >= _RETRY_INTERVAL:
+        if self._pending_deletions and time.monotonic() - self._retried >= _RETRY_INTERVAL:
             self._retried = time.monotonic()
             self.delete_spilled_objects([])
 

@@ -142,8 +142,24 @@ class LocalSmallFiles(SmallFiles):
             pass
 
 
-def check_location(files: SmallFiles, location: SpillLocation) -> None:
+def open_small_files(
+    clients: ClientPool, location: SpillLocation, stall_timeout: float
+) -> SmallFiles:
+    """Return the access to small files of a URI."""
+    return LocalSmallFiles() if location.local else RemoteSmallFiles(clients, stall_timeout)
+
+
+def check_location(clients: ClientPool, location: SpillLocation, stall_timeout: float) -> None:
     """Prove that a URI can be written, read and deleted.
+
+    Parameters
+    ----------
+    clients : ClientPool
+        The clients of the configured URIs.
+    location : SpillLocation
+        The URI.
+    stall_timeout : float
+        Seconds that a request may take, its retries included; at most `CHECK_SECONDS` are used.
 
     Raises
     ------
@@ -154,6 +170,7 @@ def check_location(files: SmallFiles, location: SpillLocation) -> None:
     -----
     Three requests, on a file of one byte that is gone afterwards.
     """
+    files = open_small_files(clients, location, min(stall_timeout, CHECK_SECONDS))
     file, context = location.check_file, ("cannot spill to", location.uri)
     try:
         files.put(file, _DATA, *context)
@@ -170,17 +187,21 @@ def check_location(files: SmallFiles, location: SpillLocation) -> None:
         )
 
 
-def write_heartbeats(files: SmallFiles, locations: Sequence[SpillLocation], name: str) -> None:
+def write_heartbeats(
+    clients: ClientPool, locations: Sequence[SpillLocation], name: str, stall_timeout: float
+) -> None:
     """Write a heartbeat under every URI: one request each.
 
     Parameters
     ----------
-    files : SmallFiles
-        Writes it.
+    clients : ClientPool
+        The clients of the configured URIs.
     locations : sequence of SpillLocation
         The configured URIs. A node's own directories get none: they go with the node.
     name : str
         A node id, or `fsspill.storage.layout.HEAD`.
+    stall_timeout : float
+        Seconds that a request may take, its retries included.
 
     Raises
     ------
@@ -192,6 +213,7 @@ def write_heartbeats(files: SmallFiles, locations: Sequence[SpillLocation], name
     for location in locations:
         if location.session_path is None:
             continue
+        files = open_small_files(clients, location, stall_timeout)
         file = location.heartbeat_file(name)
         try:
             files.put(file, b"alive", "cannot write", file.url)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from fsspill.errors import FsspillError
+from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEAD, SpillLocation
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.base import Limits
 
 __all__ = ["destroy"]
 
@@ -19,7 +19,7 @@ _SECONDS = 10.0
 """Seconds for one listing, and for one pass of deletions, their retries included."""
 
 
-async def destroy(client: StorageClient, location: SpillLocation, limits: Limits) -> None:
+async def destroy(client: StorageClient, location: SpillLocation, limits: Settings) -> None:
     """Remove the files, the incomplete uploads and the heartbeat of a node.
 
     If nothing of the session remains then but the heartbeat of its head, that goes too.

@@ -17,11 +17,12 @@ from fsspill.errors import (
 )
 from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
 from fsspill.format.planning import plan_ranges
+from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.range_reader import RangeReader
 from fsspill.storage.retry import Retrier
 from fsspill.transfer import cpu
-from fsspill.transfer.base import FrameRef, Limits
+from fsspill.transfer.base import FrameRef
 from fsspill.transfer.limiter import gather_or_cancel
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
@@ -57,11 +58,11 @@ class RemoteFrameStream(VerifiedStream):
     frame : FrameRef
         The frame, with its digests.
     limits : Settings
-        Limits of what is in flight.
+        Settings of what is in flight.
     """
 
     def __init__(
-        self, client: StorageClient, reader: RangeReader, frame: FrameRef, limits: Limits
+        self, client: StorageClient, reader: RangeReader, frame: FrameRef, limits: Settings
     ) -> None:
         super().__init__()
         plan = plan_ranges(frame.blocks, limits.range_size, reader.bytes_per_request)
@@ -108,7 +109,7 @@ class _RangeFetcher:
     """A reader of the blocks of one frame. Belongs to the event loop."""
 
     def __init__(
-        self, client: StorageClient, reader: RangeReader, frame: FrameRef, limits: Limits
+        self, client: StorageClient, reader: RangeReader, frame: FrameRef, limits: Settings
     ) -> None:
         assert frame.digests is not None
         self._client = client

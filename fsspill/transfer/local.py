@@ -13,9 +13,10 @@ from itertools import islice
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.format.digest import Digests
 from fsspill.format.encoding import EncodedFrame, FrameEncoder
+from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
-from fsspill.transfer.base import FrameRef, FrameStream, Limits, Transfer
+from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.spill_file import SpillFile, WrittenFile
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
@@ -54,7 +55,7 @@ class LocalTransfer(Transfer):
     at a time, since a disk gains nothing from more.
     """
 
-    def __init__(self, locations: Sequence[SpillLocation], limits: Limits) -> None:
+    def __init__(self, locations: Sequence[SpillLocation], limits: Settings) -> None:
         self._locations = locations
         self._limits = limits
 

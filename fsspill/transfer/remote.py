@@ -12,11 +12,12 @@ from fsspill.errors import (
     original_cause,
     translate,
 )
+from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.base import FrameRef, FrameStream, Limits, Transfer
+from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.compressed_parts import select_source
 from fsspill.transfer.destroy import destroy
 from fsspill.transfer.download import RemoteFrameStream
@@ -59,7 +60,7 @@ class RemoteTransfer(Transfer):
     """
 
     def __init__(
-        self, locations: Sequence[SpillLocation], clients: ClientPool, limits: Limits
+        self, locations: Sequence[SpillLocation], clients: ClientPool, limits: Settings
     ) -> None:
         self._locations = locations
         self._clients = clients

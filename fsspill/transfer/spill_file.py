@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fsspill.format.compression import is_compressible
 from fsspill.format.encoding import Buffers, EncodedFrame, encode_raw, split_buffers
 from fsspill.format.frame import Frame
+from fsspill.format.url import create_url_with_offset
 from fsspill.storage.layout import FileRef
 
 __all__ = ["Encoding", "SpillFile", "WrittenFile"]
@@ -94,3 +95,11 @@ class WrittenFile(NamedTuple):
 
     ref: FileRef
     frames: list[EncodedFrame]
+
+    def urls(self) -> Iterator[str]:
+        """Yield the URL of each frame, with its digests and compression."""
+        offset = 0
+        for frame in self.frames:
+            url = create_url_with_offset(url=self.ref.url, offset=offset, size=frame.size)
+            yield "&".join([url, *frame.parameters])
+            offset += frame.size

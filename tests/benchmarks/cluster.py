@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, ClassVar
 
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.contenders import BUCKET, RAY
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case

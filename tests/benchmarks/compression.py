@@ -8,7 +8,7 @@ from statistics import median
 
 from fsspill.external_storage import ExternalStorage
 from fsspill.ray.malloc import raise_trim_threshold
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.contenders import BUCKET, Contender
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Sample, measure, verify

@@ -10,7 +10,7 @@ from statistics import median
 from typing import ClassVar
 
 from fsspill.format.url import parse_url_with_offset
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.contenders import RAY, Contender
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.reused_store import ReusedStore

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
 from fsspill.format.url import create_url_with_offset, parse_url_with_offset
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.reused_store import ReusedStore
 
 __all__ = ["LibraryStorage", "ObstoreStorage", "PyarrowStorage", "S3fsStorage"]

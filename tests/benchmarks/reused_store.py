@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsspill.object_store import FileLike
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 
 __all__ = ["METADATA", "OWNER_ADDRESS", "ReusedStore", "random_bytes"]
 

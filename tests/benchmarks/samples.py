@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 
 __all__ = ["KINDS", "make"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fsspill.external_storage import ExternalStorage
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks.contenders import Contender, local_contenders, s3_contenders
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify

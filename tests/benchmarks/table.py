@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 
 __all__ = ["TableRow", "aligned", "shown_requests", "shown_size", "shown_speed"]
 

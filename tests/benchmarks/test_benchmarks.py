@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import fsspec
 import pytest
 
-from fsspill.transfer.base import MIB
+from fsspill.settings import MIB
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import compression
 from tests.benchmarks.chart import draw

@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 
 import ray.exceptions
 
-from fsspill import FsspillError, InMemoryObjectStore
+from fsspill import FsspillError, InMemoryObjectStore, Settings
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.errors import SpilledObjectLostError
 from fsspill.ray.io_worker import FailedStorage, IOWorkerStorage
@@ -40,7 +40,8 @@ class Storage(IOWorkerStorage):
 
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         names = {"node_id": "node", "session_name": f"session_{uuid.uuid4().hex}"}
-        super().__init__(uri=uri, shared=shared, stall_timeout=1, lost_after=lost_after, **names)
+        settings = Settings(uri, shared=shared, stall_timeout=1, lost_after=lost_after)
+        super().__init__(settings, **names)
         self.store = self.object_store = self._core_worker = OurStore()
 
 

@@ -216,9 +216,7 @@ def test_a_bucket_that_is_not_seen_is_no_lost_object(
     urls = storage.spill_objects([ref])
     store.delete(ref)
     s3_server.reset()
-    with pytest.raises(
-        StorageUnavailableError, match="bucket itself is not visible"
-    ):
+    with pytest.raises(StorageUnavailableError, match="bucket itself is not visible"):
         storage.restore_spilled_objects([ref], urls)
     s3_server.create_bucket(s3_bucket)
     with pytest.raises(StorageNotFoundError):

@@ -52,8 +52,9 @@ def test_blocks_of_a_file_are_counted(
     store: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each block written through an open file counts as one operation, with its bytes."""
-    monkeypatch.setattr("fsspill.transfer.upload.SINGLE_REQUEST_SIZE", 0)
-    monkeypatch.setattr("fsspill.transfer.upload.PART_SIZE", 10 * KIB)
+    monkeypatch.setattr("fsspill.storage.client.StorageClient.single_put_size", 0)
+    monkeypatch.setattr("fsspill.storage.client.STREAM_BLOCK_SIZE", 10 * KIB)
+    monkeypatch.setattr("fsspill.transfer.part_source.STREAM_BLOCK_SIZE", 10 * KIB)
     fs = fsspec.filesystem("counting", **MEMORY)
     storage = make_storage("counting", MEMORY, store)
     storage.spill_objects(fill(store, 25 * KIB))
