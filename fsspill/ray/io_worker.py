@@ -76,7 +76,8 @@ class IOWorkerStorage(ExternalStorage):
                 "spill", f"{error} Objects stay in memory or on the node's own disk."
             )
             return []
-        self._heartbeat.start()
+        if urls:
+            self._heartbeat.start()
         self._retry_deletions()
         return urls
 

@@ -101,6 +101,15 @@ def test_a_shared_directory_gets_one(directory: Path, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*/fsspill_heartbeats/*")) == []
 
 
+def test_no_heartbeat_before_anything_is_stored(directory: Path) -> None:
+    """A node that has stored nothing writes no heartbeat, nor does a spill of no objects."""
+    storage = Storage(f"file://{directory}", shared=True)
+    assert storage.spill_objects([], []) == []
+    assert storage._heartbeat._thread.ident is None
+    storage.destroy_external_storage()
+    assert not directory.exists()
+
+
 def test_a_missing_object_is_no_reason_to_raise(storage: Storage) -> None:
     """Nothing that a spill meets is raised."""
     assert storage.spill_objects([b"not there"], [b""]) == []
