@@ -22,8 +22,9 @@ from fsspill.errors import (
     StoragePermissionError,
     StorageUnavailableError,
 )
-from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectStore",
     "ParsedURL",
+    "Storage",
     "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fsspill.errors import ConfigError
-from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.external_storage import ExternalStorage
+from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import ObjectStore
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "spill_objects",
 ]
 
-_external_storage: NullStorage = NullStorage()
+_external_storage: Storage = NullStorage()
 
 
 def setup_external_storage(
@@ -30,7 +31,7 @@ def setup_external_storage(
     session_name: str | None = None,
     *,
     object_store: ObjectStore | None = None,
-) -> NullStorage:
+) -> Storage:
     """Set up the storage that the functions of this module act on.
 
     Parameters
@@ -96,7 +97,7 @@ def make_external_storage(
     node_id: str | None = None,
     session_name: str | None = None,
     object_store: ObjectStore | None = None,
-) -> NullStorage:
+) -> Storage:
     """Make the storage that `config` describes, without setting it up; see there."""
     if not config:
         return NullStorage()
@@ -135,10 +136,10 @@ def arguments_of(config: Any) -> dict[str, Any]:
 _OWN_PARAMETERS = tuple(
     name
     for name in inspect.signature(ExternalStorage).parameters
-    if name not in ("node_id", "session_name", "object_store")
+    if name not in ("node_id", "session_name", "object_store", "on_failover")
 )
 _FOR_RAY = ("lost_after", "allow_secrets")
-"""Parameters that `fsspill.ray.head` reads: they mean nothing without Ray."""
+"""Parameters that `fsspill.ray.options` reads: they have no meaning without Ray."""
 
 _OF_RAY = {
     "mock_distributed_fs": "a real S3 API: run moto's server and use type 'fsspec' with an s3:// "

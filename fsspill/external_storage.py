@@ -13,11 +13,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from fsspill.child_process import destroy_in_child, interpreter_exits
+from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import (
     ConfigError,
     FsspillError,
@@ -30,6 +31,7 @@ from fsspill.format.digest import ALGORITHMS, Digests
 from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+from fsspill.interface import Storage
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.placement import Candidates, Placement, Policy
@@ -41,7 +43,7 @@ from fsspill.transfer.base import FrameRef, Limits, SpillFile, Transfer
 from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
 
-__all__ = ["ExternalStorage", "NullStorage"]
+__all__ = ["MARKED_UNHEALTHY", "ExternalStorage"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,32 +54,14 @@ _KEPT_PER_CALL = 1000
 _MAX_KEPT = 100_000
 """Files that could not be deleted: how many are tried again with a call, and kept in memory."""
 
+_CHILD_TIMEOUT = 60.0
+"""Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
 
-class NullStorage:
-    """What is set up before any storage is: every call raises NotImplementedError."""
-
-    def spill_objects(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """Raise NotImplementedError."""
-        raise NotImplementedError("External storage is not initialized")
-
-    def restore_spilled_objects(
-        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
-    ) -> int:
-        """Raise NotImplementedError."""
-        raise NotImplementedError("External storage is not initialized")
-
-    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
-        """Raise NotImplementedError."""
-        raise NotImplementedError("External storage is not initialized")
-
-    def destroy_external_storage(self) -> None:
-        """Raise NotImplementedError."""
-        raise NotImplementedError("External storage is not initialized")
+MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
+"""Consequence of a failed write, for messages that state the failure."""
 
 
-class ExternalStorage(NullStorage):
+class ExternalStorage(Storage):
     """Spills objects to fsspec URIs, restores them, and deletes them.
 
     Parameters
@@ -116,6 +100,8 @@ class ExternalStorage(NullStorage):
         removes only what belongs to `node_id`.
     object_store : ObjectStore, optional
         Where objects come from and go to; a new `InMemoryObjectStore` if not given.
+    on_failover : callable, optional
+        Called with the error that marked a URI unhealthy; logs it if not given.
 
     Attributes
     ----------
@@ -193,6 +179,7 @@ class ExternalStorage(NullStorage):
         node_id: str | None = None,
         session_name: str | None = None,
         object_store: ObjectStore | None = None,
+        on_failover: Callable[[FsspillError], None] | None = None,
     ) -> None:
         limits = Limits(
             file_size, range_size, max_requests_in_flight, max_bytes_in_flight, stall_timeout
@@ -212,6 +199,7 @@ class ExternalStorage(NullStorage):
         self.uris = [location.uri for location in self._locations]
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
+        self._on_failover = on_failover or _log_failover
         self._limits = limits
         self._algorithm = None if self.node_local else digest
         self._codec = compression
@@ -305,7 +293,7 @@ class ExternalStorage(NullStorage):
         return [SpillFile(frames[objects], self._algorithm, self._codec) for objects in plan]
 
     def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
-        batch = FailoverWriter(files, self.transfer, candidates, self._report)
+        batch = FailoverWriter(files, self.transfer, candidates, self._on_failover)
         stored = batch.store(self._limits.stall_timeout)
         self._keep_undeleted(batch.leftover)
         if batch.error is not None:
@@ -314,10 +302,6 @@ class ExternalStorage(NullStorage):
                 raise batch.error
             logger.warning("spilled %d of %d files: %s", len(stored), len(files), batch.error)
         return stored
-
-    def _report(self, failure: FsspillError) -> None:
-        """Say why a URI is given up."""
-        logger.warning("%s It is given up until a probe succeeds.", failure)
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -423,6 +407,13 @@ class ExternalStorage(NullStorage):
         if refused:
             raise refused[0]
 
+    def retry_pending_deletions(self) -> bool:
+        """Retry the deletions that failed in earlier calls; return True if there were any."""
+        if not self._undeleted:
+            return False
+        self.delete_spilled_objects([])
+        return True
+
     def _delete(self, files: Sequence[str]) -> None:
         given_up = {place: self._placement.failure(place) for place in self._locations}
         failures = {url: error for url in files if (error := given_up[self._location(url)])}
@@ -464,8 +455,8 @@ class ExternalStorage(NullStorage):
         self._placement.shut_down()
         self._state.discard()
         try:
-            if isinstance(self.transfer, RemoteTransfer) and interpreter_exits():
-                destroy_in_child(self._arguments)
+            if isinstance(self.transfer, RemoteTransfer) and is_interpreter_exiting():
+                run_in_child(partial(_destroy, self._arguments), timeout=_CHILD_TIMEOUT)
             else:
                 self.transfer.destroy()
         except Exception as error:
@@ -500,6 +491,14 @@ class ExternalStorage(NullStorage):
             f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "
             "nothing else."
         )
+
+
+def _destroy(arguments: Mapping[str, Any]) -> None:
+    ExternalStorage(**arguments).destroy_external_storage()
+
+
+def _log_failover(failure: FsspillError) -> None:
+    logger.warning("%s %s", failure, MARKED_UNHEALTHY)
 
 
 def _text(url: bytes | str) -> str:

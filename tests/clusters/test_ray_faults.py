@@ -133,7 +133,7 @@ def test_a_server_that_is_down(environment: dict[str, str], proxy: FaultProxy) -
         do(program, PUT, "the slowest")
         proxy.pause()
         program.tell(PUT)
-        program.expect("given up until a probe succeeds")
+        program.expect("A background probe re-enables it")
         logger.info("server down: %s", program.expect("the slowest"))
         proxy.resume()
         before = set(spilled())

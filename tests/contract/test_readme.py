@@ -14,7 +14,7 @@ import pytest
 from fsspill.config import _FOR_RAY, _OWN_PARAMETERS
 from fsspill.format.planning import LARGEST_RANGE, SMALLEST_RANGE
 from fsspill.placement.placement import Policy
-from fsspill.ray.head import RayOptions
+from fsspill.ray.options import RayOptions
 from fsspill.testing.s3_server import S3Server
 from fsspill.transfer.base import MIB, Limits
 from tests.at_rest import keys

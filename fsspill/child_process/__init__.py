@@ -1,0 +1,84 @@
+"""Functions that run in a child process of Python.
+
+A child imports what its parent could import, because it gets the parent's ``sys.path``. Path,
+function and arguments go through a pipe: a command line would show secrets in the arguments to
+every user of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
+
+__all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child"]
+
+# The program is this directory's __main__.py. As a module (-m) it would import the whole package
+# before the child has the path on which to find it.
+_COMMAND = (sys.executable, os.path.dirname(os.path.abspath(__file__)))
+
+
+def run_in_child(function: Callable[[], object], *, timeout: float) -> None:
+    """Call a function in a child process, and wait for its end.
+
+    Works while Python exits, where no thread can be started (`is_interpreter_exiting`).
+
+    Parameters
+    ----------
+    function : callable
+        A function of a module, or a `functools.partial` of one, that can be pickled.
+    timeout : float
+        Seconds after which the child is killed.
+
+    Raises
+    ------
+    subprocess.SubprocessError
+        The function raised, in which case the child has printed the traceback, or it took too
+        long.
+    """
+    subprocess.run(_COMMAND, input=_message(function), timeout=timeout, check=True)
+
+
+def start_in_child(function: Callable[[], object], *, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Call a function in a child process that may outlive this one.
+
+    Parameters
+    ----------
+    function : callable
+        As for `run_in_child`.
+    output : file
+        Receives standard output and standard error of the child.
+    """
+    process = subprocess.Popen(
+        _COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+    )
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(_message(function))
+    return process
+
+
+def _message(function: Callable[[], object]) -> bytes:
+    # Pickled separately: the child needs the path to import what the function is made of.
+    return pickle.dumps(sys.path) + pickle.dumps(function)
+
+
+def is_interpreter_exiting() -> bool:
+    """Return True if Python has begun to exit and starts no more threads.
+
+    Ray destroys external storage from `atexit` when a driver never calls ``ray.shutdown()``.
+    fsspec's filesystems resolve names and read files on threads, and fail there ("cannot schedule
+    new futures after shutdown").
+    """
+    executor = ThreadPoolExecutor(1)
+    try:
+        executor.submit(int)
+    except RuntimeError:
+        return True
+    finally:
+        executor.shutdown()
+    return False

@@ -1,0 +1,116 @@
+"""Functions that run in a child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from fsspill.child_process import is_interpreter_exiting, run_in_child, start_in_child
+from tests.running import PROGRAMS
+
+
+def write(path: str, text: str) -> None:
+    Path(path).write_text(f"{text} {os.getpid()}")
+
+
+def fail() -> None:
+    raise ValueError("this function fails")
+
+
+def sleep_forever() -> None:
+    while True:
+        time.sleep(1)
+
+
+def write_command_line(path: str, secret: str) -> None:
+    assert secret == "hunter2"
+    Path(path).write_bytes(Path("/proc/self/cmdline").read_bytes())
+
+
+def test_a_function_runs_in_another_process(tmp_path: Path) -> None:
+    """With its arguments, and it has ended when the call returns."""
+    path = tmp_path / "file"
+    run_in_child(partial(write, str(path), "done by"), timeout=60)
+    text, _, pid = path.read_text().rpartition(" ")
+    assert text == "done by"
+    assert int(pid) != os.getpid()
+
+
+def test_a_function_that_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    """As an error of the call; the traceback is on the error output."""
+    with pytest.raises(subprocess.SubprocessError):
+        run_in_child(fail, timeout=60)
+    assert "ValueError: this function fails" in capfd.readouterr().err
+
+
+def test_a_function_that_takes_too_long_is_killed() -> None:
+    """The call raises after the timeout."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_in_child(sleep_forever, timeout=0.1)
+
+
+def test_a_child_imports_what_its_parent_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module on a path that was added at run time, whatever the working directory holds."""
+    (tmp_path / "only_here.py").write_text("def work(path): open(path, 'w').close()")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("pickle.py", "fsspill.py"):
+        (elsewhere / name).write_text("raise AssertionError('imported from the working directory')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(elsewhere)
+    only_here = __import__("only_here")
+    run_in_child(partial(only_here.work, str(tmp_path / "file")), timeout=60)
+    assert (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_arguments_are_not_on_the_command_line(
+    safe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command line would show them to every user of the machine."""
+    monkeypatch.setenv("PYTHONSAFEPATH", safe)
+    path = tmp_path / "file"
+    run_in_child(partial(write_command_line, str(path), "hunter2"), timeout=60)
+    assert b"python" in path.read_bytes()
+    assert b"hunter2" not in path.read_bytes()
+
+
+def test_a_child_that_is_started_runs_on(tmp_path: Path) -> None:
+    """The call returns before its end; its output goes to the file, and it has a session."""
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = start_in_child(fail, output=output)
+    assert process.wait(timeout=60) == 1
+    assert "ValueError: this function fails" in log.read_text()
+    with log.open("wb") as output:
+        process = start_in_child(sleep_forever, output=output)
+    try:
+        assert os.getsid(process.pid) == process.pid
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_interpreter_that_runs_is_not_exiting() -> None:
+    """Threads can be started."""
+    assert not is_interpreter_exiting()
+
+
+def test_remote_storage_is_destroyed_while_python_exits(s3_bucket: str) -> None:
+    """From atexit, where the filesystem itself would fail because it can start no thread."""
+    program = [sys.executable, str(PROGRAMS / "destroy_at_exit.py"), f"s3://{s3_bucket}/x"]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
+    fs = fsspec.filesystem("s3")
+    fs.invalidate_cache()
+    assert fs.find(s3_bucket) == []
