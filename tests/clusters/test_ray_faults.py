@@ -178,7 +178,7 @@ def test_half_a_minute_without_the_server(
 LOST = re.compile(
     r"object (?P<number>\d+) is lost after (?P<seconds>[0-9.]+) s: (?P<kinds>\S+): "
     r".*\b(?P<id>[0-9a-f]{56}) was spilled to s3://(?P<key>\S+)\?\S+ and cannot be restored: "
-    r"(?P<reason>.*) Make it again"
+    r"(?P<reason>.*) Create it again"
 )
 
 
