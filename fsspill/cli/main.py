@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from fsspill import __version__
-from fsspill.cleanup.clean import clean
-from fsspill.cleanup.sessions import DAY, scan
+from fsspill.cleanup import clean, scan
+from fsspill.cleanup.sessions import DAY
 from fsspill.cli.demo import run
 from fsspill.cli.tables import UNITS, print_report, print_sessions, print_summary, show_progress
 from fsspill.errors import FsspillError

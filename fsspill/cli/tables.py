@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from fsspill.cleanup.clean import Summary
-from fsspill.cleanup.sessions import Session
+from fsspill.cleanup import Session, Summary
 from fsspill.cli.demo import Progress, Report
 from fsspill.errors import MissingPackageError
 from fsspill.transfer.base import MIB
@@ -34,11 +33,11 @@ def print_sessions(sessions: Sequence[Session]) -> None:
 def _session_rows(session: Session) -> Iterator[tuple[str, ...]]:
     name = session.name or "-"
     if session.name is not None:
-        counts = _counts(len(session.stored), sum(file.nbytes for file in session.stored))
-        yield name, "-", *counts, _age(session.age), session.state, f"{len(session.uploads):,}"
+        counts = _counts(len(session.files), session.nbytes)
+        yield name, "-", *counts, _age(session.age), session.liveness, f"{len(session.uploads):,}"
     for node_id, node in sorted(session.nodes.items()):
-        counts = _counts(node.files, node.nbytes)
-        yield name, node_id, *counts, _age(node.age), node.state, "-"
+        counts = _counts(len(node.files), node.nbytes)
+        yield name, node_id, *counts, _age(node.age), node.liveness, "-"
 
 
 def _counts(*numbers: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsspill import FsspillError
-from fsspill.cleanup.clean import Summary
+from fsspill.cleanup import Summary
 from fsspill.cli.demo import Report
 from fsspill.cli.main import main
 from fsspill.cli.tables import _age, print_report, print_summary, show_progress

@@ -17,8 +17,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from fsspill.cleanup.clean import clean
-from fsspill.cleanup.sessions import scan
+from fsspill.cleanup import clean, scan
 from fsspill.cli.main import main
 from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys, open_uploads, spilled
@@ -368,7 +367,7 @@ def test_a_cluster_that_was_killed(
     assert main(["clean", URI, "--older-than", "0s"]) == 0
     assert before <= set(keys())
     [found] = scan(URI, older_than=0, stale_after=0)
-    assert (found.name, found.state) == (session, "dead")
+    assert (found.name, found.liveness) == (session, "dead")
     assert clean(URI, older_than=0, stale_after=0).sessions == [session]
     assert keys() == []
 
