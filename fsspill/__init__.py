@@ -26,6 +26,7 @@ from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
+from fsspill.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectStore",
     "ParsedURL",
+    "Settings",
     "Storage",
     "StorageFullError",
     "StorageNotFoundError",

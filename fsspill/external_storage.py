@@ -1,11 +1,12 @@
-"""The contract that Ray has with a spill backend, fulfilled for any fsspec URI.
+"""Ray's contract for a spill backend, fulfilled for any fsspec URI.
 
-Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), puts it
-into a fused file (`fsspill.format.planning`), finds a healthy URI for that
-(`fsspill.placement.placement`) and has it moved there, or to the next
+Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), fuses it
+into a file (`fsspill.format.planning`), chooses a healthy URI for that
+(`fsspill.placement.placement`) and writes it there, or to the next one
 (`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes back
-through `restore_spilled_objects`, which reads the frame, checks it block by block
-(`fsspill.transfer.verified_stream`) and hands it to the object store (`fsspill.object_store`).
+through `restore_spilled_objects`, which reads the frame, verifies it block by block
+(`fsspill.transfer.verified_stream`) and puts it into the object store (`fsspill.object_store`).
+Parameters are in `fsspill.settings`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
@@ -26,20 +26,20 @@ from fsspill.errors import (
     StoragePermissionError,
     clear_traceback,
 )
-from fsspill.format.compression import Compression, check_codec
-from fsspill.format.digest import ALGORITHMS, Digests
+from fsspill.format.compression import Compression
+from fsspill.format.digest import Digests
 from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.interface import Storage
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.failover import FailoverWriter
-from fsspill.placement.placement import Candidates, Placement, Policy
+from fsspill.placement.pending_deletions import PendingDeletions
+from fsspill.placement.placement import Candidates, Placement
 from fsspill.placement.shared_state import SharedState
-from fsspill.storage.connection import check_uri
+from fsspill.settings import Settings
 from fsspill.storage.layout import SpillLocation, find_location
-from fsspill.storage.range_reader import check_engine
-from fsspill.transfer.base import FrameRef, Limits, SpillFile, Transfer
+from fsspill.transfer.base import FrameRef, SpillFile, Transfer
 from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
 
@@ -50,10 +50,6 @@ logger = logging.getLogger(__name__)
 DELETE_SECONDS = 10.0
 """Seconds that a deletion may take in all: Ray restores with the same processes."""
 
-_KEPT_PER_CALL = 1000
-_MAX_KEPT = 100_000
-"""Files that could not be deleted: how many are tried again with a call, and kept in memory."""
-
 _CHILD_TIMEOUT = 60.0
 """Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
 
@@ -62,80 +58,57 @@ MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background pr
 
 
 class ExternalStorage(Storage):
-    """Spills objects to fsspec URIs, restores them, and deletes them.
+    """External storage: spills objects to fsspec URIs, restores and deletes them.
 
     Parameters
     ----------
-    uri : str or list of str
-        Where to spill to, such as ``s3://bucket/prefix``. Buckets must exist; directories are
-        made. With a list, files go to one URI after another.
-    storage_options : mapping, optional
-        Options for the filesystem in fsspec's names; they win over the tuned ones. Keep secrets
-        out of them: under Ray they show in process lists. Filesystems find theirs in the
-        environment.
-    prefix : str, optional
-        Path below the URI under which everything lies.
-    shared : bool, optional
-        For ``file://`` only: the directory is mounted on every node (NFS, Lustre), so that any
-        node can restore what another spilled, also after that one died.
-    file_size, range_size, max_requests_in_flight, max_bytes_in_flight : int, optional
-        See `fsspill.transfer.base.Limits`.
-    stall_timeout : float, optional
-        Seconds that a call waits for a URI that makes no progress, its retries included.
-    digest : str, optional
-        ``xxh3_128`` finds every accident; ``sha256`` also keeps who can write to the storage from
-        planting an object. See `fsspill.format.digest`.
-    compression : str, optional
-        ``lz4`` or ``zstd``: objects that shrink are compressed, each by itself. Not for files of a
-        node's own disk. Objects are restored whatever this is. See
-        `fsspill.format.compression` for speed.
-    engine : str, optional
-        Who reads files back from S3, GCS and Azure: ``obstore``, faster, with the endpoint and the
-        credentials of the filesystem; ``fsspec``, the filesystem itself; ``auto``, obstore where it
-        is installed. See `fsspill.storage.range_reader`.
-    policy, min_free_bytes, max_bytes : optional
-        Which URI takes a file, and how much each may get; see `fsspill.placement.placement.Policy`.
+    uri : str, list of str, or Settings
+        URIs to spill to, such as ``s3://bucket/prefix``; or all parameters as a value.
     node_id, session_name : str, optional
-        Parts of every file's path, made up where they are not given. `destroy_external_storage`
-        removes only what belongs to `node_id`.
+        Components of the path of every file; made up if not given. `destroy_external_storage`
+        removes only files of `node_id`.
     object_store : ObjectStore, optional
-        Where objects come from and go to; a new `InMemoryObjectStore` if not given.
+        Source and destination of objects; a new `InMemoryObjectStore` if not given.
     on_failover : callable, optional
         Called with the error that marked a URI unhealthy; logs it if not given.
+    **settings
+        The other parameters of `Settings`, by name.
 
     Attributes
     ----------
+    settings : Settings
+        The parameters, checked.
     object_store : ObjectStore
-        The one in use.
+        The object store in use.
     node_local : bool
-        Whether the files can be read on this machine only.
+        True if only this machine can read the files.
     uris : list of str
         The configured URIs with the prefix.
     transfer : Transfer
-        What moves the bytes.
+        Moves the bytes.
 
     Raises
     ------
     ConfigError
-        An argument cannot work; it says which and why. No request was made.
+        An argument cannot work; the message says which and why. No request was made.
 
     Notes
     -----
     *Guarantees.* Every URL that `spill_objects` returns can be read in full. When it raises,
     nothing was stored, and what could not be removed is referenced by nothing. A write that a
     URI does not take goes to the next healthy one. No byte is put into the object store before
-    the block that it belongs to was checked against a digest that travelled in the URL, unless
-    the files are node-local: those the raylet reads itself, by URLs that have no room for one. A
-    frame of up to half of ``max_bytes_in_flight`` is there and right as a whole before the object
-    is made; if a larger one fails after that, the object store sees the error and must drop it.
-    Only files under the configured URIs are ever read or deleted.
+    its block was checked against a digest that travelled in the URL, unless the files are
+    node-local: those the raylet reads itself, by URLs that have no room for one. A frame of up to
+    half of ``max_bytes_in_flight`` is buffered and verified as a whole before the object is
+    created; if a larger one fails after that, the object store sees the error and must discard
+    the object. Only files under the configured URIs are ever read or deleted.
 
-    *Failures.* What may pass is tried again, with jittered backoff, until `stall_timeout`. After
-    that a URI is given up by all processes of the node, whose calls then raise at once, until a
-    probe in the background succeeds.
+    *Failures.* Transient failures are retried, with jittered backoff, until `stall_timeout`. After
+    that all processes of the node mark the URI unhealthy: their calls raise immediately until a
+    background probe succeeds.
 
-    *Threads.* One call at a time. Every call blocks until its bytes have moved. A thread per URI
-    that was given up makes the probes.
+    *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
+    has a thread that makes the probes.
 
     *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
     Spilling pins objects in the object store until their file is stored.
@@ -160,74 +133,45 @@ class ExternalStorage(Storage):
 
     def __init__(
         self,
-        uri: str | Sequence[str],
+        uri: Settings | str | Sequence[str],
         *,
-        storage_options: Mapping[str, Any] | None = None,
-        prefix: str = "",
-        shared: bool = False,
-        file_size: int = Limits.file_size,
-        range_size: int | None = Limits.range_size,
-        max_requests_in_flight: int = Limits.max_requests_in_flight,
-        max_bytes_in_flight: int = Limits.max_bytes_in_flight,
-        stall_timeout: float = Limits.stall_timeout,
-        digest: str = "xxh3_128",
-        compression: str | None = None,
-        engine: str = "auto",
-        policy: str = Policy.policy,
-        min_free_bytes: int = Policy.min_free_bytes,
-        max_bytes: int | None = Policy.max_bytes,
         node_id: str | None = None,
         session_name: str | None = None,
         object_store: ObjectStore | None = None,
         on_failover: Callable[[FsspillError], None] | None = None,
+        **settings: Any,
     ) -> None:
-        limits = Limits(
-            file_size, range_size, max_requests_in_flight, max_bytes_in_flight, stall_timeout
-        )
+        self.settings = Settings.of(uri, **settings)
         node_id = uuid.uuid4().hex if node_id is None else node_id
         if session_name is None:
             session_name = time.strftime("session_%Y-%m-%d_%H-%M-%S")
-        names = {"prefix": prefix, "session_name": session_name, "node_id": node_id}
-        _check_types(storage_options, shared, names)
-        _check_digest(digest)
-        self._locations = [SpillLocation(u, shared=shared, **names) for u in _list_of_uris(uri)]
-        _check_same_kind(self._locations, shared, min_free_bytes)
-        _check_compression(compression, self._locations[0])
-        for location in self._locations:
-            check_engine(engine, location.uri)
-        self.node_local = self._locations[0].node_local
-        self.uris = [location.uri for location in self._locations]
+        self._locations = _make_locations(self.settings, session_name, node_id)
+        self.node_local = self.settings.node_local
+        self.uris = self.settings.uris
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._on_failover = on_failover or _log_failover
-        self._limits = limits
-        self._algorithm = None if self.node_local else digest
-        self._codec = compression
-        self._undeleted: dict[str, FsspillError] = {}
-        self.transfer = _make_transfer(self._locations, storage_options or {}, limits, engine)
+        self._algorithm = None if self.node_local else self.settings.digest
+        self._pending_deletions = PendingDeletions()
+        self.transfer = _make_transfer(self._locations, self.settings)
         self._state = SharedState(session_name, node_id)
-        spread = Policy(policy, min_free_bytes, max_bytes)
-        self._placement = Placement(self._locations, spread, self._state, self.transfer.check)
-        self._arguments = {
-            "uri": self.uris,
-            "storage_options": storage_options,
-            "shared": shared,
-            "node_id": node_id,
-            "session_name": session_name,
-        }
+        self._placement = Placement(
+            self._locations, self.settings, self._state, self.transfer.check
+        )
+        self._arguments = {"uri": self.settings, "node_id": node_id, "session_name": session_name}
 
     def check(self) -> None:
-        """Prove that every URI can be written, read and deleted with these credentials.
+        """Verify that every URI can be written, read and deleted with these credentials.
 
         Raises
         ------
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError, ConfigError
-            It cannot; the message says what to do.
+            A URI cannot; the message says what to do.
 
         Notes
         -----
-        Three requests per URI, on a file of one byte that is gone afterwards. Local directories
-        are made if they are missing.
+        Three requests per URI, on a file of one byte that is deleted afterwards. Missing local
+        directories are created.
         """
         for location in self._locations:
             self.transfer.check(location)
@@ -248,8 +192,8 @@ class ExternalStorage(Storage):
         -------
         list of bytes
             The URLs of the leading objects, in their order: of all of them, or, when a file
-            could not be stored, of those before it. The rest was not spilled, and what was
-            stored of it has been removed as far as the storage let.
+            could not be stored, of those before it. The rest was not spilled, and its files
+            have been removed as far as the storage allowed.
 
         Raises
         ------
@@ -289,13 +233,16 @@ class ExternalStorage(Storage):
                     "node, found nothing. Nothing of its batch was spilled."
                 )
             frames.append(Frame.of(owner_address, metadata, buffer))
-        plan = plan_files([frame.nbytes for frame in frames], self._limits.file_size)
-        return [SpillFile(frames[objects], self._algorithm, self._codec) for objects in plan]
+        plan = plan_files([frame.nbytes for frame in frames], self.settings.file_size)
+        return [
+            SpillFile(frames[objects], self._algorithm, self.settings.compression)
+            for objects in plan
+        ]
 
     def _store(self, files: Sequence[SpillFile], candidates: Candidates) -> list[SpillFile]:
         batch = FailoverWriter(files, self.transfer, candidates, self._on_failover)
-        stored = batch.store(self._limits.stall_timeout)
-        self._keep_undeleted(batch.leftover)
+        stored = batch.store(self.settings.stall_timeout)
+        self._pending_deletions.add(batch.leftover)
         if batch.error is not None:
             clear_traceback(batch.error)
             if not stored:
@@ -306,7 +253,7 @@ class ExternalStorage(Storage):
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
     ) -> int:
-        """Read objects back and put them into the object store.
+        """Restore objects: read them and put them into the object store.
 
         Parameters
         ----------
@@ -327,12 +274,12 @@ class ExternalStorage(Storage):
         ConfigError
             A URL that is not under a configured URI. Nothing was read.
         CorruptObjectError
-            The file is too short, what it holds is not the object's frame, or the URL carries no
-            digest to check it against, or something that is not how a frame was compressed.
+            The file is too short or does not hold the object's frame, or the URL carries no
+            digest to verify it with, or an invalid description of its compression.
         MissingPackageError
-            The object was compressed, and the package for that is not installed here.
+            The object was compressed, and the package of its codec is not installed here.
         StorageNotFoundError, StoragePermissionError, StorageUnavailableError
-            The file is gone, may not be read, or cannot be read now.
+            The file does not exist, may not be read, or cannot be read now.
 
             Objects before the one that failed are in the object store, complete.
         """
@@ -393,10 +340,11 @@ class ExternalStorage(Storage):
 
         Notes
         -----
-        What is already gone is fine. What the storage does not let go within 10 seconds is logged,
-        and tried again with later calls. At a URI that is given up nothing is tried.
+        Files that do not exist any more are no error. Files that the storage does not delete
+        within 10 seconds are logged and retried by later calls. Nothing is sent to a URI that is
+        unhealthy.
         """
-        files = dict.fromkeys(islice(self._undeleted, _KEPT_PER_CALL))
+        files = dict.fromkeys(self._pending_deletions.next_batch())
         refused: list[ValueError] = []
         for url in urls:
             try:
@@ -409,7 +357,7 @@ class ExternalStorage(Storage):
 
     def retry_pending_deletions(self) -> bool:
         """Retry the deletions that failed in earlier calls; return True if there were any."""
-        if not self._undeleted:
+        if not self._pending_deletions:
             return False
         self.delete_spilled_objects([])
         return True
@@ -419,19 +367,12 @@ class ExternalStorage(Storage):
         failures = {url: error for url in files if (error := given_up[self._location(url)])}
         wanted = [url for url in files if url not in failures]
         failures |= self.transfer.remove(wanted, seconds=DELETE_SECONDS) if wanted else {}
+        self._pending_deletions.discard(files)
         for url in files:
-            self._undeleted.pop(url, None)
             if url not in failures:
-                self._placement.deleted(self._location(url), url)
-        self._keep_undeleted(failures)
-
-    def _keep_undeleted(self, failures: Mapping[str, FsspillError]) -> None:
-        """Remember files to delete with later calls; what is forgotten, clean-up finds."""
-        for reason in dict.fromkeys(map(str, failures.values())):
-            logger.warning("%s", reason)
-        self._undeleted |= failures
-        while len(self._undeleted) > _MAX_KEPT:
-            del self._undeleted[next(iter(self._undeleted))]
+                location = self._location(url)
+                self._placement.record_delete(location, location.size_of(url))
+        self._pending_deletions.add(failures)
 
     def list_spilled_files(self) -> list[str]:
         """Return the base URLs of all files of this node, by listing its directories.
@@ -448,9 +389,9 @@ class ExternalStorage(Storage):
 
         Notes
         -----
-        Never raises: what could not be removed is logged. Works in `atexit` handlers too, where
-        Python starts no more threads: there it hands the work to a child process. Takes at most
-        a minute.
+        Never raises: files that could not be deleted are logged. Works in `atexit` handlers too,
+        where Python starts no more threads: there a child process does the work. Takes at most a
+        minute.
         """
         self._placement.shut_down()
         self._state.discard()
@@ -505,80 +446,16 @@ def _text(url: bytes | str) -> str:
     return url.decode() if isinstance(url, bytes) else url
 
 
-def _list_of_uris(uri: str | Sequence[str]) -> list[str]:
-    uris = [uri] if isinstance(uri, str) else uri
-    if not isinstance(uris, (list, tuple)) or not uris:
-        kind = type(uri).__name__
-        raise ConfigError(f"cannot spill to a {kind}: expected a URI or a list of URIs.")
-    checked = [check_uri(uri) for uri in uris]
-    if len(set(checked)) < len(checked):
-        raise ConfigError(f"cannot spill to {', '.join(checked)}: expected each URI once.")
-    return checked
+def _make_locations(settings: Settings, session_name: str, node_id: str) -> list[SpillLocation]:
+    names = {"prefix": settings.prefix, "session_name": session_name, "node_id": node_id}
+    return [SpillLocation(uri, shared=settings.shared, **names) for uri in settings.uri]
 
 
-def _check_types(storage_options: object, shared: object, names: Mapping[str, object]) -> None:
-    if storage_options is not None and not isinstance(storage_options, Mapping):
-        kind = type(storage_options).__name__
-        raise ConfigError(f"cannot use storage_options of type {kind}: expected a mapping.")
-    if not isinstance(shared, bool):
-        raise ConfigError(f"cannot use shared={shared!r}: expected True or False.")
-    for name, value in names.items():
-        if not isinstance(value, str):
-            raise ConfigError(f"cannot use {name}={value!r}: expected a string.")
-
-
-def _check_digest(digest: object) -> None:
-    if not isinstance(digest, str) or digest not in ALGORITHMS:
-        raise ConfigError(f"cannot use digest={digest!r}: expected one of {', '.join(ALGORITHMS)}.")
-
-
-def _check_compression(compression: object, location: SpillLocation) -> None:
-    if compression is None:
-        return
-    if location.node_local:
-        raise ConfigError(
-            f"cannot use compression={compression!r} with {location.uri}: expected none, because "
-            "Ray's raylet reads the files of a node's own disk itself, as they are. Leave it out, "
-            "or use a URI that all nodes share."
-        )
-    check_codec(compression, location.uri)
-
-
-def _check_same_kind(
-    locations: Sequence[SpillLocation], shared: bool, min_free_bytes: object
-) -> None:
-    uris = ", ".join(location.uri for location in locations)
-    if len({location.local for location in locations}) > 1:
-        raise ConfigError(
-            f"cannot spill to {uris}: expected only file:// URIs or none, because Ray has one "
-            "setting for the whole cluster that says whether spilled files are local to a node."
-        )
-    if shared and not locations[0].local:
-        raise ConfigError(
-            f"cannot use shared=True with {uris}: expected a file:// URI. Other storage is shared "
-            "by all nodes anyway; leave it out."
-        )
-    if min_free_bytes and not locations[0].local:
-        raise ConfigError(
-            f"cannot use min_free_bytes with {uris}: expected a file:// URI. Other storage does "
-            "not say how much is free; max_bytes limits what a node spills there."
-        )
-
-
-def _make_transfer(
-    locations: Sequence[SpillLocation],
-    storage_options: Mapping[str, Any],
-    limits: Limits,
-    engine: str,
-) -> Transfer:
-    if not locations[0].local:
-        return RemoteTransfer(locations, storage_options, limits, engine)
-    if storage_options:
-        raise ConfigError(
-            f"cannot use storage_options ({', '.join(map(str, storage_options))}) with "
-            f"{locations[0].uri}: expected none, local directories take no options."
-        )
-    return LocalTransfer(locations, limits)
+def _make_transfer(locations: Sequence[SpillLocation], settings: Settings) -> Transfer:
+    if settings.local:
+        return LocalTransfer(locations, settings)
+    options = settings.storage_options or {}
+    return RemoteTransfer(locations, options, settings, settings.engine)
 
 
 def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None) -> Sequence[bytes]:

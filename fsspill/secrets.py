@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["find_secrets", "redact", "remember"]
+__all__ = ["find_secrets", "redact", "redact_options", "remember"]
 
 _SHOWN = "***"
 _SHORTEST = 4
@@ -99,6 +99,19 @@ def remember(storage_options: Mapping[Any, Any], protocol: str = "") -> None:
             forms = (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
             plain = {" ".join(form.split()) for form in forms}
             _remembered.update(form for form in plain if len(form) >= _SHORTEST)
+
+
+def redact_options(storage_options: Mapping[Any, Any], protocol: str = "") -> dict[Any, Any]:
+    """Return a copy of options with ``***`` in the place of the secrets of `find_secrets`."""
+    return {name: _redact_option(name, value, protocol) for name, value in storage_options.items()}
+
+
+def _redact_option(name: Any, value: Any, protocol: str) -> Any:
+    if _secrets_within(value, protocol):
+        if isinstance(value, Mapping):
+            return redact_options(value, protocol)
+        return list(redact_options(dict(enumerate(value)), protocol).values())
+    return _SHOWN if any(_secrets({name: value}, protocol)) else value
 
 
 def redact(text: str) -> str:

@@ -1,8 +1,7 @@
-"""Setting up storage from a configuration."""
+"""Set-up of storage from a configuration."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import pytest
 
 import fsspill
-from fsspill import ConfigError, ExternalStorage, InMemoryObjectStore, NullStorage
-from fsspill.config import make_external_storage
-
-MIB = 2**20
+from fsspill import ConfigError, ExternalStorage, InMemoryObjectStore, NullStorage, Settings
+from fsspill.config import make_external_storage, make_settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +40,8 @@ def test_no_config_is_null_storage(config: Any) -> None:
             call()
 
 
-def test_the_functions_act_on_what_was_set_up(tmp_path: Path) -> None:
-    """spill, restore and delete of the module use the storage of setup; reset forgets it."""
+def test_the_functions_use_the_storage_that_was_set_up(tmp_path: Path) -> None:
+    """Spill, restore and delete go to the storage of setup; reset ends that."""
     store = InMemoryObjectStore()
     store.put(b"x", b"data")
     config = {"type": "fsspec", "params": {"uri": f"file://{tmp_path}"}}
@@ -62,7 +59,7 @@ def test_the_functions_act_on_what_was_set_up(tmp_path: Path) -> None:
         fsspill.spill_objects([b"x"])
 
 
-def test_a_failed_setup_keeps_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_setup_keeps_the_previous_storage(tmp_path: Path) -> None:
     """A configuration that cannot work changes nothing."""
     config = {"type": "filesystem", "params": {"directory_path": str(tmp_path)}}
     fsspill.setup_external_storage(config)
@@ -72,80 +69,26 @@ def test_a_failed_setup_keeps_what_was_there(tmp_path: Path) -> None:
 
 
 def test_setup_makes_no_request() -> None:
-    """A bucket that does not exist is no error yet: IO workers must not ask the network."""
+    """A bucket that does not exist is no error yet: IO workers must not use the network here."""
     made({"type": "fsspec", "params": {"uri": "s3://does-not-exist-anywhere/x"}})
 
 
-@pytest.mark.parametrize("listed", [False, True])
-def test_type_filesystem(tmp_path: Path, listed: bool) -> None:
-    """Ray's own configuration for directories works, with one path or several."""
-    paths = [str(tmp_path / "a"), str(tmp_path / "b")]
-    directories: Any = paths if listed else paths[0]
-    params = {"directory_path": directories, "buffer_size": MIB}
-    storage = made({"type": "filesystem", "params": params})
-    assert storage.node_local
-    assert storage.uris == [f"file://{path}" for path in (paths if listed else paths[:1])]
+def test_all_parameters_of_settings_are_taken() -> None:
+    """Those that mean something under Ray only too; the raylet's own is dropped."""
+    params = {"uri": "file:///a", "lost_after": 5, "file_size": 1, "directory_path": ["/a"]}
+    assert make_settings({"type": "fsspec", "params": params}) == Settings(
+        "file:///a", lost_after=5, file_size=1
+    )
+    assert made({"type": "fsspec", "params": params}).settings.lost_after == 5
 
 
-def test_type_filesystem_takes_relative_paths(tmp_path: Path, monkeypatch: Any) -> None:
-    """As with Ray's class, a relative path is relative to the working directory."""
-    monkeypatch.chdir(tmp_path)
-    storage = made({"type": "filesystem", "params": {"directory_path": "spill"}})
-    assert storage.uris == [f"file://{os.path.realpath(tmp_path)}/spill"]
-
-
-def test_type_smart_open() -> None:
-    """Ray's configuration for smart_open works; what has a counterpart in s3fs is mapped."""
-    transport = {
-        "buffer_size": MIB,
-        "defer_seek": True,
-        "min_part_size": 8 * MIB,
-        "resource_kwargs": {"endpoint_url": "http://127.0.0.1:1"},
-    }
-    params = {
-        "uri": ["s3://a/x/", "s3://b"],
-        "prefix": "spilled",
-        "buffer_size": 100,
-        "override_transport_params": transport,
-    }
-    storage = made({"type": "smart_open", "params": params})
-    assert storage.uris == ["s3://a/x/spilled", "s3://b/spilled"]
-    assert storage._arguments["storage_options"] == {
-        "default_block_size": 8 * MIB,
-        "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "counterpart"),
-    [
-        ("session", object(), "profile"),
-        ("client", object(), "AWS_"),
-        ("timeout", 3, "read_timeout"),
-        ("client_kwargs", {"S3.Client.put_object": {}}, "s3_additional_kwargs"),
-        ("surprise", 1, "storage_options"),
-    ],
-)
-def test_what_smart_open_has_alone_is_refused_by_name(
-    name: str, value: object, counterpart: str
-) -> None:
-    """The message names the parameter and what takes its place."""
-    params = {"uri": "s3://a", "override_transport_params": {name: value}}
-    with pytest.raises(ConfigError, match=f"{name}.*{counterpart}"):
-        made({"type": "smart_open", "params": params})
-
-
-@pytest.mark.parametrize("kind", ["mock_distributed_fs", "unstable_fs", "nonsense", None, 3])
-def test_other_types_say_what_to_use(kind: Any) -> None:
-    """An unknown type is a ValueError that names the known ones and an alternative."""
-    with pytest.raises(ValueError, match=r"'fsspec', 'filesystem', 'smart_open'.*Use"):
-        made({"type": kind, "params": {}})
-
-
-def test_mock_distributed_fs_points_to_a_real_server() -> None:
-    """The mock is gone: a real S3 API takes its place."""
-    with pytest.raises(ConfigError, match="moto"):
-        made({"type": "mock_distributed_fs", "params": {"directory_path": "/tmp"}})
+def test_an_unknown_parameter_is_refused_with_the_nearest_name() -> None:
+    """The error names the type, the known parameters and the most similar one."""
+    with pytest.raises(ConfigError) as caught:
+        make_settings(fsspec_config(uri="memory://a", lost_afer=1))
+    message = str(caught.value)
+    assert "storage of type 'fsspec': unknown parameter 'lost_afer'. Expected some of" in message
+    assert message.endswith("Did you mean 'lost_after'?")
 
 
 def fsspec_config(**params: Any) -> Any:
@@ -169,6 +112,8 @@ def fsspec_config(**params: Any) -> Any:
         (fsspec_config(uri="memory://a", nonsense=1), "unknown parameter 'nonsense'"),
         (fsspec_config(uri="memory://a", prefix=3), "prefix=3: expected a string"),
         (fsspec_config(uri="memory://a", prefix="a/../b"), r"prefix='\.\.'"),
+        (fsspec_config(uri="memory://a", lost_after="1"), "lost_after='1': expected a number"),
+        (fsspec_config(uri="memory://a", allow_secrets=1), "expected True or False"),
         (fsspec_config(uri="memory://a", shared="yes"), "expected True or False"),
         (fsspec_config(uri="memory://a", shared=True), "expected a file:// URI"),
         (fsspec_config(uri="memory://a", storage_options=[1]), "expected a mapping"),
@@ -179,20 +124,10 @@ def fsspec_config(**params: Any) -> Any:
         (fsspec_config(uri="memory://a", max_bytes_in_flight=1), "at least 16777216 bytes"),
         (fsspec_config(uri="memory://a", file_size=2**40), "max_bytes_in_flight=134217728"),
         (fsspec_config(uri=["file:///a", "memory://a"]), "only file:// URIs or none"),
-        ({"type": "filesystem", "params": {"directory_path": ""}}, "expected a path"),
-        ({"type": "filesystem", "params": {"directory_path": [1]}}, "expected a path"),
-        (
-            {"type": "filesystem", "params": {"directory_path": "/a", "buffer_size": "1"}},
-            "buffer_size='1': expected an integer",
-        ),
-        (
-            {"type": "smart_open", "params": {"uri": "s3://a", "override_transport_params": 1}},
-            "expected a mapping",
-        ),
     ],
 )
 def test_bad_configurations_are_named(config: Any, message: str) -> None:
-    """What is wrong and what was expected is in one ConfigError, a ValueError."""
+    """One ConfigError, a ValueError, has what was found and what was expected."""
     with pytest.raises(ConfigError, match=message):
         make_external_storage(config)
 

@@ -1,1 +1,1 @@
-"""Which of the configured URIs takes a file, on this node."""
+"""Choice of the URI that gets a file, on one node: health, free space, failover."""

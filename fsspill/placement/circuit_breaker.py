@@ -1,4 +1,4 @@
-"""Whether a URI is worth a try, known to all processes of a node at once."""
+"""Circuit breaker of a URI, shared by all processes of a node."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
 
 class CircuitBreaker:
-    """Opens when a write to a URI has failed, and closes when a probe succeeds.
+    """Circuit breaker that a failed write to a URI opens and a successful probe closes.
 
-    While it is open nothing is spilled to the URI, by any process of the node: each would wait
-    for its own deadline first, and Ray for all of them. Probes are made by a thread of one of the
-    processes that saw it open, never within a call.
+    While it is open, no process of the node spills to the URI: each would first wait for its own
+    stall timeout, and Ray for all of them. The probes run on a thread of one of the processes
+    that saw it open, never within a call.
 
     Parameters
     ----------
     state : SharedState
-        Where the processes of the node share it.
+        State that the processes of the node share.
     uri : str
         The configured URI.
     probe : callable
@@ -39,7 +39,7 @@ class CircuitBreaker:
 
     Notes
     -----
-    Looking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
+    Checking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
     requests each, one process of the node at a time.
     """
 
@@ -52,7 +52,7 @@ class CircuitBreaker:
         self._closing = threading.Event()
 
     def failure(self) -> FsspillError | None:
-        """Return why it is open; None if it is closed."""
+        """Return the error that opened it, or None if it is closed."""
         record = self._state.read(_KIND, self._uri)
         if record is None:
             return None
@@ -62,11 +62,11 @@ class CircuitBreaker:
         return failure
 
     def is_open(self) -> bool:
-        """Whether it is open."""
+        """Return True if it is open."""
         return self.failure() is not None
 
     def open(self, error: FsspillError) -> None:
-        """Give the URI up until a probe succeeds."""
+        """Mark the URI unhealthy until a probe succeeds."""
         record = {"error": type(error).__name__, "message": str(error)}
         self._state.write(_KIND, self._uri, record)
         self._keep_probing()
@@ -86,14 +86,14 @@ class CircuitBreaker:
                 self._prober.start()
 
     def probe_once(self) -> bool:
-        """Probe unless another process does; return whether it is closed now."""
+        """Probe unless another process does; return True if it is closed now."""
         if self._state.read(_KIND, self._uri) is None:
             return True
-        with self._state.lock(_KIND, self._uri, wait=False) as mine:
-            if not mine or not self._succeeds():
+        with self._state.lock(_KIND, self._uri, wait=False) as acquired:
+            if not acquired or not self._succeeds():
                 return False
             self._state.remove(_KIND, self._uri)
-        logger.warning("spilling to %s again", self._uri)
+        logger.warning("%s is healthy again; spilling resumed.", self._uri)
         return True
 
     def _succeeds(self) -> bool:
@@ -104,11 +104,11 @@ class CircuitBreaker:
         return True
 
 
-def _probe_until_closed(circuit: weakref.ref[CircuitBreaker], closing: threading.Event) -> None:
+def _probe_until_closed(reference: weakref.ref[CircuitBreaker], closing: threading.Event) -> None:
     pause = _FIRST_PAUSE
     while not closing.wait(random.uniform(pause / 2, pause)):
-        found = circuit()
-        if found is None or found.probe_once():
+        circuit_breaker = reference()
+        if circuit_breaker is None or circuit_breaker.probe_once():
             return
-        del found
+        del circuit_breaker
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -103,7 +103,7 @@ class FailoverWriter:
         """Give up files that are stored behind one that is not."""
         for file in files:
             self._in_vain.append(file.url)
-            self._candidates.stored(file.location, -file.nbytes)
+            self._candidates.record_delete(file.location, file.nbytes)
 
     def _store_once(self, files: Sequence[SpillFile], seconds: float) -> set[SpillFile]:
         """Store files where they were placed, and return those that are not stored."""
@@ -114,7 +114,7 @@ class FailoverWriter:
         outcomes = self._transfer.write_files(files, retriers)
         for file, failure in zip(files, outcomes, strict=True):
             if failure is None:
-                self._candidates.stored(file.location, file.nbytes)
+                self._candidates.record_write(file.location, file.nbytes)
             elif not isinstance(failure, RequestSkippedError):
                 self._in_vain.append(file.url)
                 self._give_up(file, failure)
@@ -126,5 +126,5 @@ class FailoverWriter:
             self._renewed.add(file.location)
             return
         clear_traceback(failure)
-        self._candidates.failed(file.location, failure)
+        self._candidates.mark_unhealthy(file.location, failure)
         self._report(failure)

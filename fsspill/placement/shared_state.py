@@ -1,4 +1,4 @@
-"""What the processes of one node tell one another, in small files of a private directory."""
+"""State shared by all processes of a node and session, in small files of a private directory."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ __all__ = ["SharedState"]
 logger = logging.getLogger(__name__)
 
 _KEPT = 7 * 24 * 3600.0
-"""Seconds for which records are kept that nobody has touched."""
+"""Seconds after which unused records are removed."""
 
 
 class SharedState:
-    """Records by kind and key, shared by all processes of this node and session.
+    """State shared by all processes of a node and session: records by kind and key.
 
     Parameters
     ----------
     session_name, node_id : str
-        Whose records.
+        The session and the node.
 
     Notes
     -----
-    ``<temporary directory>/fsspill-<user id>/<session name>/<node id>``, private to the user
-    (0700), made with the first record. A record is replaced as a whole, so that nobody reads half
-    of one. Reading one that does not exist costs one system call. Sessions that were killed leave
-    theirs: the next one to come removes those that nobody has touched for a week. Where the
-    directory cannot be made or is not the user's own, records are kept by this process alone.
+    Files are at ``<temporary directory>/fsspill-<user id>/<session name>/<node id>``, private to
+    the user (0700) and created with the first record. A record is replaced atomically, so no
+    process reads half of one. Reading one that does not exist costs one system call. Sessions
+    that were killed leave their records behind; a later session removes those that were not used
+    for a week. Where the directory cannot be created, or is not the user's own, each process
+    keeps its records to itself.
     """
 
     def __init__(self, session_name: str, node_id: str) -> None:
@@ -51,7 +52,7 @@ class SharedState:
         path = self._path(kind, key)
         try:
             with open(path, "rb") as file:
-                # In a directory that everybody can write to, somebody else may have put it.
+                # The temporary directory is writable by all users: another may have put it there.
                 mine = os.fstat(file.fileno()).st_uid == os.getuid()
                 record: dict[str, Any] | None = json.loads(file.read()) if mine else None
                 return record
@@ -72,7 +73,7 @@ class SharedState:
             self._own[path] = record
 
     def remove(self, kind: str, key: str) -> None:
-        """Remove a record, if it is there."""
+        """Remove a record if it exists."""
         path = self._path(kind, key)
         self._own.pop(path, None)
         try:
@@ -82,12 +83,12 @@ class SharedState:
 
     @contextmanager
     def lock(self, kind: str, key: str, *, wait: bool) -> Iterator[bool]:
-        """Hold a lock that one process at a time may have; it ends with the process.
+        """Hold a lock that one process at a time can have, and that ends with the process.
 
         Yields
         ------
         bool
-            Whether it is held. Always true with `wait`, or where nothing can be shared.
+            True if it is held: always with `wait`, and where nothing can be shared.
         """
         try:
             self._make_directory()
@@ -101,7 +102,7 @@ class SharedState:
             os.close(fd)
 
     def discard(self) -> None:
-        """Remove all records of this node, and the directories above them that are empty then."""
+        """Remove all records of this node, and the directories above them once they are empty."""
         shutil.rmtree(self._directory, ignore_errors=True)
         session = os.path.dirname(self._directory)
         for directory in (session, os.path.dirname(session)):
@@ -126,14 +127,14 @@ class SharedState:
 
 
 def _remove_old(directory: str) -> None:
-    """Remove the records of sessions of which no node has written any for a week."""
+    """Remove the records of sessions in which no node has written any for a week."""
     limit = time.time() - _KEPT
     for session in os.scandir(directory):
         try:
             nodes = [node.stat().st_mtime for node in os.scandir(session.path)]
             last = max(nodes, default=session.stat().st_mtime)
         except OSError:
-            continue  # it goes just now
+            continue  # another process has just removed it
         if last < limit:
             shutil.rmtree(session.path, ignore_errors=True)
 
@@ -147,7 +148,7 @@ def _lock(fd: int, wait: bool) -> bool:
 
 
 def _check_private(directory: str) -> None:
-    """Refuse what somebody else has put in the way."""
+    """Raise PermissionError unless a directory is private to this user."""
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(f"{directory} is not a private directory of user {os.getuid()}")

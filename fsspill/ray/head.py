@@ -8,11 +8,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fsspill.config import arguments_of
+from fsspill.config import make_settings
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.ray.heartbeat import start_head_process
-from fsspill.ray.options import RayOptions
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
 from fsspill.storage.connection import protocol_of
@@ -63,11 +62,11 @@ def _spills(node: Any) -> bool:
 
 def _check(config: Mapping[str, Any], session_name: str) -> ExternalStorage:
     """Return the storage of a configuration that can work for a whole cluster."""
-    arguments = arguments_of(config)
-    storage = ExternalStorage(**arguments, session_name=session_name)
-    if not RayOptions.of(config).allow_secrets:
+    settings = make_settings(config)
+    storage = ExternalStorage(settings, session_name=session_name)
+    if not settings.allow_secrets:
         for uri in storage.uris:
-            reject_secret_options(uri, arguments.get("storage_options") or {})
+            reject_secret_options(uri, settings.storage_options or {})
     _reject_per_process(storage)
     storage.check()
     return storage
@@ -107,13 +106,13 @@ def on_head_started(node: Any) -> None:
     """
     if not _spills(node):
         return
-    arguments = arguments_of(json.loads(node._object_spilling_config))
-    if ExternalStorage(**arguments).node_local:
+    settings = make_settings(json.loads(node._object_spilling_config))
+    if settings.node_local:
         return  # files on a node's own disk belong to no session
     try:
         pid = node.all_processes["gcs_server"][0].process.pid
         log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
-        start_head_process(arguments, node._session_name, pid, log)
+        start_head_process(settings, node._session_name, pid, log)
     except Exception as error:
         # No reason to stop Ray: clean-up leaves sessions alone that have no heartbeat.
         logger.warning(

@@ -12,13 +12,12 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fsspill.child_process import start_in_child
 from fsspill.external_storage import ExternalStorage
+from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD
 from fsspill.transfer.base import Transfer
 
@@ -78,14 +77,14 @@ class Heartbeat:
 
 
 def start_head_process(
-    arguments: Mapping[str, Any], session_name: str, pid: int, log: str
+    settings: Settings, session_name: str, pid: int, log: str
 ) -> subprocess.Popen[bytes]:
     """Start the process that writes the heartbeat of a session.
 
     Parameters
     ----------
-    arguments : mapping
-        The arguments of `ExternalStorage`.
+    settings : Settings
+        The parameters.
     session_name : str
         The session.
     pid : int
@@ -93,17 +92,17 @@ def start_head_process(
     log : str
         Path of its log file.
     """
-    function = partial(run_until_exit, dict(arguments), session_name, pid)
+    function = partial(run_until_exit, settings, session_name, pid)
     with Path(log).open("ab") as output:
         return start_in_child(function, output=output)
 
 
-def run_until_exit(arguments: Mapping[str, Any], session_name: str, pid: int) -> None:
+def run_until_exit(settings: Settings, session_name: str, pid: int) -> None:
     """Write the heartbeat of a session until a process exits, then remove it if possible.
 
     It stays while files of the session are left: clean-up needs it to see that the session is dead.
     """
-    storage = ExternalStorage(**arguments, session_name=session_name, node_id=HEAD)
+    storage = ExternalStorage(settings, session_name=session_name, node_id=HEAD)
     heartbeat = Heartbeat(storage.transfer, HEAD)
     heartbeat.start()
     while _is_alive(pid):

@@ -24,6 +24,7 @@ from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat
 from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.ray.restore_failures import RestoreFailures
+from fsspill.settings import Settings
 
 __all__ = ["IOWorkerStorage"]
 
@@ -38,30 +39,27 @@ class IOWorkerStorage(Storage):
 
     Parameters
     ----------
-    lost_after : float
-        Seconds after which an object that cannot be reached counts as lost on this node.
+    settings : Settings
+        The parameters.
     node_id, session_name : str
         As Ray gives them.
     make_object_store : callable, optional
         Makes the object store, given what it calls before it ends this process.
-    **arguments
-        Those of `ExternalStorage`.
     """
 
     def __init__(
         self,
+        settings: Settings,
         *,
-        lost_after: float,
         node_id: str,
         session_name: str,
         make_object_store: Callable[
             [Callable[[BaseException], None]], CoreWorkerStore
         ] = CoreWorkerStore,
-        **arguments: Any,
     ) -> None:
         self._object_store = make_object_store(self._record_loss)
         self._storage = ExternalStorage(
-            **arguments,
+            settings,
             node_id=node_id,
             session_name=session_name,
             object_store=self._object_store,
@@ -71,7 +69,7 @@ class IOWorkerStorage(Storage):
         self._notifier = DriverNotifier(state, node_id)
         self._restore_failures = RestoreFailures(state)
         self._heartbeat = Heartbeat(self._storage.transfer, node_id)
-        self._lost_after = lost_after
+        self._lost_after = settings.lost_after
         self._restoring = ""
         self._last_retry = -inf
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fsspill.config import arguments_of
+from fsspill.config import make_settings
 from fsspill.interface import NullStorage, Storage
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.io_worker import IOWorkerStorage
-from fsspill.ray.options import RayOptions
 
 __all__ = ["FailedStorage", "setup_external_storage", "validation"]
 
@@ -43,12 +42,7 @@ def setup_external_storage(config: Mapping[str, Any], node_id: str, session_name
     if _validating:
         return _ValidatedStorage()
     try:
-        return IOWorkerStorage(
-            **arguments_of(config),
-            lost_after=RayOptions.of(config).lost_after,
-            node_id=node_id,
-            session_name=session_name,
-        )
+        return IOWorkerStorage(make_settings(config), node_id=node_id, session_name=session_name)
     except Exception as error:
         # Without a traceback: those of causes are a filesystem's own, and may show secrets.
         logger.error("cannot set up external storage on node %s: %s", node_id, error)

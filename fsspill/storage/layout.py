@@ -27,6 +27,7 @@ __all__ = [
     "HEARTBEAT_DIRECTORY",
     "OBJECT_PREFIX",
     "SpillLocation",
+    "check_component",
     "find_location",
     "is_valid_component",
 ]
@@ -86,9 +87,9 @@ class SpillLocation:
     ) -> None:
         checked = check_uri(uri)
         for name, value in (("session_name", session_name), ("node_id", node_id)):
-            _check_component(name, value)
+            check_component(name, value)
         for component in filter(None, prefix.split("/")):
-            _check_component("prefix", component)
+            check_component("prefix", component)
         self.local = is_local(checked)
         self.node_local = self.local and not shared
         self.uri = "/".join([checked, *filter(None, prefix.split("/"))])
@@ -151,7 +152,8 @@ def local_path(uri: str) -> str:
     return os.path.normpath(uri.partition("://")[2])
 
 
-def _check_component(name: str, value: object) -> None:
+def check_component(name: str, value: object) -> None:
+    """Raise ConfigError unless a value may be a component of a path in the layout."""
     if not isinstance(value, str) or not is_valid_component(value):
         raise ConfigError(
             f"cannot use {name}={value!r}: expected letters, digits, '-', '_' and '.' only, "

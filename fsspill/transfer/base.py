@@ -8,82 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import NamedTuple
 
-from fsspill.errors import ConfigError, FsspillError
+from fsspill.errors import FsspillError
 from fsspill.format.compression import Compression, is_compressible
 from fsspill.format.digest import Digests, hash_off_loop
 from fsspill.format.encoding import Buffers, EncodedFrame, FrameEncoder, encode_raw, split_buffers
 from fsspill.format.frame import Frame
 from fsspill.format.planning import plan_blocks
 from fsspill.format.url import ParsedURL
+from fsspill.settings import MIB as MIB
 from fsspill.storage.layout import SpillLocation
 from fsspill.storage.retry import Retrier
 
-__all__ = ["FrameRef", "FrameStream", "Limits", "SpillFile", "Transfer"]
-
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large the blocks are and how many of them move at once, in one process.
-
-    Attributes
-    ----------
-    file_size : int
-        Bytes that objects are fused up to. A larger object gets a file of its own. Small
-        files upload side by side and free their space sooner; large ones cost fewer requests.
-    range_size : int or None
-        Bytes of one ranged read; if None, chosen by the size of the object, between 1 and 4 MiB.
-        Objects up to that size are read with exactly one request, larger ones in several ranges
-        at once; see `fsspill.format.planning.plan_ranges`.
-    max_requests_in_flight : int
-        Requests at once.
-    max_bytes_in_flight : int
-        Bytes of copies held at once, whatever the size of a batch or an object: on the way
-        up the bodies of requests, on the way down ranges that were asked for and not yet
-        copied into the object store. Ray runs up to 8 IO worker processes a node, each with
-        limits of its own.
-    stall_timeout : float
-        Seconds that a call waits for a URI that makes no progress, its retries included.
-    """
-
-    file_size: int = 8 * MIB
-    range_size: int | None = None
-    max_requests_in_flight: int = 64
-    max_bytes_in_flight: int = 128 * MIB
-    stall_timeout: float = 30.0
-
-    def __post_init__(self) -> None:
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.range_size is None:
-            del given["range_size"]
-        for name, value in given.items():
-            kinds = (int, float) if name == "stall_timeout" else (int,)
-            check_number(name, value, kinds, at_least=1)
-        if self.max_bytes_in_flight < 16 * MIB:
-            raise ConfigError(
-                f"cannot use max_bytes_in_flight={self.max_bytes_in_flight}: expected at least "
-                f"{16 * MIB} bytes, three parts of a multipart upload."
-            )
-        for name in {"file_size", "range_size"} & set(given):
-            if given[name] > self.max_bytes_in_flight:
-                raise ConfigError(
-                    f"cannot use {name}={given[name]}: expected no more than "
-                    f"max_bytes_in_flight={self.max_bytes_in_flight}, or not even one fits."
-                )
-
-
-def check_number(name: str, value: object, kinds: tuple[type, ...], *, at_least: int) -> None:
-    """Raise ConfigError unless a parameter is a number of one of `kinds`, and not too small."""
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        expected = "a number" if float in kinds else "an integer"
-        raise ConfigError(f"cannot use {name}={value!r}: expected {expected}.")
-    if not value >= at_least:  # type: ignore[operator]
-        raise ConfigError(f"cannot use {name}={value!r}: expected {at_least} or more.")
+__all__ = ["FrameRef", "FrameStream", "SpillFile", "Transfer"]
 
 
 class SpillFile:

@@ -14,9 +14,9 @@ from fsspill.errors import (
     is_transient,
     translate,
 )
+from fsspill.settings import Settings
 from fsspill.storage.connection import Endpoint
 from fsspill.storage.retry import backoff
-from fsspill.transfer.base import Limits
 
 __all__ = [
     "abort_uploads",
@@ -33,7 +33,7 @@ _BULK = 1000  # S3's limit
 
 
 async def delete_with_retry(
-    endpoint: Endpoint, paths: Sequence[str], limits: Limits, seconds: float
+    endpoint: Endpoint, paths: Sequence[str], limits: Settings, seconds: float
 ) -> dict[str, FsspillError]:
     """Delete files, and again what may yet be deleted, for so many seconds at most.
 

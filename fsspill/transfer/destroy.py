@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from fsspill.errors import FsspillError
+from fsspill.settings import Settings
 from fsspill.storage.connection import Endpoint
 from fsspill.storage.layout import HEAD, SpillLocation
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.base import Limits
 from fsspill.transfer.deletion import (
     abort_uploads,
     delete_with_retry,
@@ -26,7 +26,7 @@ _SECONDS = 10.0
 """Seconds for one listing, and for one pass of deletions, their retries included."""
 
 
-async def destroy(endpoint: Endpoint, location: SpillLocation, limits: Limits) -> None:
+async def destroy(endpoint: Endpoint, location: SpillLocation, limits: Settings) -> None:
     """Remove the files, the incomplete uploads and the heartbeat of a node.
 
     If nothing of the session is left then but the heartbeat of its head, that goes too.

@@ -19,10 +19,11 @@ from fsspill.errors import (
 from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
 from fsspill.format.digest import hash_off_loop
 from fsspill.format.planning import plan_ranges
+from fsspill.settings import Settings
 from fsspill.storage.connection import Endpoint
 from fsspill.storage.range_reader import RangeReader
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.base import FrameRef, Limits
+from fsspill.transfer.base import FrameRef
 from fsspill.transfer.limiter import gather_or_cancel
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
@@ -63,7 +64,7 @@ class RemoteFrameStream(VerifiedStream):
         The file's path there.
     source : FrameRef
         The frame, with its digests.
-    limits : Limits
+    limits : Settings
         Bounds of what is in flight.
     """
 
@@ -73,7 +74,7 @@ class RemoteFrameStream(VerifiedStream):
         reader: RangeReader,
         path: str,
         source: FrameRef,
-        limits: Limits,
+        limits: Settings,
     ) -> None:
         super().__init__()
         plan = plan_ranges(source.blocks, limits.range_size, reader.bytes_per_request)
@@ -125,7 +126,7 @@ class _RangeFetcher:
         reader: RangeReader,
         path: str,
         source: FrameRef,
-        limits: Limits,
+        limits: Settings,
     ) -> None:
         assert source.digests is not None
         self._endpoint = endpoint

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from fsspill.transfer.base import Limits
+from fsspill.settings import Settings
 
 __all__ = ["InFlightLimiter", "Reservation", "gather_or_cancel", "run_in_thread"]
 
@@ -25,7 +25,7 @@ class InFlightLimiter:
     Belongs to the event loop; a new one is made for every call.
     """
 
-    def __init__(self, limits: Limits, concurrent: bool) -> None:
+    def __init__(self, limits: Settings, concurrent: bool) -> None:
         self._requests = limits.max_requests_in_flight if concurrent else 1
         self._bytes = self.max_bytes = limits.max_bytes_in_flight
         self._changed = asyncio.Condition()

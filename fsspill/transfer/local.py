@@ -12,9 +12,10 @@ from itertools import islice
 
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.format.digest import Digests
+from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, SpillLocation, find_location
 from fsspill.storage.retry import RequestSkippedError, Retrier
-from fsspill.transfer.base import FrameRef, FrameStream, Limits, SpillFile, Transfer
+from fsspill.transfer.base import FrameRef, FrameStream, SpillFile, Transfer
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
     VerifiedStream,
@@ -41,7 +42,7 @@ class LocalTransfer(Transfer):
     ----------
     locations : sequence of SpillLocation
         Local ones, shared between nodes or not.
-    limits : Limits
+    limits : Settings
         Of which the bytes in flight bound what is held of a frame in a shared directory.
 
     Notes
@@ -52,7 +53,7 @@ class LocalTransfer(Transfer):
     at a time, since a disk gains nothing from more.
     """
 
-    def __init__(self, locations: Sequence[SpillLocation], limits: Limits) -> None:
+    def __init__(self, locations: Sequence[SpillLocation], limits: Settings) -> None:
         self._locations = locations
         self._limits = limits
 

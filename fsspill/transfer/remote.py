@@ -15,11 +15,12 @@ from fsspill.errors import (
     original_cause,
     translate,
 )
+from fsspill.settings import Settings
 from fsspill.storage.connection import Endpoint, connect
 from fsspill.storage.layout import SpillLocation, find_location
 from fsspill.storage.range_reader import RangeReader, make_reader
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.base import FrameRef, FrameStream, Limits, SpillFile, Transfer
+from fsspill.transfer.base import FrameRef, FrameStream, SpillFile, Transfer
 from fsspill.transfer.compressed_upload import CompressedUpload
 from fsspill.transfer.deletion import delete_with_retry, remove_file
 from fsspill.transfer.destroy import destroy, list_files
@@ -53,7 +54,7 @@ class RemoteTransfer(Transfer):
         The configured URIs.
     storage_options : mapping
         The user's options for the filesystem.
-    limits : Limits
+    limits : Settings
         Sizes of blocks and bounds of what is in flight.
     engine : str
         Who reads ranges; see `fsspill.storage.range_reader`.
@@ -80,7 +81,7 @@ class RemoteTransfer(Transfer):
         self,
         locations: Sequence[SpillLocation],
         storage_options: Mapping[str, Any],
-        limits: Limits,
+        limits: Settings,
         engine: str = "auto",
     ) -> None:
         self._locations = locations
@@ -264,12 +265,12 @@ async def _write(
     return None
 
 
-async def _write_heartbeat(endpoint: Endpoint, path: str, limits: Limits) -> None:
+async def _write_heartbeat(endpoint: Endpoint, path: str, limits: Settings) -> None:
     retrier = Retrier(limits.stall_timeout)
     await retrier.attempt(lambda: put(endpoint, path, b"alive"), "cannot write", path)
 
 
-async def _check(endpoint: Endpoint, path: str, uri: str, limits: Limits) -> None:
+async def _check(endpoint: Endpoint, path: str, uri: str, limits: Settings) -> None:
     retrier = Retrier(min(limits.stall_timeout, CHECK_SECONDS))
 
     async def attempt(request: Callable[[], Awaitable[T]]) -> T:

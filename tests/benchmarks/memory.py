@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fsspill.transfer.base import MIB, Limits
+from fsspill.settings import MIB, Settings
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
 from tests.benchmarks.sides import BUCKET
@@ -48,7 +48,7 @@ class MemoryRow:
         return f"{self.case.count:,} x {shown_size(self.case.size)}", *sizes
 
 
-def measure_memory(case: Case, limit: int = Limits.max_bytes_in_flight) -> MemoryRow:
+def measure_memory(case: Case, limit: int = Settings.max_bytes_in_flight) -> MemoryRow:
     """Spill and restore a batch with fsspill, in a process of its own and without a link."""
     with LinkServer(latency=0, bandwidth=None) as server:
         server.create_bucket(BUCKET)

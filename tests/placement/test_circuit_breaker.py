@@ -1,4 +1,4 @@
-"""A URI that is given up, and comes back."""
+"""URIs that become unhealthy, and healthy again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageNotFoundError
 from fsspill.errors import StoragePermissionError, StorageUnavailableError
-from fsspill.placement import circuit_breaker as circuit
+from fsspill.placement import circuit_breaker
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
@@ -22,7 +22,7 @@ URI = "s3://bucket/x"
 
 
 class Backend:
-    """Storage that may be down; counts the probes."""
+    """Storage that may be down and counts its probes."""
 
     def __init__(self) -> None:
         self.down = True
@@ -39,8 +39,8 @@ class Backend:
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(circuit_breaker, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(circuit_breaker, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -57,34 +57,37 @@ def opened(backend: Backend) -> Iterator[CircuitBreaker]:
 
 
 def test_a_closed_circuit_has_no_failure(backend: Backend) -> None:
-    """Nothing is probed, no thread started, as long as nothing fails."""
+    """As long as nothing fails, nothing is probed and no thread is started."""
     assert CircuitBreaker(SharedState("session", "node"), URI, backend).failure() is None
     assert backend.probes == 0
     assert "fsspill-probe" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_an_open_circuit_says_why(opened: CircuitBreaker) -> None:
-    """With the class and the text of the error that opened it."""
+def test_an_open_circuit_has_the_error_that_opened_it(opened: CircuitBreaker) -> None:
+    """Class and message of the error are kept."""
     failure = opened.failure()
     assert type(failure) is StoragePermissionError
     assert str(failure) == "refused, and why"
 
 
 def test_it_stays_open_while_probes_fail(opened: CircuitBreaker, backend: Backend) -> None:
-    """Many probes, made in the background, change nothing."""
+    """Failed probes in the background change nothing."""
     poll(lambda: backend.probes > 5, "some probes")
     assert opened.is_open()
 
 
-def test_a_probe_that_succeeds_closes_it(opened: CircuitBreaker, backend: Backend) -> None:
-    """Without a call to anything."""
+def test_a_probe_that_succeeds_closes_it(
+    opened: CircuitBreaker, backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No call is needed for that, and the log says that spilling resumed."""
     backend.down = False
     poll(lambda: not opened.is_open(), "the circuit to close")
+    poll(lambda: f"{URI} is healthy again; spilling resumed." in caplog.text, "the log line")
     assert backend.probes > 0
 
 
-def test_all_processes_of_the_node_see_it(opened: CircuitBreaker, backend: Backend) -> None:
-    """Another process gives the URI up at once, and probes when the first one has died."""
+def test_processes_of_a_node_share_it(opened: CircuitBreaker, backend: Backend) -> None:
+    """Another process sees it open immediately, and probes when the first one has ended."""
     other = SharedState("session", "node")
     assert CircuitBreaker(other, URI, backend).is_open()
     assert not CircuitBreaker(other, "s3://bucket/y", backend).is_open()
@@ -102,8 +105,8 @@ def test_all_processes_of_the_node_see_it(opened: CircuitBreaker, backend: Backe
     assert not opened.is_open()
 
 
-def test_one_process_probes_at_a_time(opened: CircuitBreaker, backend: Backend) -> None:
-    """While another holds the lock this one only looks on."""
+def test_one_process_at_a_time_probes(opened: CircuitBreaker, backend: Backend) -> None:
+    """A process does not probe while another one holds the lock."""
     with SharedState("session", "node").lock("circuit", URI, wait=True):
         seen = backend.probes
         assert opened.is_open()
@@ -115,7 +118,7 @@ def test_one_process_probes_at_a_time(opened: CircuitBreaker, backend: Backend) 
 
 
 def test_probes_end_with_the_storage(backend: Backend) -> None:
-    """A storage that is dropped while its URI is given up leaves no thread behind."""
+    """A storage that is dropped while its URI is unhealthy leaves no thread behind."""
     dropped = CircuitBreaker(SharedState("session", "node"), URI, backend)
     dropped.open(StoragePermissionError("refused"))
     thread = dropped._prober
@@ -124,8 +127,8 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
     poll(lambda: not thread.is_alive(), "the thread to end")
 
 
-def test_a_uri_that_is_given_up_is_asked_nothing(s3_server: S3Server, s3_bucket: str) -> None:
-    """A thousand spills to it raise at once: no request, no look at the objects."""
+def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -> None:
+    """A thousand spills to it raise immediately, without a request or a look at the objects."""
     storage = ExternalStorage("s3://no-such-bucket/x", stall_timeout=1)
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
@@ -149,8 +152,8 @@ def _probing() -> bool:
     return "fsspill-probe" in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_bucket_that_comes_is_used(s3_server: S3Server, s3_bucket: str) -> None:
-    """Once what was missing is there, spilling goes on by itself."""
+def test_a_bucket_that_is_created_later_is_used(s3_server: S3Server, s3_bucket: str) -> None:
+    """Spilling resumes by itself once the bucket exists."""
     storage = ExternalStorage("s3://late-bucket/x", stall_timeout=1)
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)

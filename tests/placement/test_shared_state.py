@@ -1,4 +1,4 @@
-"""What the processes of a node share."""
+"""State shared by all processes of a node and session."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_nothing_is_made_before_the_first_record(directory: Path) -> None:
-    """Looking for a record that is not there leaves no trace."""
+def test_no_directory_is_created_before_the_first_record(directory: Path) -> None:
+    """Reading a record that does not exist leaves no trace."""
     assert SharedState("session", "node").read("kind", "key") is None
     assert list(directory.iterdir()) == []
 
 
 def test_another_process_reads_the_record(directory: Path) -> None:
-    """A record is seen by all processes of the node, and by no other node."""
+    """A record is visible to all processes of the node, and to no other node."""
     state = SharedState("session", "node")
     state.write("kind", "s3://bucket/x", {"a": 1})
     code = (
@@ -42,15 +42,15 @@ def test_another_process_reads_the_record(directory: Path) -> None:
 
 
 def test_records_are_private(directory: Path) -> None:
-    """Only the user can look into the directories."""
+    """Only the user can read the directories."""
     SharedState("session", "node").write("kind", "key", {})
     made = [path for path in directory.rglob("*") if path.is_dir()]
     assert len(made) == 3
     assert all(path.stat().st_mode & 0o077 == 0 for path in made)
 
 
-def test_discarding_leaves_nothing(directory: Path) -> None:
-    """The records go, and directories that nobody else uses."""
+def test_discarding_removes_records_and_empty_directories(directory: Path) -> None:
+    """Records of other nodes stay."""
     mine, other = SharedState("session", "node"), SharedState("session", "other")
     mine.write("kind", "key", {})
     other.write("kind", "key", {"a": 1})
@@ -63,7 +63,7 @@ def test_discarding_leaves_nothing(directory: Path) -> None:
 
 @pytest.mark.parametrize("what", ["open directory", "file", "link"])
 def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str) -> None:
-    """What somebody else put in the way is left alone; records are kept in this process."""
+    """It is left as it is, and each process keeps its records to itself."""
     squatted = directory / f"fsspill-{os.getuid()}"
     elsewhere = directory / "elsewhere"
     elsewhere.mkdir()
@@ -83,8 +83,8 @@ def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str)
     assert state.read("kind", "key") is None
 
 
-def test_a_record_that_is_not_one_is_passed_over(directory: Path) -> None:
-    """Garbage in a file counts as no record."""
+def test_an_invalid_record_is_ignored(directory: Path) -> None:
+    """A file that holds no JSON counts as no record."""
     state = SharedState("session", "node")
     state.write("kind", "key", {"a": 1})
     [path] = directory.rglob("kind-*")
@@ -92,8 +92,8 @@ def test_a_record_that_is_not_one_is_passed_over(directory: Path) -> None:
     assert state.read("kind", "key") is None
 
 
-def test_records_of_killed_sessions_go_after_a_week(directory: Path) -> None:
-    """The next session that writes a record removes them; younger ones stay."""
+def test_records_of_killed_sessions_are_removed_after_a_week(directory: Path) -> None:
+    """The next session that writes a record removes them; more recent ones stay."""
     week = 7 * 24 * 3600
     for name, age in (("old", week + 60), ("young", week - 3600)):
         SharedState(name, "node").write("kind", "key", {})
@@ -103,8 +103,8 @@ def test_records_of_killed_sessions_go_after_a_week(directory: Path) -> None:
     assert {path.name for path in directory.glob("fsspill-*/*")} == {"young", "session"}
 
 
-def test_a_lock_is_held_by_one_at_a_time(directory: Path) -> None:
-    """And it ends with the process that holds it."""
+def test_one_process_at_a_time_holds_a_lock(directory: Path) -> None:
+    """It ends with the process that holds it."""
     state = SharedState("session", "node")
     code = (
         "import sys\n"

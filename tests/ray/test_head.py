@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 
 from ray._private import external_storage as rays
 
-from fsspill import ConfigError
+from fsspill import ConfigError, Settings
 from fsspill.ray.head import on_head_started, validate_external_storage
 from fsspill.ray.io_worker import IOWorkerStorage
 from fsspill.testing.s3_server import S3Server
@@ -99,7 +99,7 @@ def started(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]
 def test_a_head_that_has_started_gets_a_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process gets the session, Ray's head process and a log among Ray's own."""
     assert started(head("s3://bucket/x"), monkeypatch) == [
-        ({"uri": "s3://bucket/x"}, "session1", 17, "/logs/fsspill_heartbeat.log")
+        (Settings("s3://bucket/x"), "session1", 17, "/logs/fsspill_heartbeat.log")
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fsspill import ExternalStorage, StorageUnavailableError
+from fsspill import ExternalStorage, Settings, StorageUnavailableError
 from fsspill.ray import heartbeat
 from fsspill.ray.heartbeat import Heartbeat, start_head_process
 from fsspill.storage.layout import HEAD
@@ -71,8 +71,8 @@ def ray_head() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def arguments(directory: Path) -> dict[str, Any]:
-    return {"uri": f"file://{directory}", "shared": True}
+def shared(directory: Path) -> Settings:
+    return Settings(f"file://{directory}", shared=True)
 
 
 @pytest.mark.parametrize("with_files", [False, True])
@@ -82,12 +82,12 @@ def test_the_heartbeat_of_a_session_ends_with_its_head(
     """It is removed unless files of the session are left, and then stays for clean-up."""
     directory = tmp_path / "spill"
     log = tmp_path / "log"
-    process = start_head_process(arguments(directory), "s", ray_head.pid, str(log))
+    process = start_head_process(shared(directory), "s", ray_head.pid, str(log))
     try:
         beat = directory / "s" / "fsspill_heartbeats" / HEAD
         poll(beat.exists, "the heartbeat")
         if with_files:
-            storage = ExternalStorage(**arguments(directory), session_name="s", node_id="n")
+            storage = ExternalStorage(shared(directory), session_name="s", node_id="n")
             storage.object_store.put(b"ref", b"some data")  # type: ignore[attr-defined]
             storage.spill_objects([b"ref"])
         ray_head.kill()  # and not reaped yet, as in a container without an init
@@ -104,7 +104,7 @@ def test_arguments_are_not_on_the_command_line(
 ) -> None:
     """A command line would show secrets of storage_options to every user of the machine."""
     directory = tmp_path / "spill"
-    process = start_head_process(arguments(directory), "s", ray_head.pid, str(tmp_path / "log"))
+    process = start_head_process(shared(directory), "s", ray_head.pid, str(tmp_path / "log"))
     try:
         shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         assert str(directory).encode() not in shown

@@ -17,7 +17,7 @@ import ray.exceptions
 from ray._private import external_storage as rays
 
 import fsspill
-from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Storage
+from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Settings, Storage
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray import SpilledObjectLostError
 from fsspill.ray.core_worker import CoreWorkerStore
@@ -46,10 +46,7 @@ class WorkerStorage(IOWorkerStorage):
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         self.session_name = f"session_{uuid.uuid4().hex}"
         super().__init__(
-            uri=uri,
-            shared=shared,
-            stall_timeout=1,
-            lost_after=lost_after,
+            Settings(uri, shared=shared, stall_timeout=1, lost_after=lost_after),
             node_id="node",
             session_name=self.session_name,
             make_object_store=ObjectStore,

@@ -7,17 +7,18 @@ import threading
 
 import pytest
 
-from fsspill.transfer.base import Limits
+from fsspill.settings import Settings
 from fsspill.transfer.limiter import InFlightLimiter, run_in_thread
 
 MIB = 2**20
+LIMITS = Settings("memory://x", max_bytes_in_flight=16 * MIB)
 
 
 def test_room_that_is_given_back_early_is_used() -> None:
     """A reservation that is_compressible lets the next begin, and gives no byte back twice."""
 
     async def check() -> None:
-        in_flight = InFlightLimiter(Limits(max_bytes_in_flight=16 * MIB), concurrent=True)
+        in_flight = InFlightLimiter(LIMITS, concurrent=True)
         async with in_flight.reserve(16 * MIB) as reservation:
             await reservation.shrink(6 * MIB)
             await reservation.shrink(7 * MIB)

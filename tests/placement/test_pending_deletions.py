@@ -1,0 +1,73 @@
+"""Files that could not be deleted, kept for later attempts."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableError
+from fsspill.errors import FsspillError
+from fsspill.placement import pending_deletions
+from fsspill.placement.pending_deletions import PendingDeletions
+
+
+def failures(*urls: str, reason: str = "refused") -> dict[str, FsspillError]:
+    error = StorageUnavailableError(reason)
+    return dict.fromkeys(urls, error)
+
+
+def test_files_are_retried_in_the_order_of_their_failures() -> None:
+    """A file that fails again is retried after all others."""
+    pending = PendingDeletions()
+    assert not pending
+    pending.add(failures("a", "b", "c"))
+    assert pending.next_batch() == ["a", "b", "c"]
+    pending.discard(["a", "not there"])
+    pending.add(failures("a"))
+    assert pending.next_batch() == ["b", "c", "a"]
+    pending.discard(["a", "b", "c"])
+    assert not pending
+
+
+def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call does not retry more files than that."""
+    monkeypatch.setattr(pending_deletions, "_PER_CALL", 2)
+    pending = PendingDeletions()
+    pending.add(failures(*"abc"))
+    assert pending.next_batch() == ["a", "b"]
+    assert len(pending) == 3
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest files are dropped beyond the capacity."""
+    monkeypatch.setattr(pending_deletions, "_CAPACITY", 3)
+    pending = PendingDeletions()
+    pending.add(failures(*"ab"))
+    pending.add(failures(*"cde"))
+    assert pending.next_batch() == ["c", "d", "e"]
+
+
+def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A list of files that fail for one reason gives one line."""
+    with caplog.at_level(logging.WARNING):
+        PendingDeletions().add(failures(*"abc") | failures("d", reason="other"))
+    assert [record.getMessage() for record in caplog.records] == ["refused", "other"]
+
+
+def test_later_calls_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose deletion failed is deleted by the next call, whatever that is asked for."""
+    store = InMemoryObjectStore()
+    store.put("x", b"data")
+    storage = ExternalStorage("memory://pending-deletions", object_store=store)
+    urls = storage.spill_objects(["x"])
+    remove = storage.transfer.remove
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.transfer, "remove", lambda urls, seconds: failures(*urls))
+        storage.delete_spilled_objects(urls)
+    assert len(storage.list_spilled_files()) == 1
+    assert storage.transfer.remove == remove
+    storage.delete_spilled_objects([])
+    assert storage.list_spilled_files() == []
+    assert not storage._pending_deletions
+    storage.destroy_external_storage()
