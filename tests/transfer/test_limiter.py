@@ -15,7 +15,7 @@ LIMITS = Settings("memory://x", max_bytes_in_flight=16 * MIB)
 
 
 def test_room_that_is_given_back_early_is_used() -> None:
-    """A reservation that is_compressible lets the next begin, and gives no byte back twice."""
+    """A reservation that shrinks lets the next begin, and gives no byte back twice."""
 
     async def check() -> None:
         in_flight = InFlightLimiter(LIMITS, concurrent=True)
