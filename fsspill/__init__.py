@@ -22,8 +22,9 @@ from fsspill.errors import (
     StoragePermissionError,
     StorageUnavailableError,
 )
-from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
+from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
 from fsspill.settings import Settings
 
@@ -41,6 +42,7 @@ __all__ = [
     "ObjectStore",
     "ParsedURL",
     "Settings",
+    "Storage",
     "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsspill.errors import ConfigError
-from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.external_storage import ExternalStorage
+from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import ObjectStore
 from fsspill.ray_config import PARAMETERS_OF_TYPE, RAY_TEST_TYPES
 from fsspill.settings import Settings, quote_names
@@ -21,7 +22,7 @@ __all__ = [
     "spill_objects",
 ]
 
-_external_storage: NullStorage = NullStorage()
+_external_storage: Storage = NullStorage()
 
 
 def setup_external_storage(
@@ -30,7 +31,7 @@ def setup_external_storage(
     session_name: str | None = None,
     *,
     object_store: ObjectStore | None = None,
-) -> NullStorage:
+) -> Storage:
     """Set up the storage that the functions of this module act on.
 
     Parameters
@@ -96,7 +97,7 @@ def make_external_storage(
     node_id: str | None = None,
     session_name: str | None = None,
     object_store: ObjectStore | None = None,
-) -> NullStorage:
+) -> Storage:
     """Return the storage that a configuration describes; see `setup_external_storage`."""
     if not config:
         return NullStorage()

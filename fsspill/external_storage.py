@@ -156,6 +156,10 @@ class ExternalStorage(Storage):
         self.transfer = _make_transfer(self._locations, self._clients, self.settings)
         self._pending_deletions = PendingDeletions()
         self._state = SharedState(session_name, node_id)
+        # Not a method: a probe must not keep the storage from being collected.
+        self._check_location = partial(
+            check_location, self._clients, stall_timeout=self.settings.stall_timeout
+        )
         self._placement = Placement(
             self._locations, self.settings, self._state, self._check_location
         )
@@ -176,9 +180,6 @@ class ExternalStorage(Storage):
         """
         for location in self._locations:
             self._check_location(location)
-
-    def _check_location(self, location: SpillLocation) -> None:
-        check_location(self._clients, location, self.settings.stall_timeout)
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`.

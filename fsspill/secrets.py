@@ -30,8 +30,6 @@ _SECRET_NAME = re.compile(
     """,
     re.VERBOSE,
 )
-_KEY_IS_AN_ID = frozenset({"oss", "s3", "s3a", "tos"})
-"""Protocols whose option `key` is the id of an access key; its secret is called `secret`."""
 
 _WAYS_TO_A_TOKEN = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
 _NAME_OF_TOKEN = re.compile(r"(token|credentials?)$")
@@ -40,15 +38,15 @@ _PATH = re.compile(r"[/~.][^\s{]*|[^\s{]+\.json")
 _remembered: set[str] = set()
 
 
-def find_secrets(storage_options: Mapping[Any, Any], protocol: str = "") -> list[str]:
+def find_secrets(storage_options: Mapping[Any, Any], key_is_an_id: bool = False) -> list[str]:
     """Return the names of the options that carry a secret.
 
     Parameters
     ----------
     storage_options : mapping
         Options in fsspec's names. Mappings and lists in it are looked through.
-    protocol : str, optional
-        That of the URI. It matters for the option ``key`` only.
+    key_is_an_id : bool, optional
+        True if the option ``key`` of the protocol is the id of an access key, which is no secret.
 
     Returns
     -------
@@ -64,9 +62,8 @@ def find_secrets(storage_options: Mapping[Any, Any], protocol: str = "") -> list
     * its name ends with ``secret``, ``token``, ``password``, ``passwd``, ``passphrase``,
       ``credential(s)``, ``authorization`` or ``connection_string``; with the word ``pass``,
       ``pwd``, ``pkey``, ``auth``, ``cookie(s)`` or ``sas``; with the word ``key``, unless it is a
-      ``public_key``, or ``key`` alone for ``s3``, ``s3a``, ``oss`` and ``tos``, where that is the
-      id of an access key; with one of all these and ``_base64``, ``_data``, ``_json``, ``_pem`` or
-      ``_value``;
+      ``public_key``, or ``key`` alone where that is the id of an access key; with one of all
+      these and ``_base64``, ``_data``, ``_json``, ``_pem`` or ``_value``;
     * or its value, whatever its name, is a string that has the form of a secret (see `redact`),
       such as a URL with a password or a connection string.
 
@@ -75,18 +72,18 @@ def find_secrets(storage_options: Mapping[Any, Any], protocol: str = "") -> list
     ``.json``) where a token or credential is expected. Of a mapping with a secret name, the
     entries that carry a secret are named; the mapping itself if there are none.
     """
-    return [name for name, _ in _secrets(storage_options, protocol)]
+    return [name for name, _ in _secrets(storage_options, key_is_an_id)]
 
 
-def remember(storage_options: Mapping[Any, Any], protocol: str = "") -> None:
+def remember(storage_options: Mapping[Any, Any], key_is_an_id: bool = False) -> None:
     """Let `redact` replace the secrets of these options from now on, in this process.
 
     Parameters
     ----------
     storage_options : mapping
         As in `find_secrets`.
-    protocol : str, optional
-        Likewise.
+    key_is_an_id : bool, optional
+        As in `find_secrets`.
 
     Notes
     -----
@@ -94,24 +91,28 @@ def remember(storage_options: Mapping[Any, Any], protocol: str = "") -> None:
     that around the secret not at all. Nothing is ever forgotten: a connection may outlive the
     options that it was made with.
     """
-    for _, value in _secrets(storage_options, protocol):
+    for _, value in _secrets(storage_options, key_is_an_id):
         for text in _leaves(value):
             forms = (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
             plain = {" ".join(form.split()) for form in forms}
             _remembered.update(form for form in plain if len(form) >= _SHORTEST)
 
 
-def redact_options(storage_options: Mapping[Any, Any], protocol: str = "") -> dict[Any, Any]:
+def redact_options(
+    storage_options: Mapping[Any, Any], key_is_an_id: bool = False
+) -> dict[Any, Any]:
     """Return a copy of options with ``***`` in the place of the secrets of `find_secrets`."""
-    return {name: _redact_option(name, value, protocol) for name, value in storage_options.items()}
+    return {
+        name: _redact_option(name, value, key_is_an_id) for name, value in storage_options.items()
+    }
 
 
-def _redact_option(name: Any, value: Any, protocol: str) -> Any:
-    if _secrets_within(value, protocol):
+def _redact_option(name: Any, value: Any, key_is_an_id: bool) -> Any:
+    if _secrets_within(value, key_is_an_id):
         if isinstance(value, Mapping):
-            return redact_options(value, protocol)
-        return list(redact_options(dict(enumerate(value)), protocol).values())
-    return _SHOWN if any(_secrets({name: value}, protocol)) else value
+            return redact_options(value, key_is_an_id)
+        return list(redact_options(dict(enumerate(value)), key_is_an_id).values())
+    return _SHOWN if any(_secrets({name: value}, key_is_an_id)) else value
 
 
 def redact(text: str) -> str:
@@ -151,25 +152,25 @@ def _redact_remembered(text: str) -> str:
     return text
 
 
-def _secrets(options: Mapping[Any, Any], protocol: str) -> Iterator[tuple[str, Any]]:
+def _secrets(options: Mapping[Any, Any], key_is_an_id: bool) -> Iterator[tuple[str, Any]]:
     for key, value in options.items():
         name = str(key)
-        secret = _is_secret_name(name, protocol) and _may_be_secret(name, value)
-        found = _secrets_within(value, protocol)
+        secret = _is_secret_name(name, key_is_an_id) and _may_be_secret(name, value)
+        found = _secrets_within(value, key_is_an_id)
         if found:
             yield from ((f"{name}.{inner}", inner_value) for inner, inner_value in found)
         elif secret or (isinstance(value, str) and _has_secret_form(value)):
             yield name, value
 
 
-def _secrets_within(value: object, protocol: str) -> list[tuple[str, Any]]:
+def _secrets_within(value: object, key_is_an_id: bool) -> list[tuple[str, Any]]:
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
-    return list(_secrets(value, protocol)) if isinstance(value, Mapping) else []
+    return list(_secrets(value, key_is_an_id)) if isinstance(value, Mapping) else []
 
 
-def _is_secret_name(name: str, protocol: str) -> bool:
-    if name == "key" and protocol in _KEY_IS_AN_ID:
+def _is_secret_name(name: str, key_is_an_id: bool) -> bool:
+    if name == "key" and key_is_an_id:
         return False
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     return bool(_SECRET_NAME.search(re.sub(r"[^a-z0-9]+", "_", words.lower())))

@@ -20,7 +20,7 @@ from fsspill.format.digest import ALGORITHMS
 from fsspill.format.planning import LARGEST_RANGE, SMALLEST_RANGE
 from fsspill.secrets import redact, redact_options
 from fsspill.storage.layout import check_component
-from fsspill.storage.protocols import protocol_of
+from fsspill.storage.protocols import traits_of
 from fsspill.storage.range_reader import check_engine
 from fsspill.storage.uri import check_uri, is_local
 
@@ -320,7 +320,7 @@ class Settings:
         if self.storage_options:
             for uri in self.uri:
                 options = shown["storage_options"]
-                shown["storage_options"] = redact_options(options, protocol_of(uri))
+                shown["storage_options"] = redact_options(options, traits_of(uri).key_is_an_id)
         return redact(f"Settings({', '.join(f'{name}={shown[name]!r}' for name in shown)})")
 
 

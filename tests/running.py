@@ -26,7 +26,13 @@ def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str
     # Short, because Ray puts sockets there, whose paths may have 107 characters.
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_TMPDIR": directory, "RAY_USAGE_STATS_ENABLED": "0", **(extra or {})}
+    # With token authentication, Ray would write a token into the user's home directory.
+    environment |= {
+        "RAY_TMPDIR": directory,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        **(extra or {}),
+    }
     try:
         yield environment
     finally:

@@ -25,6 +25,7 @@ def test_the_contract_is_importable_from_the_top() -> None:
         "create_url_with_offset",
         "parse_url_with_offset",
         "ParsedURL",
+        "Storage",
         "ExternalStorage",
         "NullStorage",
         "setup_external_storage",

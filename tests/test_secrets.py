@@ -1,4 +1,4 @@
-"""Secrets: found among options, refused where Ray would show them, replaced in texts."""
+"""Secrets: found among options, replaced in texts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from unittest import mock
 from urllib.parse import quote
 
 import pytest
-from fsspec.config import set_conf_env
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsspill import ConfigError, ExternalStorage, FsspillError, secrets
+from fsspill import ExternalStorage, FsspillError, secrets
 from fsspill.errors import translate
-from fsspill.ray.secret_options import reject_secret_options
 from fsspill.secrets import find_secrets, redact, remember
+from fsspill.storage.protocols import traits_of
 from fsspill.testing.s3_server import S3Server
 
 VALUE = "Hunter2/value+of==a secret"
@@ -86,7 +85,7 @@ def test_options_with_secrets(
     protocol: str, options: Mapping[str, Any], expected: list[str]
 ) -> None:
     """The options of fsspec's filesystems that carry a secret are named, and no other."""
-    assert find_secrets(options, protocol) == expected
+    assert find_secrets(options, traits_of(f"{protocol}://x").key_is_an_id) == expected
 
 
 @pytest.mark.parametrize("word", ["anon", "cloud", "google_default", "cache", "browser"])
@@ -132,39 +131,6 @@ def test_what_is_not_set_is_no_secret(value: Any) -> None:
 def test_harmless_options(name: str) -> None:
     """A name that only mentions a secret does not carry one."""
     assert find_secrets({name: "value"}) == []
-
-
-def test_secrets_are_refused_by_name() -> None:
-    """The error names the options and the variables that take them, and shows no value."""
-    options = {"key": "AKIA", "secret": VALUE, "client_kwargs": {"aws_session_token": VALUE}}
-    with pytest.raises(ConfigError) as caught:
-        reject_secret_options("s3://bucket/x", options)
-    message = str(caught.value)
-    assert VALUE not in message
-    assert "(secret, client_kwargs.aws_session_token)" in message
-    for expected in ("ps", "FSSPEC_S3_SECRET", "FSSPEC_S3 (", "AWS_SECRET_ACCESS_KEY"):
-        assert expected in message
-    assert '"allow_secrets": true' in message
-
-
-def test_options_without_secrets_are_not_refused() -> None:
-    """What may be shown may stay in the configuration."""
-    reject_secret_options(
-        "s3://bucket/x", {"key": "AKIA", "anon": False, "endpoint_url": "http://h"}
-    )
-
-
-@pytest.mark.parametrize(
-    ("uri", "option"), [("sftp://h/x", "password"), ("gs://b", "token"), ("abfs://c", "sas_token")]
-)
-def test_the_variable_that_is_named_is_read_by_fsspec(uri: str, option: str) -> None:
-    """Set in the environment, it gives the filesystem that very option."""
-    with pytest.raises(ConfigError) as caught:
-        reject_secret_options(uri, {option: VALUE})
-    [variable] = [word.strip(":;,.") for word in str(caught.value).split() if "FSSPEC_" in word]
-    read: dict[str, dict[str, Any]] = {}
-    set_conf_env(read, {variable: VALUE})
-    assert read == {uri.partition("://")[0]: {option: VALUE}}
 
 
 # Few characters, so that secrets overlap, contain one another and look like what replaces them.

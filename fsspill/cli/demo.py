@@ -1,4 +1,4 @@
-"""The main job on one machine: a Ray program four times larger than its object store."""
+"""A demo on one machine: a Ray program four times larger than its object store."""
 
 from __future__ import annotations
 
@@ -15,42 +15,46 @@ from typing import Any, Protocol
 from fsspill.config import make_external_storage
 from fsspill.errors import MissingPackageError
 from fsspill.external_storage import ExternalStorage
-from fsspill.testing.s3_server import S3Server
 from fsspill.settings import MIB
+from fsspill.testing.s3_server import S3Server
 
 __all__ = ["Progress", "Report", "run"]
 
 OVERCOMMIT = 4
+"""Bytes of objects for each byte of the object store."""
+
 OBJECT_SIZE = 4_000_000
-_BUCKET = "fsspill-demo"
+
 EMPTY_TIMEOUT = 120.0
-"""Seconds that Ray may take to delete what nobody refers to any more."""
+"""Seconds that Ray may take to delete objects that are no longer referenced."""
+
+_BUCKET = "fsspill-demo"
 
 
 class Progress(Protocol):
-    """Shown how far the demo is."""
+    """Receiver of the progress of a demo."""
 
     def __call__(self, step: str, done: int, total: int) -> None:
-        """Be told that `done` of `total` objects or files are through `step`."""
+        """Show that `done` of `total` objects or files have finished `step`."""
         ...
 
 
 @dataclass
 class Report:
-    """What the demo did.
+    """The outcome of a demo.
 
     Attributes
     ----------
     uri : str
-        Where it spilled to.
+        The URI that it spilled to.
     objects, object_bytes : int
-        What the program made.
-    wrong : int
-        Objects that did not come back as they were made.
+        Objects that the program created, and their bytes.
+    corrupted : int
+        Objects that were not restored as they were created.
     spilled_bytes, restored_bytes : int
-        What Ray counted.
+        Bytes that Ray counted.
     spill_seconds, restore_seconds : float
-        The time that Ray counted for it, in which several IO workers may overlap.
+        Time that Ray counted for them, in which several IO workers may overlap.
     files_written, files_left : int
         Fused files in the storage before the objects were dropped, and at the end.
     """
@@ -58,7 +62,7 @@ class Report:
     uri: str
     objects: int = 0
     object_bytes: int = 0
-    wrong: int = 0
+    corrupted: int = 0
     spilled_bytes: int = 0
     spill_seconds: float = 0.0
     restored_bytes: int = 0
@@ -68,8 +72,8 @@ class Report:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything was spilled, came back and is gone."""
-        return not self.wrong and not self.files_left and self.files_written > 0
+        """True if objects were spilled, all were restored intact, and no file is left."""
+        return not self.corrupted and not self.files_left and self.files_written > 0
 
 
 def run(
@@ -84,19 +88,19 @@ def run(
     Parameters
     ----------
     uri : str, optional
-        Where to spill to; a fresh temporary directory if not given. Other files there are not
+        The URI to spill to; a new temporary directory if not given. Other files there are not
         touched.
     s3 : bool, optional
-        Spill to an S3 server that is started for the purpose, instead of `uri`.
+        Spill to an S3 server that is started for the demo, instead of `uri`.
     object_store_memory : int, optional
-        Bytes of Ray's object store. The objects are worth four times as much.
+        Bytes of Ray's object store. The objects are four times as large.
     progress : callable, optional
         See `Progress`.
 
     Returns
     -------
     Report
-        What happened.
+        The outcome.
 
     Raises
     ------
@@ -165,7 +169,7 @@ def _cluster(uri: str, object_store_memory: int) -> Iterator[Any]:
 
 
 def _storage_of_this_node(ray: Any, uri: str) -> ExternalStorage:
-    """Return the storage as this node's IO workers see it, to look at the files."""
+    """Return the storage as this node's IO workers see it, to list its files."""
     node = ray._private.worker._global_node
     storage = make_external_storage(
         {"type": "fsspec", "params": {"uri": uri}},
@@ -183,10 +187,10 @@ def _spill_and_restore(
     refs = []
     for index in range(total):
         refs.append(ray.put(_content(index)))
-        progress("made", index + 1, total)
+        progress("created", index + 1, total)
     report.objects, report.object_bytes = total, total * OBJECT_SIZE
     for index, ref in enumerate(refs):
-        report.wrong += ray.get(ref) != _content(index)
+        report.corrupted += ray.get(ref) != _content(index)
         progress("read back and verified", index + 1, total)
     report.files_written = len(storage.list_spilled_files())
 
@@ -198,7 +202,7 @@ def _content(index: int) -> bytes:
 def _count_bytes(ray: Any, report: Report) -> None:
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    # By its address: there may be other clusters on this machine.
+    # By its address: other clusters may run on this machine.
     address = ray.get_runtime_context().gcs_address
     stats = get_memory_info_reply(get_state_from_address(address)).store_stats
     report.spilled_bytes = stats.spilled_bytes_total
@@ -208,12 +212,12 @@ def _count_bytes(ray: Any, report: Report) -> None:
 
 
 def _wait_until_empty(storage: ExternalStorage, report: Report, progress: Progress) -> None:
-    """Wait for Ray to delete the files: the refs went with the function that held them."""
-    give_up = time.monotonic() + EMPTY_TIMEOUT
+    """Wait for Ray to delete the files: no reference outlived the function that held them."""
+    end = time.monotonic() + EMPTY_TIMEOUT
     while True:
         report.files_left = len(storage.list_spilled_files())
         gone = max(0, report.files_written - report.files_left)
         progress("removed from storage", gone, report.files_written)
-        if not report.files_left or time.monotonic() > give_up:
+        if not report.files_left or time.monotonic() > end:
             return
         time.sleep(0.2)

@@ -1,9 +1,9 @@
-"""Make fsspill known to Ray, in every Python process and without anybody's code.
+"""Make fsspill known to Ray in every Python process, without a line of the user's code.
 
-Ray knows only its own storage types. This module is installed beside the package, as
+Ray knows only its own storage types. This module is installed next to the package, as
 ``_fsspill_startup``, and a ``.pth`` file calls its `start` at every start of Python. It arms an
 import hook and does nothing else: standard library only, well under a millisecond, silent
-whatever goes wrong. Once Ray's own modules are imported it wraps four functions in them, and
+whatever fails. Once Ray's own modules are imported it wraps four functions in them, and
 `fsspill` itself is imported only when a URI or a configuration of type ``fsspec`` arrives.
 
 ``FSSPILL_HOOK=0`` in the environment switches it off.
@@ -23,7 +23,7 @@ class RayHook:
     """Finder on `sys.meta_path` that wraps functions of Ray's modules after their import."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec that the other finders have, with the wrapping added to its loader."""
+        """Return the spec of the other finders, with the wrapping added to its loader."""
         wrap = WRAPPERS.get(name)
         if wrap is None:
             return None
@@ -47,15 +47,15 @@ def _wrap_after(loader: Any, wrap: Any) -> None:
 
 
 def wrap_external_storage(module: Any) -> None:
-    """Let Ray set up storage of type ``fsspec``."""
+    """Wrap Ray's setup of storage, to add type ``fsspec``."""
     original = module.setup_external_storage
 
     def setup_external_storage(config: Any, node_id: str, session_name: str) -> Any:
         if not config or config.get("type") != "fsspec":
             return original(config, node_id, session_name)
-        from fsspill.ray import head
+        from fsspill.ray import setup
 
-        storage = head.setup_external_storage(config, node_id, session_name)
+        storage = setup.setup_external_storage(config, node_id, session_name)
         module._external_storage = storage
         return storage
 
@@ -63,7 +63,7 @@ def wrap_external_storage(module: Any) -> None:
 
 
 def wrap_node(module: Any) -> None:
-    """Let a URI stand where Ray expects a spill directory, and check it on the head."""
+    """Wrap Ray's start of a node, to accept a URI as spill directory and check it on the head."""
     node_class = module.Node
     get_config = node_class._get_object_spilling_config
     validate = node_class.validate_external_storage
@@ -71,7 +71,7 @@ def wrap_node(module: Any) -> None:
 
     def _get_object_spilling_config(self: Any) -> str:
         config: str = get_config(self)
-        # Runs in every process of Ray, so a look at the string must do.
+        # Runs in every process of Ray, so the string is searched before it is parsed.
         return _as_fsspec(config) if "://" in config else config
 
     def validate_external_storage(self: Any) -> Any:
@@ -83,9 +83,9 @@ def wrap_node(module: Any) -> None:
 
     def start_ray_processes(self: Any) -> Any:
         if not self.head and _names_directory(self):
-            from fsspill.ray import head
+            from fsspill.ray import worker_node
 
-            head.check_worker_node(self)
+            worker_node.check_worker_node(self)
         result = start(self)
         if self.head and '"fsspec"' in self._object_spilling_config:
             from fsspill.ray import head
@@ -99,7 +99,7 @@ def wrap_node(module: Any) -> None:
 
 
 def _as_fsspec(config: str) -> str:
-    """Turn Ray's configuration for a spill directory into fsspill's, if that is a URI."""
+    """Convert Ray's configuration of a spill directory to fsspill's, if that is a URI."""
     import json
 
     parsed = json.loads(config)
@@ -130,7 +130,7 @@ WRAPPERS: dict[str, Any] = {
 
 
 def arm() -> None:
-    """Wrap Ray's modules when they are imported, or now if they are already."""
+    """Wrap Ray's modules when they are imported, or now if they have been."""
     if any(isinstance(finder, RayHook) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, RayHook())
@@ -140,6 +140,6 @@ def arm() -> None:
 
 
 def start() -> None:
-    """Arm the hook, unless the environment says otherwise. Called at every start of Python."""
+    """Arm the hook, unless the environment switches it off. Called at every start of Python."""
     if os.environ.get("FSSPILL_HOOK") != "0":
         arm()

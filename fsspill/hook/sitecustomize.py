@@ -1,7 +1,7 @@
-"""Arms the hook in child processes of one that called `fsspill.ray.install`.
+"""The hook in child processes of one that called `fsspill.ray.install`.
 
-Python imports the first ``sitecustomize`` on its path at every start. This one steps aside at
-the end and lets the next one, the user's own, have its turn.
+Python imports the first ``sitecustomize`` on its path at every start. This one arms the hook and
+then imports the next one, the user's own.
 """
 
 import os

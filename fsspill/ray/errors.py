@@ -1,4 +1,4 @@
-"""What ``ray.get`` raises for a spilled object that nobody can bring back."""
+"""The error that ``ray.get`` raises for a spilled object that cannot be restored."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ __all__ = ["SpilledObjectLostError"]
 
 
 class SpilledObjectLostError(FsspillError, ObjectLostError):  # type: ignore[misc]
-    """A spilled object is gone from its storage, is not what was spilled, or stays out of reach.
+    """A spilled object is missing from its storage, is corrupt there, or stays unreachable.
 
     Parameters
     ----------
     object_ref_hex : str
         The object.
     url : str
-        Where it was spilled to.
+        The URL that it was spilled to.
     reason : str
-        What is wrong there.
+        What is wrong with the file there.
     """
+
+    # Its public name: Ray pickles it, and another version of fsspill may load it.
+    __module__ = "fsspill.ray"
 
     def __init__(self, object_ref_hex: str, url: str, reason: str) -> None:
         ObjectLostError.__init__(self, object_ref_hex, None, "")
@@ -35,6 +38,6 @@ class SpilledObjectLostError(FsspillError, ObjectLostError):  # type: ignore[mis
     def __str__(self) -> str:
         return (
             f"object {self.object_ref_hex} was spilled to {self.url} and cannot be restored: "
-            f"{self.reason} Make it again (Ray does not do that by itself for spilled objects), "
-            "and see that nothing but fsspill deletes or changes files there."
+            f"{self.reason} Create it again (Ray does not reconstruct spilled objects), and make "
+            "sure that nothing but fsspill deletes or changes files there."
         )

@@ -1,53 +1,48 @@
-"""Heartbeats, for whoever cleans up later: small files that are written anew while they hold.
+"""Heartbeats for clean-up: small files that are rewritten as long as a node or session lives.
 
-A node's is written by its IO workers, from their first spill or restore on. That of the session is
-written by a process on the head, which lives as long as Ray's own head process: a session may live,
-and its objects be wanted, when every node that ever spilled is gone.
+A node's heartbeat is written by its IO workers, from their first spill or restore on. That of the
+session is written by a process on the head, which lives as long as Ray's own head process: a
+session may live, and its objects be needed, when every node that ever spilled is gone.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from fsspill.child_process import start_in_child
 from fsspill.external_storage import ExternalStorage
+from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD
 
-__all__ = ["INTERVAL", "Heartbeat", "start_head_process"]
+__all__ = ["INTERVAL", "Heartbeat", "run_until_exit", "start_head_process"]
 
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0
 """Seconds between two heartbeats."""
 
-_LOOK_INTERVAL = 1.0
-"""Seconds between two looks whether Ray's head process still lives."""
+_POLL_INTERVAL = 1.0
+"""Seconds between two checks that Ray's head process is alive."""
 
-_CHILD = """
-import pickle, sys
-sys.path[:] = pickle.load(sys.stdin.buffer)
-from fsspill.ray.heartbeat import run_until_exit
-run_until_exit(*pickle.load(sys.stdin.buffer))
-"""
+_STOP_TIMEOUT = 5.0
+"""Seconds that stopping waits for a heartbeat that is being written."""
 
 
 class Heartbeat:
-    """Writes a heartbeat every 5 minutes, from a thread of its own.
+    """Periodic writer of a heartbeat, on a thread of its own.
 
     Parameters
     ----------
     storage : ExternalStorage
-        Writes it, one request per URI.
+        Writes it, with one request per URI.
     name : str
-        Whose: a node id, or `fsspill.storage.layout.HEAD`.
+        The heartbeat's name: a node id, or `fsspill.storage.layout.HEAD`.
     """
 
     def __init__(self, storage: ExternalStorage, name: str) -> None:
@@ -57,15 +52,15 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="fsspill-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin, unless that was done before."""
+        """Start the thread, unless it was started before."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:
-        """Write no more; waits for a sign that is being written, for a few seconds."""
+        """Stop the thread; wait up to 5 seconds for a heartbeat that is being written."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=_STOP_TIMEOUT)
 
     def _run(self) -> None:
         self.write()
@@ -73,54 +68,44 @@ class Heartbeat:
             self.write()
 
     def write(self) -> None:
-        """Write a heartbeat. Never raises: the next one is soon."""
+        """Write a heartbeat. Never raises: the next one follows soon."""
         try:
             self._storage.write_heartbeat(self._name)
         except Exception as error:
-            logger.warning("could not write a heartbeat: %s", error)
+            logger.warning("could not write heartbeat: %s", error)
 
 
 def start_head_process(
-    arguments: Mapping[str, Any], session_name: str, pid: int, log: str
+    settings: Settings, session_name: str, pid: int, log: str
 ) -> subprocess.Popen[bytes]:
     """Start the process that writes the heartbeat of a session.
 
     Parameters
     ----------
-    arguments : mapping
-        Those of `ExternalStorage`. They go through a pipe: a command line would show them.
+    settings : Settings
+        The parameters.
     session_name : str
         The session.
     pid : int
-        Ray's head process, with which it ends.
+        Ray's head process, with which the new process ends.
     log : str
-        The file that gets what it has to say.
+        Path of its log file.
     """
+    function = partial(run_until_exit, settings, session_name, pid)
     with Path(log).open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    assert process.stdin is not None
-    with process.stdin as pipe:
-        pipe.write(pickle.dumps(sys.path))
-        pipe.write(pickle.dumps((dict(arguments), session_name, pid)))
-    return process
+        return start_in_child(function, output=output)
 
 
-def run_until_exit(arguments: Mapping[str, Any], session_name: str, pid: int) -> None:
-    """Write the heartbeat of a session as long as a process lives, and remove it if it may go.
+def run_until_exit(settings: Settings, session_name: str, pid: int) -> None:
+    """Write the heartbeat of a session until a process exits, then remove it if possible.
 
-    It stays where files of the session stay: clean-up needs it to know that the session is dead.
+    It stays while files of the session are left: clean-up needs it to see that the session is dead.
     """
-    storage = ExternalStorage(**arguments, session_name=session_name, node_id=HEAD)
+    storage = ExternalStorage(settings, session_name=session_name, node_id=HEAD)
     heartbeat = Heartbeat(storage, HEAD)
     heartbeat.start()
     while _is_alive(pid):
-        time.sleep(_LOOK_INTERVAL)
+        time.sleep(_POLL_INTERVAL)
     heartbeat.stop()
     storage.destroy_external_storage()
 
@@ -136,7 +121,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and nobody has looked, as in a container without an init."""
+    """Return True if a process has ended unreaped, as in a container without an init."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,38 +1,41 @@
-"""External storage as Ray's IO workers use it.
+"""External storage in Ray's IO workers.
 
 Ray swallows what a backend raises, calls a failing spill again 10 ms later, never repeats a
-deletion and waits for ever on a restore that cannot succeed. So nothing but a restore that may yet
-succeed is raised here: a spill that fails returns nothing, and the reason goes to the drivers; an
-object that is lost is put into the object store as the error that ``ray.get`` raises.
+deletion and waits forever on a restore that cannot succeed. So nothing is raised here but the
+failure of a restore that may yet succeed: a spill that fails returns nothing, and the drivers are
+told why; a lost object is put into the object store as the error that ``ray.get`` raises.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError
-from fsspill.external_storage import ExternalStorage, NullStorage
+from fsspill.external_storage import MARKED_UNHEALTHY, ExternalStorage
 from fsspill.format.url import parse_url_with_offset
+from fsspill.interface import Storage
 from fsspill.placement.shared_state import SharedState
-from fsspill.ray.core_worker import CoreWorkerStore, DriverNotifier
+from fsspill.ray.core_worker import CoreWorkerStore
+from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat
 from fsspill.ray.malloc import raise_trim_threshold
+from fsspill.ray.restore_failures import RestoreFailures
 from fsspill.settings import Settings
 
-__all__ = ["FailedStorage", "IOWorkerStorage"]
+__all__ = ["IOWorkerStorage"]
 
 logger = logging.getLogger(__name__)
 
 _RETRY_INTERVAL = 60.0
-"""Seconds between two attempts to delete what could not be deleted: a spill or restore waits."""
+"""Seconds between two retries of pending deletions, for which a spill or restore waits."""
 
 
-class IOWorkerStorage(ExternalStorage):
-    """The storage of an IO worker.
+class IOWorkerStorage(Storage):
+    """The storage of an IO worker: an `ExternalStorage` in the way that Ray needs it.
 
     Parameters
     ----------
@@ -40,56 +43,74 @@ class IOWorkerStorage(ExternalStorage):
         The parameters.
     node_id, session_name : str
         As Ray gives them.
+    make_object_store : callable, optional
+        Makes the object store, given what it calls before it ends this process.
     """
 
-    def __init__(self, settings: Settings, *, node_id: str, session_name: str) -> None:
-        self._core_worker = CoreWorkerStore(self._remember_failure)
-        super().__init__(
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        node_id: str,
+        session_name: str,
+        make_object_store: Callable[
+            [Callable[[BaseException], None]], CoreWorkerStore
+        ] = CoreWorkerStore,
+    ) -> None:
+        self._object_store = make_object_store(self._record_loss)
+        self._storage = ExternalStorage(
             settings,
             node_id=node_id,
             session_name=session_name,
-            object_store=self._core_worker,
+            object_store=self._object_store,
+            on_failover=self._notify_failover,
         )
+        state = SharedState(session_name, node_id)
+        self._notifier = DriverNotifier(state, node_id)
+        self._restore_failures = RestoreFailures(state)
+        self._heartbeat = Heartbeat(self._storage, node_id)
         self._lost_after = settings.lost_after
-        self._notifier = DriverNotifier(self._state, node_id)
-        self._restore_failures = RestoreFailures(self._state)
-        self._heartbeat = Heartbeat(self, node_id)
         self._restoring = ""
-        self._retried = -inf
+        self._last_retry = -inf
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
     ) -> list[bytes]:
         """Spill objects; return the URLs of the leading ones, none if it fails. Never raises.
 
-        Takes less than 5 ms while all URIs are given up, so that Ray falls back to the node's own
-        disk in a few seconds: it does not if that takes 20 ms.
+        Takes less than 5 ms while all URIs are unhealthy, so that Ray falls back to the node's own
+        disk in a few seconds: it does not if a call takes 20 ms.
         """
         raise_trim_threshold()
         try:
-            urls = super().spill_objects(object_refs, owner_addresses)
+            urls = self._storage.spill_objects(object_refs, owner_addresses)
         except Exception as error:
             self._notifier.notify(
                 "spill", f"{error} Objects stay in memory or on the node's own disk."
             )
             return []
-        self._heartbeat.start()
+        if urls:
+            self._heartbeat.start()
         self._retry_deletions()
         return urls
 
-    def _retry_deletions(self) -> None:
-        """Try what could not be deleted again: Ray may never give this process another deletion."""
-        if self._pending_deletions and time.monotonic() - self._retried >= _RETRY_INTERVAL:
-            self._retried = time.monotonic()
-            self.delete_spilled_objects([])
+    def _notify_failover(self, failure: FsspillError) -> None:
+        self._notifier.notify("failover", f"{failure} {MARKED_UNHEALTHY}")
 
-    def _report(self, failure: FsspillError) -> None:
-        self._notifier.notify("given up", f"{failure} It is given up until a probe succeeds.")
+    def _retry_deletions(self) -> None:
+        """Retry pending deletions: Ray may never give this process another deletion."""
+        if time.monotonic() - self._last_retry < _RETRY_INTERVAL:
+            return
+        try:
+            if self._storage.retry_pending_deletions():
+                self._last_retry = time.monotonic()
+        except Exception as error:
+            logger.warning("%s", error)
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
     ) -> int:
-        """Restore objects, or the error that says that they are lost.
+        """Restore objects, or put the error that says that they are lost.
 
         Raises
         ------
@@ -103,121 +124,62 @@ class IOWorkerStorage(ExternalStorage):
         )
 
     def _restore_or_fail(self, object_ref: Any, url: str) -> int:
-        self._restoring = url
         reason = self._restore_failures.lost_reason(url)
         if reason is None:
             try:
-                count = super().restore_spilled_objects([object_ref], [url])
+                return self._restore(object_ref, url)
             except FsspillError as error:
-                reason = self._reason_to_fail(url, error)
+                reason = self._loss_reason(url, error)
                 if reason is None:
                     # Ray prints the traceback; those of causes are a filesystem's own, and may
                     # show secrets.
                     raise error.with_traceback(None) from None
-            else:
-                self._restore_failures.clear(url)
-                self._heartbeat.start()
-                self._retry_deletions()
-                return count
-        self._fail(object_ref, url, reason)
+        self._put_error(object_ref, url, reason)
         return 0
 
-    def _reason_to_fail(self, url: str, error: FsspillError) -> str | None:
-        """Return why the object counts as lost; None if it may yet be restored."""
-        if _is_lost(error):
+    def _restore(self, object_ref: Any, url: str) -> int:
+        self._restoring = url
+        nbytes = self._storage.restore_spilled_objects([object_ref], [url])
+        self._restore_failures.clear(url)
+        self._heartbeat.start()
+        self._retry_deletions()
+        return nbytes
+
+    def _loss_reason(self, url: str, error: FsspillError) -> str | None:
+        """Return why an object counts as lost; None if it may yet be restored."""
+        if _is_loss(error):
             return str(error)
         seconds = self._restore_failures.failing_for(url)
         if seconds >= self._lost_after:
-            return f"{error} That has been so for {seconds:.0f} s (lost_after)."
+            return f"{error} Unreachable for {seconds:.0f} s (lost_after)."
         self._notifier.notify("restore", f"{error} Ray tries again, and ray.get waits.")
         return None
 
-    def _fail(self, object_ref: Any, url: str, reason: str) -> None:
+    def _put_error(self, object_ref: Any, url: str, reason: str) -> None:
         from fsspill.ray.errors import SpilledObjectLostError
 
         error = SpilledObjectLostError(object_ref.hex(), parse_url_with_offset(url).url, reason)
         logger.warning("%s", error)
-        self._core_worker.put_error(object_ref, error)
+        self._object_store.put_error(object_ref, error)
 
-    def _remember_failure(self, failure: BaseException) -> None:
-        """Before this process is ended: let the next attempt answer at once if it is no use."""
-        if _is_lost(failure):
+    def _record_loss(self, failure: BaseException) -> None:
+        """Before this process ends, record that a retry would fail too, so that none is made."""
+        if _is_loss(failure):
             self._restore_failures.mark_lost(self._restoring, str(failure))
 
     def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
-        """Delete files. Never raises: Ray would swallow it, and not call again."""
+        """Delete files. Never raises: Ray would swallow the error, and not call again."""
         try:
-            super().delete_spilled_objects(urls)
+            self._storage.delete_spilled_objects(urls)
         except Exception as error:
             logger.warning("%s", error)
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else."""
         self._heartbeat.stop()
-        super().destroy_external_storage()
+        self._storage.destroy_external_storage()
 
 
-def _is_lost(error: BaseException) -> bool:
-    """Whether an error says that an object is gone or wrong for good."""
+def _is_loss(error: BaseException) -> bool:
+    """Return True if an error means that an object is missing or corrupt for good."""
     return isinstance(error, (StorageNotFoundError, CorruptObjectError))
-
-
-class RestoreFailures:
-    """The objects that this node could not restore, known to all of its processes."""
-
-    _KIND = "unrestored"
-
-    def __init__(self, state: SharedState) -> None:
-        self._state = state
-
-    def lost_reason(self, url: str) -> str | None:
-        """Return why an object is lost for good; None if it is not, as far as is known."""
-        reason: str | None = (self._state.read(self._KIND, url) or {}).get("lost")
-        return reason
-
-    def mark_lost(self, url: str, reason: str) -> None:
-        self._state.write(self._KIND, url, {"since": time.time(), "lost": reason})
-
-    def failing_for(self, url: str) -> float:
-        """Return for how long an object could not be restored, from now if that is new."""
-        record = self._state.read(self._KIND, url)
-        if record is None:
-            record = {"since": time.time()}
-            self._state.write(self._KIND, url, record)
-        return float(time.time() - record["since"])
-
-    def clear(self, url: str) -> None:
-        self._state.remove(self._KIND, url)
-
-
-class FailedStorage(NullStorage):
-    """Storage of a process that could not set it up: every call says so, and nothing hangs.
-
-    Destroying it does nothing: a process that spilled nothing has nothing to remove.
-    """
-
-    def __init__(self, reason: Exception, node_id: str, session_name: str) -> None:
-        self._reason = reason
-        self._notifier = DriverNotifier(SharedState(session_name, node_id), node_id)
-
-    def spill_objects(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """Return nothing, and tell the drivers why."""
-        self._notifier.notify("setup", f"{self._reason} This node cannot spill objects.")
-        return []
-
-    def restore_spilled_objects(
-        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
-    ) -> int:
-        """Raise the reason, and tell the drivers: other nodes may restore the object."""
-        self._notifier.notify("setup", f"{self._reason} This node cannot restore objects.")
-        raise self._reason.with_traceback(None)
-
-    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
-        """Log the reason."""
-        logger.warning("cannot delete %d files: %s", len(urls), self._reason)
-
-    def destroy_external_storage(self) -> None:
-        """Log the reason."""
-        logger.warning("nothing to remove, external storage was never set up: %s", self._reason)

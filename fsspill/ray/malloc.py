@@ -1,4 +1,4 @@
-"""Memory that is freed and taken again for every range: let the C library keep it in between."""
+"""glibc's malloc, set to keep the memory of freed buffers for the next ones."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 _KEPT = 32 * 2**20
 _LARGEST_KEPT = 5 * 2**19
-"""Larger buffers, which only the largest objects are read in, go back one by one: they would leave
-gaps (measured with ranges of 4 MiB: 50 MiB more at the peak)."""
+"""Larger buffers, which hold parts of only the largest objects, are returned to the system one by
+one: kept, they would leave gaps (measured with ranges of 4 MiB: 50 MiB more at the peak)."""
 
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @cache
 def raise_trim_threshold() -> bool:
-    """Let this process keep 32 MiB of freed memory for each of its arenas, from the first call on.
+    """Keep up to 32 MiB of freed memory per arena of this process, from the first call on.
 
     Returns
     -------
     bool
-        Whether that was done: not without glibc, nor where the environment sets it already.
+        True if the thresholds were raised; False without glibc, and where the environment sets
+        them already.
 
     Notes
     -----
-    By default glibc hands the memory of every large buffer back to the system and takes it anew,
+    By default glibc returns the memory of every large buffer to the system and takes it again,
     page fault by page fault (measured for objects of 20 MiB, restored by s3fs: 1.9 CPU seconds per
-    GiB, 1.3 with this; by obstore 0.85 and 0.75). It is a setting of the whole process, so only
-    processes that do nothing but spill and restore call this: Ray's IO workers.
+    GiB, 1.3 with this; by obstore 0.85 and 0.75). The thresholds apply to the whole process, so
+    only processes that do nothing but spill and restore call this: Ray's IO workers.
     """
     if any(name in os.environ for name in _SETTINGS):
         return False

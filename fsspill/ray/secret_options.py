@@ -1,4 +1,4 @@
-"""Secrets in a configuration that Ray would show: refused, with the place where they are safe."""
+"""Secrets in a configuration, which Ray would show: rejected, with a safe place for them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,13 @@ from typing import Any
 
 from fsspill.errors import ConfigError
 from fsspill.secrets import find_secrets
-from fsspill.storage.protocols import protocol_of
+from fsspill.storage.protocols import protocol_of, traits_of
 
 __all__ = ["reject_secret_options"]
 
-_AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of the machine"
-_AZURE = "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
-_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS, or a role of the machine"
-
-_OF_PROVIDER = {
-    "s3": _AWS,
-    "s3a": _AWS,
-    "abfs": _AZURE,
-    "abfss": _AZURE,
-    "az": _AZURE,
-    "gcs": _GOOGLE,
-    "gs": _GOOGLE,
-}
-
 
 def reject_secret_options(uri: str, storage_options: Mapping[str, Any]) -> None:
-    """Refuse options with secrets, for storage that is configured through Ray.
+    """Reject options with secrets, for storage that is configured through Ray.
 
     Parameters
     ----------
@@ -39,25 +25,24 @@ def reject_secret_options(uri: str, storage_options: Mapping[str, Any]) -> None:
     Raises
     ------
     ConfigError
-        Some of them carry a secret (`fsspill.secrets.find_secrets`). It names the options, never
-        their values, and says where to put them.
+        Some of them carry a secret (`fsspill.secrets.find_secrets`). The message names the options,
+        never their values, and the environment variables that take them.
     """
-    protocol = protocol_of(uri)
-    names = find_secrets(storage_options, protocol)
+    names = find_secrets(storage_options, traits_of(uri).key_is_an_id)
     if not names:
         return
     raise ConfigError(
         f"cannot use storage_options with secrets ({', '.join(names)}): Ray puts its configuration "
         "on the command line of every IO worker, where ps shows it to every user of the machine, "
         f"and into logs. Expected them in the environment of every node: {_variables(uri, names)}. "
-        'Where nobody else can look, "allow_secrets": true in params allows them.'
+        'Where no other user has access, "allow_secrets": true in params allows them.'
     )
 
 
 def _variables(uri: str, names: list[str]) -> str:
-    """Return the variables of the environment that take these options."""
+    """Return the environment variables that take these options."""
     variable = f"FSSPEC_{protocol_of(uri).upper()}"
     plain = [f"{variable}_{name.upper()}" for name in names if "." not in name]
     nested = [f"{variable} (a JSON object with the nested ones)"] if len(plain) < len(names) else []
-    of_provider = _OF_PROVIDER.get(protocol_of(uri))
+    of_provider = traits_of(uri).secret_variables
     return ", ".join(plain + nested) + (f"; or {of_provider}" if of_provider else "")

@@ -132,8 +132,8 @@ class StorageClient:
         self, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
     ) -> None:
         with self.connection.exclusive():
-            fs = self.connection.sync_fs
-            _copy_into(fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE), parts, written)
+            target = self.connection.sync_fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE)
+            _copy_into(target, parts, written)
 
     async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
         try:

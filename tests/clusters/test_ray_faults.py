@@ -132,7 +132,7 @@ def test_a_server_that_is_down(environment: dict[str, str], proxy: FaultProxy) -
         do(program, PUT, "the slowest")
         proxy.pause()
         program.tell(PUT)
-        program.expect("given up until a probe succeeds")
+        program.expect("A background probe re-enables it")
         logger.info("server down: %s", program.expect("the slowest"))
         proxy.resume()
         before = set(spilled())
@@ -177,7 +177,7 @@ def test_half_a_minute_without_the_server(
 LOST = re.compile(
     r"object (?P<number>\d+) is lost after (?P<seconds>[0-9.]+) s: (?P<kinds>\S+): "
     r".*\b(?P<id>[0-9a-f]{56}) was spilled to s3://(?P<key>\S+)\?\S+ and cannot be restored: "
-    r"(?P<reason>.*) Make it again"
+    r"(?P<reason>.*) Create it again"
 )
 
 

@@ -10,11 +10,20 @@ from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableErro
 from fsspill.errors import FsspillError
 from fsspill.placement import pending_deletions
 from fsspill.placement.pending_deletions import PendingDeletions
+from fsspill.storage.layout import FileRef, SpillLocation
+
+LOCATION = SpillLocation(
+    "memory://pending", prefix="", session_name="session", node_id="node", shared=False
+)
 
 
-def failures(*urls: str, reason: str = "refused") -> dict[str, FsspillError]:
+def refs(*names: str) -> list[FileRef]:
+    return [FileRef(LOCATION, f"/{name}") for name in names]
+
+
+def failures(*names: str, reason: str = "refused") -> dict[FileRef, FsspillError]:
     error = StorageUnavailableError(reason)
-    return dict.fromkeys(urls, error)
+    return dict.fromkeys(refs(*names), error)
 
 
 def test_files_are_retried_in_the_order_of_their_failures() -> None:
@@ -22,11 +31,11 @@ def test_files_are_retried_in_the_order_of_their_failures() -> None:
     pending = PendingDeletions()
     assert not pending
     pending.add(failures("a", "b", "c"))
-    assert pending.next_batch() == ["a", "b", "c"]
-    pending.discard(["a", "not there"])
+    assert pending.next_batch() == refs("a", "b", "c")
+    pending.discard(refs("a", "not there"))
     pending.add(failures("a"))
-    assert pending.next_batch() == ["b", "c", "a"]
-    pending.discard(["a", "b", "c"])
+    assert pending.next_batch() == refs("b", "c", "a")
+    pending.discard(refs("a", "b", "c"))
     assert not pending
 
 
@@ -35,7 +44,7 @@ def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_deletions, "_PER_CALL", 2)
     pending = PendingDeletions()
     pending.add(failures(*"abc"))
-    assert pending.next_batch() == ["a", "b"]
+    assert pending.next_batch() == refs("a", "b")
     assert len(pending) == 3
 
 
@@ -45,7 +54,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pending = PendingDeletions()
     pending.add(failures(*"ab"))
     pending.add(failures(*"cde"))
-    assert pending.next_batch() == ["c", "d", "e"]
+    assert pending.next_batch() == refs("c", "d", "e")
 
 
 def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,12 +70,15 @@ def test_later_calls_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", b"data")
     storage = ExternalStorage("memory://pending-deletions", object_store=store)
     urls = storage.spill_objects(["x"])
-    remove = storage.transfer.remove
+    delete = storage.transfer.delete
+    error = StorageUnavailableError("refused")
     with monkeypatch.context() as patch:
-        patch.setattr(storage.transfer, "remove", lambda urls, seconds: failures(*urls))
+        patch.setattr(
+            storage.transfer, "delete", lambda files, seconds: dict.fromkeys(files, error)
+        )
         storage.delete_spilled_objects(urls)
     assert len(storage.list_spilled_files()) == 1
-    assert storage.transfer.remove == remove
+    assert storage.transfer.delete == delete
     storage.delete_spilled_objects([])
     assert storage.list_spilled_files() == []
     assert not storage._pending_deletions

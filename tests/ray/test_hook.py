@@ -6,13 +6,13 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "fsspill"
+from tests.running import PROGRAMS
+
+HOOK = str(PROGRAMS / "hook.py")
 
 
 def python(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
@@ -29,10 +29,6 @@ def python(*arguments: str, environment: Mapping[str, str] | None = None) -> str
     return ended.stdout + ended.stderr
 
 
-def program(text: str) -> str:
-    return textwrap.dedent(text)
-
-
 def test_it_is_light() -> None:
     """At a start of Python nothing but the hook is imported, in well under a millisecond."""
     imported = python("-X", "importtime", "-c", "pass")
@@ -40,14 +36,7 @@ def test_it_is_light() -> None:
     assert "_fsspill_startup" in names
     assert not [n for n in names if n.split(".")[0] in ("fsspill", "fsspec", "ray", "typing")]
     # Processor time, because the machine may be busy; the best of five is the work itself.
-    text = """
-        import sys, time
-        del sys.modules["_fsspill_startup"]
-        before = time.process_time_ns()
-        import _fsspill_startup
-        print(time.process_time_ns() - before)
-    """
-    assert min(int(python("-c", program(text))) for _ in range(5)) < 1_000_000
+    assert min(int(python(HOOK, "show_import_time")) for _ in range(5)) < 1_000_000
 
 
 @pytest.mark.parametrize(("value", "armed"), [("0", False), ("1", True), ("", True)])
@@ -59,77 +48,25 @@ def test_the_environment_switches_it_off(value: str, armed: bool) -> None:
 
 
 def test_without_ray_it_is_silent() -> None:
-    """Looking for Ray's modules where there is no Ray fails as it would without the hook."""
-    text = """
-        import sys
-        sys.modules["ray"] = None
-        try:
-            import ray._private.node
-        except ImportError as error:
-            print(error.name)
-    """
-    assert python("-c", program(text)).strip() == "ray._private"
+    """An import of Ray's modules where there is no Ray fails as it would without the hook."""
+    assert python(HOOK, "import_ray_where_there_is_none").strip() == "ray._private"
 
 
 def test_ray_imports_nothing_of_fsspill_without_a_uri() -> None:
-    """Whoever does not spill to a URI never imports the package."""
+    """A cluster that does not spill to a URI never imports the package."""
     pytest.importorskip("ray")
-    text = """
-        import sys
-        import ray._private.node, ray._private.external_storage as external_storage
-        storage = external_storage.setup_external_storage({}, "node", "session")
-        assert type(storage).__name__ == "NullStorage"
-        assert external_storage.setup_external_storage.__fsspill__
-        print([name for name in sys.modules if name.split(".")[0] in ("fsspill", "fsspec")])
-    """
-    assert python("-c", program(text)).strip().splitlines()[-1] == "[]"
+    assert python(HOOK, "set_up_without_uri").strip().splitlines()[-1] == "[]"
 
 
 def test_importing_fsspill_is_light() -> None:
-    """`import fsspill` brings in neither Ray nor a cloud package nor the command line's."""
+    """`import fsspill` brings in neither Ray nor a cloud package nor the command line's.
+
+    The same holds for `import fsspill.ray`, which must work where Ray is not installed.
+    """
     heavy = ("ray", "s3fs", "gcsfs", "adlfs", "botocore", "aiobotocore", "moto", "rich", "numpy")
-    text = f"import sys, fsspill; print([name for name in {heavy!r} if name in sys.modules])"
-    assert python("-c", text).strip() == "[]"
+    for name in ("fsspill", "fsspill.ray"):
+        text = f"import sys, {name}; print([name for name in {heavy!r} if name in sys.modules])"
+        assert python("-c", text).strip() == "[]"
     # Over fsspec itself, in process time, since the machine may be busy: the best of three.
-    text = """
-        import fsspec, fsspec.asyn, time
-        before = time.process_time()
-        import fsspill
-        print(time.process_time() - before)
-    """
-    assert min(float(python("-c", program(text))) for _ in range(3)) < 0.1
-
-
-def test_install_hands_the_hook_to_child_processes(tmp_path: Path) -> None:
-    """Where .pth files are not run, install() reaches this process and those it starts.
-
-    The user's own sitecustomize still has its turn there.
-    """
-    (tmp_path / "sitecustomize.py").write_text("print('the own one')")
-    text = """
-        import subprocess, sys
-        import fsspill.ray
-        assert not fsspill.ray.is_installed()
-        fsspill.ray.install()
-        assert fsspill.ray.is_installed()
-        child = "import sys; print([type(f).__name__ for f in sys.meta_path])"
-        subprocess.run([sys.executable, "-c", child], check=True)
-    """
-    path = [str(tmp_path), *(entry for entry in sys.path if entry)]
-    environment = {"FSSPILL_HOOK": "", "PYTHONPATH": os.pathsep.join(path)}
-    printed = python("-S", "-c", program(text), environment=environment)
-    assert "the own one" in printed
-    assert printed.count("'RayHook'") == 1
-
-
-def test_install_where_ray_is_imported_already() -> None:
-    """Modules of Ray that are there already are wrapped too."""
-    pytest.importorskip("ray")
-    text = """
-        import ray._private.node, ray._private.external_storage, fsspill.ray
-        assert not fsspill.ray.is_installed()
-        fsspill.ray.install()
-        assert fsspill.ray.is_installed()
-        assert ray._private.node.Node.validate_external_storage.__fsspill__
-    """
-    python("-c", program(text), environment={"FSSPILL_HOOK": "0"})
+    times = [float(python(HOOK, "show_import_time_of_fsspill")) for _ in range(3)]
+    assert min(times) < 0.1

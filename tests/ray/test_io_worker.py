@@ -1,11 +1,11 @@
-"""What Ray calls in an IO worker, on an object store of ours (test_ray_faults.py has real ones)."""
+"""Storage of an IO worker, on an object store of the test (test_ray_faults.py has real ones)."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,48 @@ import pytest
 pytest.importorskip("ray")
 
 import ray.exceptions
+from ray._private import external_storage as rays
 
-from fsspill import FsspillError, InMemoryObjectStore, Settings
+import fsspill
+from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Settings, Storage
+from fsspill.placement.shared_state import SharedState
+from fsspill.ray import SpilledObjectLostError
 from fsspill.ray.core_worker import CoreWorkerStore
-from fsspill.ray.errors import SpilledObjectLostError
-from fsspill.ray.io_worker import FailedStorage, IOWorkerStorage
+from fsspill.ray.io_worker import IOWorkerStorage
 from fsspill.testing.contract import split_url
 from tests.at_rest import files
+from tests.ray.test_driver import notified
 from tests.running import poll
 
 
-class OurStore(InMemoryObjectStore, CoreWorkerStore):
-    """Objects in this process; errors are put as they are."""
+class ObjectStore(InMemoryObjectStore, CoreWorkerStore):
+    """Objects in this process; errors are put as they are, and no process is ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, before_end: Callable[[BaseException], None]) -> None:
         InMemoryObjectStore.__init__(self)
+        self.before_end = before_end
         self.errors: dict[Any, Exception] = {}
 
     def put_error(self, object_ref: Any, error: Exception) -> None:
         self.errors[object_ref] = error
 
 
-class Storage(IOWorkerStorage):
+class WorkerStorage(IOWorkerStorage):
     """An IO worker's storage on such a store."""
 
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
-        names = {"node_id": "node", "session_name": f"session_{uuid.uuid4().hex}"}
-        settings = Settings(uri, shared=shared, stall_timeout=1, lost_after=lost_after)
-        super().__init__(settings, **names)
-        self.store = self.object_store = self._core_worker = OurStore()
+        self.session_name = f"session_{uuid.uuid4().hex}"
+        super().__init__(
+            Settings(uri, shared=shared, stall_timeout=1, lost_after=lost_after),
+            node_id="node",
+            session_name=self.session_name,
+            make_object_store=ObjectStore,
+        )
+
+    @property
+    def store(self) -> ObjectStore:
+        assert isinstance(self._object_store, ObjectStore)
+        return self._object_store
 
 
 @pytest.fixture
@@ -51,15 +64,11 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(directory: Path) -> Iterator[Storage]:
-    found = Storage(f"file://{directory}")
+def storage(directory: Path) -> Iterator[WorkerStorage]:
+    found = WorkerStorage(f"file://{directory}")
     found.store.put(b"ref", b"some data", metadata=b"RAW")
     yield found
     found.destroy_external_storage()
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.endswith("core_worker")]
 
 
 def break_directory(directory: Path) -> None:
@@ -68,20 +77,21 @@ def break_directory(directory: Path) -> None:
     (directory / "ray_spilled_objects_node").write_text("in the way")
 
 
-def test_a_spill_that_fails_returns_nothing_and_is_told_once(
-    directory: Path, storage: Storage, caplog: pytest.LogCaptureFixture
+def test_a_spill_that_fails_returns_nothing_and_is_notified_once(
+    directory: Path, storage: WorkerStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ray calls again every 10 ms: a hundred calls raise nothing, and say it once."""
+    """Ray calls again every 10 ms: a hundred calls raise nothing, and notify once."""
     break_directory(directory)
     with caplog.at_level(logging.WARNING):
         assert [storage.spill_objects([b"ref"], [b""]) for _ in range(100)] == [[]] * 100
-    assert len([line for line in told(caplog) if "cannot write" in line]) == 2  # why, and so what
-    assert any("given up until a probe succeeds" in line for line in told(caplog))
-    assert any("Objects stay in memory" in line for line in told(caplog))
+    # The reason, and the consequence.
+    assert len([line for line in notified(caplog) if "cannot write" in line]) == 2
+    assert any("Marked unhealthy; writes go to the next URI." in line for line in notified(caplog))
+    assert any("Objects stay in memory" in line for line in notified(caplog))
 
 
-def test_a_node_s_own_disk_gets_no_sign_of_life(
-    directory: Path, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_node_local_directory_gets_no_heartbeat(
+    directory: Path, storage: WorkerStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the spilled file is written, there or anywhere else."""
     monkeypatch.chdir(tmp_path)
@@ -92,9 +102,9 @@ def test_a_node_s_own_disk_gets_no_sign_of_life(
     ]
 
 
-def test_a_shared_directory_gets_one(directory: Path, tmp_path: Path) -> None:
-    """The sign is there after the first spill, and goes with the node."""
-    storage = Storage(f"file://{directory}", shared=True)
+def test_a_shared_directory_gets_a_heartbeat(directory: Path, tmp_path: Path) -> None:
+    """It is written after the first spill, and removed with the node."""
+    storage = WorkerStorage(f"file://{directory}", shared=True)
     storage.store.put(b"ref", b"some data")
     storage.spill_objects([b"ref"], [b""])
     poll(lambda: list(directory.glob("session_*/fsspill_heartbeats/node")), "the heartbeat")
@@ -102,13 +112,22 @@ def test_a_shared_directory_gets_one(directory: Path, tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*/fsspill_heartbeats/*")) == []
 
 
-def test_a_missing_object_is_no_reason_to_raise(storage: Storage) -> None:
-    """Nothing that a spill meets is raised."""
+def test_no_heartbeat_before_anything_is_stored(directory: Path) -> None:
+    """A node that has stored nothing writes no heartbeat, nor does a spill of no objects."""
+    storage = WorkerStorage(f"file://{directory}", shared=True)
+    assert storage.spill_objects([], []) == []
+    assert storage._heartbeat._thread.ident is None
+    storage.destroy_external_storage()
+    assert not directory.exists()
+
+
+def test_a_spill_of_a_missing_object_does_not_raise(storage: WorkerStorage) -> None:
+    """No failure of a spill is raised."""
     assert storage.spill_objects([b"not there"], [b""]) == []
 
 
-def test_an_object_that_is_gone_becomes_an_error(storage: Storage) -> None:
-    """The restore counts as done for Ray, and what is put says object, URL and reason."""
+def test_an_object_whose_file_is_gone_is_lost(storage: WorkerStorage) -> None:
+    """For Ray the restore is done; the error that is put names object, URL and reason."""
     [url] = storage.spill_objects([b"ref"], [b""])
     storage.delete_spilled_objects([url])
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
@@ -122,25 +141,25 @@ def test_an_object_that_is_gone_becomes_an_error(storage: Storage) -> None:
     assert str(again) == str(error)
 
 
-def test_an_object_that_was_truncated_becomes_an_error(storage: Storage) -> None:
-    """Wrong for good is as lost as gone."""
+def test_an_object_whose_file_was_truncated_is_lost(storage: WorkerStorage) -> None:
+    """Corrupt is as lost as missing."""
     [url] = storage.spill_objects([b"ref"], [b""])
     Path(split_url(url)[0]).write_bytes(b"short")
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
     assert "truncated or replaced" in str(storage.store.errors[b"ref"])
 
 
-def unreachable(storage: Storage, url: bytes) -> None:
-    """Let the file be something that cannot be read: a directory."""
+def unreachable(storage: WorkerStorage, url: bytes) -> None:
+    """Put something that cannot be read in the place of the file: a directory."""
     path = Path(split_url(url)[0])
     path.unlink()
     path.mkdir()
 
 
-def test_an_object_that_cannot_be_reached_stays_retryable(
-    storage: Storage, caplog: pytest.LogCaptureFixture
+def test_the_restore_of_an_unreachable_object_is_retried(
+    storage: WorkerStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The restore raises each time, the drivers are told once, and no error is put."""
+    """It raises each time, the drivers are notified once, and no error is put."""
     [url] = storage.spill_objects([b"ref"], [b""])
     unreachable(storage, url)
     with caplog.at_level(logging.WARNING):
@@ -149,56 +168,54 @@ def test_an_object_that_cannot_be_reached_stays_retryable(
                 storage.restore_spilled_objects([b"ref"], [url])
             assert caught.value.__cause__ is None  # its text may show what must not be shown
     assert storage.store.errors == {}
-    assert len([line for line in told(caplog) if "Ray tries again" in line]) == 1
+    assert len([line for line in notified(caplog) if "Ray tries again" in line]) == 1
 
 
-def test_an_object_that_was_out_of_reach_for_long_is_lost(directory: Path) -> None:
-    """After lost_after seconds, and not before it comes back in between."""
-    storage = Storage(f"file://{directory}", lost_after=0)
+def test_an_object_that_was_unreachable_for_long_is_lost(directory: Path) -> None:
+    """It is lost after lost_after seconds."""
+    storage = WorkerStorage(f"file://{directory}", lost_after=0)
     storage.store.put(b"ref", b"some data", metadata=b"RAW")
     [url] = storage.spill_objects([b"ref"], [b""])
     unreachable(storage, url)
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
-    assert "lost_after" in str(storage.store.errors[b"ref"])
+    assert "Unreachable for 0 s (lost_after)." in str(storage.store.errors[b"ref"])
     storage.destroy_external_storage()
 
 
-def test_a_restore_that_succeeds_forgets_that_it_failed(storage: Storage) -> None:
-    """The time out of reach begins anew."""
+def test_a_restore_that_succeeds_clears_its_failures(storage: WorkerStorage) -> None:
+    """The time of being unreachable begins again."""
     [url] = storage.spill_objects([b"ref"], [b""])
     path = Path(split_url(url)[0])
     data = path.read_bytes()
     unreachable(storage, url)
     with pytest.raises(FsspillError):
         storage.restore_spilled_objects([b"ref"], [url])
-    assert storage._state.read("unrestored", url.decode()) is not None
+    state = SharedState(storage.session_name, "node")
+    assert state.read("restore_failure", url.decode()) is not None
     path.rmdir()
     path.write_bytes(data)
     storage.store.delete(b"ref")
     assert storage.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
-    assert storage._state.read("unrestored", url.decode()) is None
+    assert state.read("restore_failure", url.decode()) is None
 
 
-def test_a_stream_that_went_wrong_for_good_is_known_to_the_next_worker(storage: Storage) -> None:
-    """The worker that had to be ended leaves the reason; the next answers without looking."""
+def test_the_next_worker_knows_that_an_object_is_lost(storage: WorkerStorage) -> None:
+    """The worker that had to end leaves the reason; the next one answers without a read."""
     [url] = storage.spill_objects([b"ref"], [b""])
-    storage._restoring = url.decode()
-    from fsspill import CorruptObjectError
-
-    storage._remember_failure(CorruptObjectError("a later block was wrong"))
+    storage.store.delete(b"ref")
+    storage.restore_spilled_objects([b"ref"], [url])
+    storage.store.before_end(CorruptObjectError("a later block was wrong"))
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
     assert "a later block was wrong" in str(storage.store.errors[b"ref"])
 
 
-def test_a_deletion_never_raises(storage: Storage) -> None:
-    """Not even of what is refused."""
+def test_a_deletion_never_raises(storage: WorkerStorage) -> None:
+    """Not even for URLs that are refused."""
     storage.delete_spilled_objects(["/etc/passwd?offset=0&size=1", "nonsense", b"\xff"])
 
 
-def test_what_was_not_deleted_is_tried_again_without_another_deletion(
-    directory: Path, storage: Storage
-) -> None:
-    """Ray may give the next deletion to another process, so a spill is the occasion too."""
+def test_a_spill_retries_pending_deletions(directory: Path, storage: WorkerStorage) -> None:
+    """Ray may give the next deletion to another process, so a spill is an occasion too."""
     [url] = storage.spill_objects([b"ref"], [b""])
     path = Path(split_url(url)[0])
     data = path.read_bytes()
@@ -211,13 +228,11 @@ def test_what_was_not_deleted_is_tried_again_without_another_deletion(
     assert [str(file) for file in files(directory)] == [split_url(other)[0]]
 
 
-def test_storage_that_was_never_set_up_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    """Spills return nothing; restores raise, since other nodes may restore the object."""
-    storage = FailedStorage(ValueError("the package is missing"), "node", "session")
-    with caplog.at_level(logging.WARNING):
-        assert [storage.spill_objects([b"x"]) for _ in range(9)] == [[]] * 9
-        with pytest.raises(ValueError, match="the package is missing"):
-            storage.restore_spilled_objects([b"x"], [b"u"])
-        storage.delete_spilled_objects([b"u"])
-        storage.destroy_external_storage()
-    assert len([line for line in told(caplog) if "the package is missing" in line]) == 1
+@pytest.mark.parametrize("ours", [Storage, fsspill.ExternalStorage, IOWorkerStorage])
+def test_the_signatures_are_rays(ours: type[Storage]) -> None:
+    """What Ray calls by position has Ray's parameters in Ray's order."""
+    for name in ("spill_objects", "restore_spilled_objects", "delete_spilled_objects"):
+        expected = getattr(rays.ExternalStorage, name).__code__
+        found = getattr(ours, name).__code__
+        count = expected.co_argcount
+        assert found.co_varnames[:count] == expected.co_varnames[:count]

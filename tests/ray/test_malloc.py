@@ -1,4 +1,4 @@
-"""Freed memory stays with a process that does nothing but spill and restore."""
+"""Memory that a process keeps when buffers are freed."""
 
 from __future__ import annotations
 
@@ -9,35 +9,20 @@ import sys
 
 import pytest
 
-FAULTS = """
-import resource, sys
-from fsspill.ray.malloc import raise_trim_threshold
-
-if "keep" in sys.argv:
-    print(raise_trim_threshold())
-
-def take(nbytes):
-    held = [bytearray(b"x") * 2**20 for _ in range(nbytes // 2**20)]
-
-take(16 * 2**20)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    take(16 * 2**20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+from tests.running import PROGRAMS
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 
 
 def run(*arguments: str, **environment: str) -> list[str]:
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC", "GLIBC"))}
-    command = [sys.executable, "-c", FAULTS, *arguments]
+    command = [sys.executable, str(PROGRAMS / "page_faults.py"), *arguments]
     return subprocess.check_output(command, env=variables | environment, text=True).split()
 
 
 @glibc
-def test_freed_memory_is_taken_again_without_a_page_fault() -> None:
-    """Buffers of 16 MiB in all, freed and made anew, fault once and not every time."""
+def test_freed_memory_is_reused_without_page_faults() -> None:
+    """Buffers of 16 MiB in all, freed and allocated again, fault once and not every time."""
     [faults] = run()
     kept, fewer = run("keep")
     assert kept == "True"
@@ -45,7 +30,7 @@ def test_freed_memory_is_taken_again_without_a_page_fault() -> None:
 
 
 @glibc
-def test_what_the_environment_sets_stays() -> None:
-    """Who sets glibc's limits by its own variables is not overruled."""
+def test_settings_of_the_environment_are_kept() -> None:
+    """Thresholds that are set by glibc's own variables are not overruled."""
     kept, _ = run("keep", MALLOC_TRIM_THRESHOLD_="1000000")
     assert kept == "False"

@@ -181,7 +181,7 @@ def test_operations_include_all_that_fsspill_uses() -> None:
     package = Path(inspect.getfile(fsspill)).parent
     files = [path for path in package.rglob("*.py") if path.parent.name != "filesystems"]
     source = "\n".join(path.read_text() for path in files)
-    used = set(re.findall(r"(?:endpoint|connection)\.(?:sync_)?fs\.(\w+)", source))
+    used = set(re.findall(r"(?:self\._fs|connection\.(?:sync_)?fs)\.(\w+)", source))
     local = {"loop", "invalidate_cache"}
     of_s3 = {"_call_s3", "split_path"}
     assert {"_pipe_file", "open"} <= used

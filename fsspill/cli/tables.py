@@ -1,0 +1,155 @@
+"""Output of the command line: tables and progress on a terminal, lines of words elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from fsspill.cleanup import Session, Summary
+from fsspill.cli.demo import Progress, Report
+from fsspill.errors import MissingPackageError
+from fsspill.settings import MIB
+
+__all__ = ["UNITS", "print_report", "print_sessions", "print_summary", "show_progress"]
+
+UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+"""Seconds of each unit of time, the largest first."""
+
+_FAILURES_SHOWN = 10
+
+
+def print_sessions(sessions: Sequence[Session]) -> None:
+    """Print a row for each session and each of its nodes."""
+    header = ("session", "node", "files", "bytes", "age", "alive", "uploads")
+    rows = [row for session in sessions for row in _session_rows(session)]
+    if sys.stdout.isatty():
+        _print_table(header, rows)
+        return
+    for row in (header, *rows):
+        print(*row)
+
+
+def _session_rows(session: Session) -> Iterator[tuple[str, ...]]:
+    name = session.name or "-"
+    if session.name is not None:
+        counts = _counts(len(session.files), session.nbytes)
+        yield name, "-", *counts, _age(session.age), session.liveness, f"{len(session.uploads):,}"
+    for node_id, node in sorted(session.nodes.items()):
+        counts = _counts(len(node.files), node.nbytes)
+        yield name, node_id, *counts, _age(node.age), node.liveness, "-"
+
+
+def _counts(*numbers: int) -> Iterator[str]:
+    return (f"{number:,}" for number in numbers)
+
+
+def _age(seconds: float | None) -> str:
+    """Format a time in the largest unit that it has two of, rounded down."""
+    if seconds is None:
+        return "-"
+    unit = next((unit for unit, size in UNITS.items() if seconds >= 2 * size), "s")
+    return f"{seconds // UNITS[unit]:.0f}{unit}"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError as error:
+        raise _missing_rich("show a table") from error
+    table = Table(*header, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_summary(summary: Summary, removed: str) -> None:
+    """Print what a clean-up removed (or would remove, as `removed` says), and what it kept."""
+    for session in summary.sessions:
+        print(f"{removed} session {session}")
+    for node in summary.nodes:
+        print(f"{removed} node {node}")
+    for kept, reason in summary.kept.items():
+        print(f"kept {kept}: {reason}")
+    counts = (len(summary.sessions), len(summary.nodes), summary.files, summary.nbytes)
+    names = ("sessions", "nodes", "files", "bytes", "uploads")
+    numbers = zip(names, (*counts, summary.uploads), strict=True)
+    print(f"{removed}: " + ", ".join(f"{name} {number:,}" for name, number in numbers))
+    _print_failures(list(summary.failures.values()))
+
+
+def _print_failures(failures: Sequence[Exception]) -> None:
+    for failure in failures[:_FAILURES_SHOWN]:
+        print(f"fsspill: {failure}", file=sys.stderr)
+    if len(failures) > _FAILURES_SHOWN:
+        print(f"fsspill: {len(failures) - _FAILURES_SHOWN:,} more failed", file=sys.stderr)
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Show a bar per step on a terminal, and a line per finished step elsewhere.
+
+    Raises
+    ------
+    MissingPackageError
+        The package rich is not installed.
+    """
+    try:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+    except ImportError as error:
+        raise _missing_rich("show progress") from error
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, disable=not sys.stdout.isatty()) as bars:
+        steps = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in steps:
+                steps[step] = bars.add_task(step, total=total)
+            bars.update(steps[step], completed=done, total=total)
+            if bars.disable and done == total:
+                print(f"{step}: {done} of {total}", flush=True)
+
+        yield show
+
+
+def _missing_rich(action: str) -> MissingPackageError:
+    return MissingPackageError(
+        f'cannot {action}: expected the package rich. Install it: pip install "fsspill[cli]"'
+    )
+
+
+def print_report(report: Report) -> None:
+    """Print the table of a demo."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_header=False, title=f"spilled to {report.uri}")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in _report_rows(report):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _report_rows(report: Report) -> Iterator[tuple[str, str]]:
+    yield "objects", f"{report.objects:,}"
+    yield "bytes", f"{report.object_bytes:,}"
+    yield "corrupted objects", f"{report.corrupted:,}"
+    yield "spilled", _rate(report.spilled_bytes, report.spill_seconds)
+    yield "restored", _rate(report.restored_bytes, report.restore_seconds)
+    yield "files written", f"{report.files_written:,}"
+    yield "files left", f"{report.files_left:,}"
+
+
+def _rate(nbytes: int, seconds: float) -> str:
+    speed = f"{nbytes / MIB / seconds:,.0f} MiB/s" if seconds else "-"
+    return f"{nbytes / MIB:,.0f} MiB at {speed}"

@@ -1,0 +1,59 @@
+"""The hook that makes fsspill known to Ray: whether it is active, and how to activate it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import _fsspill_startup
+
+__all__ = ["install", "is_installed"]
+
+
+def is_installed() -> bool:
+    """Return True if Ray, as this process has imported it or will import it, knows fsspill."""
+    for name in _fsspill_startup.WRAPPERS:
+        module = sys.modules.get(name)
+        if module is not None:
+            wrapped = getattr(module, "setup_external_storage", None) or module.Node
+            marked = getattr(wrapped, "validate_external_storage", wrapped)
+            return hasattr(marked, "__fsspill__")
+    return any(isinstance(finder, _fsspill_startup.RayHook) for finder in sys.meta_path)
+
+
+def install() -> None:
+    """Make fsspill known to Ray where the hook of the installation is not active.
+
+    Needed where Python does not run ``.pth`` files: under ``python -S``, or with a bare
+    ``pip install --target`` directory on ``PYTHONPATH``. Call it before ``ray.init()`` starts a
+    local cluster; the processes of that cluster inherit it through the environment.
+
+    Raises
+    ------
+    RuntimeError
+        Ray already runs in this process. Its raylet was started without the hook, and every IO
+        worker would be too. The same is true of clusters that were started elsewhere: there the
+        hook must be active on every node, and this function cannot reach it.
+
+    Notes
+    -----
+    Changes ``PYTHONPATH`` in the environment of this process, and removes ``FSSPILL_HOOK``.
+    """
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized() and not is_installed():
+        raise RuntimeError(
+            "cannot make fsspill known to Ray: it already runs. Expected install() before "
+            "ray.init(), in the process that starts the cluster."
+        )
+    _fsspill_startup.arm()
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = dict.fromkeys([*_directories(), *filter(None, inherited)])
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ.pop("FSSPILL_HOOK", None)
+
+
+def _directories() -> list[str]:
+    """Return the directories of the ``sitecustomize`` that arms the hook, the package, the hook."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    modules = (package, os.path.abspath(_fsspill_startup.__file__))
+    return [os.path.join(package, "hook"), *map(os.path.dirname, modules)]

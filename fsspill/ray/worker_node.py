@@ -1,0 +1,63 @@
+"""The start of a worker node that names a spill directory of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fsspill.errors import ConfigError
+
+__all__ = ["check_worker_node"]
+
+
+def check_worker_node(node: Any) -> None:
+    """Refuse a worker node whose spill directory differs from that of the cluster.
+
+    Parameters
+    ----------
+    node : ray._private.node.Node
+        A worker node that names a spill directory, before it starts its processes.
+
+    Raises
+    ------
+    ConfigError
+        One of the two directories is a URI, and they differ. Without this check, Ray would
+        silently ignore the node's own setting.
+    """
+    own = json.loads(node._object_spilling_config)
+    cluster = json.loads(_system_config(node).get("object_spilling_config") or "{}")
+    if "fsspec" not in (own.get("type"), cluster.get("type")) or _uris(own) == _uris(cluster):
+        return
+    raise ConfigError(
+        f"cannot start this node with object spilling directory {_shown(own)}: the head of the "
+        f"cluster spills to {_shown(cluster)}, and with a URI there is one for all nodes. Leave "
+        "out --object-spilling-directory (and RAY_object_spilling_directory) here, or start the "
+        "head with it."
+    )
+
+
+def _system_config(node: Any) -> dict[str, Any]:
+    """Return the system configuration that the head has published."""
+    import ray
+
+    options = ray._raylet.GcsClientOptions.create(
+        node.gcs_address,
+        node.cluster_id.hex(),
+        allow_cluster_id_nil=False,
+        fetch_cluster_id_if_nil=False,
+    )
+    state = ray._private.state.GlobalState()
+    state._initialize_global_state(options)
+    config: dict[str, Any] = state.get_system_config()
+    return config
+
+
+def _uris(config: Mapping[str, Any]) -> list[str]:
+    params = config.get("params") or {}
+    named = params.get("uri") or params.get("directory_path") or []
+    return [uri.rstrip("/") for uri in ([named] if isinstance(named, str) else named)]
+
+
+def _shown(config: Mapping[str, Any]) -> str:
+    return ", ".join(_uris(config)) or "its default"

@@ -1,0 +1,80 @@
+"""Messages to the drivers, without a cluster."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from fsspill.placement.shared_state import SharedState
+from fsspill.ray import driver
+from fsspill.ray.driver import NOTIFY_INTERVAL, DriverNotifier
+
+
+def notified(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged as told to the drivers."""
+    return [record.getMessage() for record in caplog.records if record.name == driver.__name__]
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the messages that reach the drivers."""
+    messages: list[str] = []
+
+    def push(message: str) -> bool:
+        messages.append(message)
+        return True
+
+    monkeypatch.setattr(driver, "_push_error", push)
+    return messages
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time, in one element that can be changed."""
+    now = [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    return now
+
+
+def notifier() -> DriverNotifier:
+    return DriverNotifier(SharedState("session", "node"), "node")
+
+
+def test_a_topic_is_notified_once_per_interval(
+    pushed: list[str], clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By all processes of the node together; other topics are not held up by it."""
+    first, second = notifier(), notifier()
+    for each in (first, second, first):
+        each.notify("spill", "no space")
+    second.notify("restore", "no file")
+    expected = ["fsspill on node node: no space", "fsspill on node node: no file"]
+    assert pushed == expected
+    assert notified(caplog) == ["no space", "no file"]
+    clock[0] += NOTIFY_INTERVAL
+    second.notify("spill", "still no space")
+    assert pushed == [*expected, "fsspill on node node: still no space"]
+
+
+def test_a_message_that_reached_no_driver_is_repeated(
+    pushed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until this process is connected the message is logged once, and pushed with a later call."""
+    each = notifier()
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_push_error", lambda message: False)
+        each.notify("spill", "no space")
+    each.notify("spill", "no space")
+    each.notify("spill", "no space")
+    assert pushed == ["fsspill on node node: no space"]
+    assert notified(caplog) == ["no space"]
+
+
+def test_without_a_connection_nothing_is_pushed(caplog: pytest.LogCaptureFixture) -> None:
+    """Outside a cluster a notification is a line in the log."""
+    pytest.importorskip("ray")
+    with caplog.at_level(logging.WARNING):
+        notifier().notify("spill", "no space")
+    assert notified(caplog) == ["no space"]
+    assert SharedState("session", "node").read("notified", "spill") is None

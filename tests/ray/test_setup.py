@@ -1,0 +1,91 @@
+"""The storage that Ray gets in a process."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+from ray._private import external_storage as rays
+
+from fsspill import ConfigError, NullStorage
+from fsspill.ray.io_worker import IOWorkerStorage
+from fsspill.ray.setup import FailedStorage, setup_external_storage, validation
+from fsspill.testing.s3_server import S3Server
+from tests.ray.test_driver import notified
+
+
+def test_the_hook_gives_ray_our_storage() -> None:
+    """Ray's own function returns it, and Ray's own module-level functions act on it."""
+    config = {"type": "fsspec", "params": {"uri": "s3://bucket/x"}}
+    storage = rays.setup_external_storage(config, "node1", "session1")
+    assert type(storage) is IOWorkerStorage
+    assert rays._external_storage is storage
+    assert rays.spill_objects([], []) == []
+    rays.reset_external_storage()
+
+
+def test_ray_keeps_its_own_types(tmp_path: Path) -> None:
+    """Other configurations go to Ray as before."""
+    config = {"type": "filesystem", "params": {"directory_path": str(tmp_path)}}
+    storage = rays.setup_external_storage(config, "node1", "session1")
+    assert type(storage) is rays.FileSystemStorage
+    rays.reset_external_storage()
+
+
+def test_setup_makes_no_request_and_never_raises(
+    s3_server: S3Server, s3_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Setup makes no request. Its failure is logged once a minute; only a restore raises it."""
+    seen = len(s3_server.requests())
+    config = {"type": "fsspec", "params": {"uri": "s3://no-such-bucket"}}
+    assert type(rays.setup_external_storage(config, "n", "s")) is IOWorkerStorage
+    assert len(s3_server.requests()) == seen
+
+    config = {"type": "fsspec", "params": {"uri": "nonsense://x"}}
+    storage = rays.setup_external_storage(config, "n", "s")
+    assert type(storage) is FailedStorage
+    for _ in range(2):
+        assert rays.spill_objects([b"x"], [b""]) == []
+        with pytest.raises(ConfigError, match="knows no protocol"):
+            rays.restore_spilled_objects([b"x"], [b"u"])
+        rays.delete_spilled_objects([b"u"])
+    assert caplog.text.count("This node cannot") == 1
+    storage.destroy_external_storage()
+    rays.reset_external_storage()
+
+
+def test_validation_gets_storage_that_does_nothing(tmp_path: Path) -> None:
+    """Ray destroys it without having used it; afterwards setup is as before."""
+    config = {"type": "fsspec", "params": {"uri": f"file://{tmp_path}", "shared": True}}
+    with validation():
+        storage = setup_external_storage(config, "node", "session")
+    assert isinstance(storage, NullStorage)
+    storage.destroy_external_storage()
+    with pytest.raises(NotImplementedError):
+        storage.spill_objects([b"x"])
+    assert type(setup_external_storage(config, "node", "session")) is IOWorkerStorage
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validation_that_raises_ends(tmp_path: Path) -> None:
+    """Setup is as before after a validation that failed, too."""
+    with pytest.raises(ValueError, match="refused by Ray"), validation():
+        raise ValueError("refused by Ray")
+    config = {"type": "fsspec", "params": {"uri": f"file://{tmp_path}"}}
+    assert type(setup_external_storage(config, "node", "session")) is IOWorkerStorage
+
+
+def test_storage_that_was_never_set_up_reports_why(caplog: pytest.LogCaptureFixture) -> None:
+    """Spills return nothing; restores raise, since other nodes may restore the object."""
+    storage = FailedStorage(ValueError("the package is missing"), "node", "session")
+    with caplog.at_level(logging.WARNING):
+        assert [storage.spill_objects([b"x"]) for _ in range(9)] == [[]] * 9
+        with pytest.raises(ValueError, match="the package is missing"):
+            storage.restore_spilled_objects([b"x"], [b"u"])
+        storage.delete_spilled_objects([b"u"])
+        storage.destroy_external_storage()
+    assert len([line for line in notified(caplog) if "the package is missing" in line]) == 1

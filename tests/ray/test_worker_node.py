@@ -1,0 +1,66 @@
+"""Worker nodes that name a spill directory of their own, without a cluster."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fsspill import ConfigError
+from fsspill.ray.worker_node import check_worker_node
+
+
+def uri(uri: str | list[str]) -> dict[str, Any]:
+    return {"type": "fsspec", "params": {"uri": uri}}
+
+
+def directory(path: str) -> dict[str, Any]:
+    return {"type": "filesystem", "params": {"directory_path": path}}
+
+
+def check(own: dict[str, Any], cluster: dict[str, Any] | None, patch: pytest.MonkeyPatch) -> None:
+    system = {} if cluster is None else {"object_spilling_config": json.dumps(cluster)}
+    patch.setattr("fsspill.ray.worker_node._system_config", lambda node: system)
+    check_worker_node(SimpleNamespace(_object_spilling_config=json.dumps(own)))
+
+
+@pytest.mark.parametrize(
+    ("own", "cluster"),
+    [
+        (uri("s3://b/x"), uri("s3://b/x/")),
+        (uri(["s3://b/x", "s3://b/y"]), uri(["s3://b/x/", "s3://b/y"])),
+        (directory("/a"), directory("/b")),
+        (directory("/a"), None),
+    ],
+)
+def test_the_directory_of_the_cluster_is_accepted(
+    own: dict[str, Any], cluster: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same URIs, slash or not, and anything between Ray's own directories."""
+    check(own, cluster, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("own", "cluster", "shown"),
+    [
+        (uri("s3://b/x"), uri("s3://b/y"), ("s3://b/x", "s3://b/y")),
+        (uri("s3://b/x"), directory("/a"), ("s3://b/x", "/a")),
+        (directory("/a"), uri("s3://b/x"), ("/a", "s3://b/x")),
+        (uri("s3://b/x"), None, ("s3://b/x", "its default")),
+    ],
+)
+def test_another_directory_is_refused(
+    own: dict[str, Any],
+    cluster: dict[str, Any] | None,
+    shown: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The message names both, and says what to do."""
+    with pytest.raises(ConfigError) as caught:
+        check(own, cluster, monkeypatch)
+    message = str(caught.value)
+    assert f"directory {shown[0]}: " in message
+    assert f"spills to {shown[1]}, " in message
+    assert "Leave out --object-spilling-directory" in message
