@@ -10,6 +10,7 @@ from io import BytesIO
 from math import inf
 from typing import Any
 
+from fsspill.errors import format_seconds
 from fsspill.object_store import FileLike
 from fsspill.placement.shared_state import SharedState
 
@@ -35,7 +36,7 @@ def connected_worker() -> Any:
         if time.monotonic() > give_up:
             raise RuntimeError(
                 "cannot reach the object store: expected this process to be connected to Ray "
-                f"within {_GRACE_PERIOD} s."
+                f"within {format_seconds(_GRACE_PERIOD)}."
             )
         time.sleep(0.001)
     return worker

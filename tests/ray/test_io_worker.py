@@ -40,7 +40,7 @@ class Storage(IOWorkerStorage):
 
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         names = {"node_id": "node", "session_name": f"session_{uuid.uuid4().hex}"}
-        super().__init__(uri=uri, shared=shared, stall_timeout=1, lost_after=lost_after, **names)
+        super().__init__(uri=uri, shared=shared, lost_after=lost_after, **names)
         self.store = self.object_store = self._core_worker = OurStore()
 
 
@@ -159,6 +159,20 @@ def test_an_object_that_was_out_of_reach_for_long_is_lost(directory: Path) -> No
     unreachable(storage, url)
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
     assert "lost_after" in str(storage.store.errors[b"ref"])
+    storage.destroy_external_storage()
+
+
+def test_a_lost_object_is_told_with_its_time_out_of_reach(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of a second is not rounded to nothing."""
+    monkeypatch.setattr("fsspill.ray.io_worker.RestoreFailures.failing_for", lambda *_: 0.25)
+    storage = Storage(f"file://{directory}", lost_after=0)
+    storage.store.put(b"ref", b"some data", metadata=b"RAW")
+    [url] = storage.spill_objects([b"ref"], [b""])
+    unreachable(storage, url)
+    assert storage.restore_spilled_objects([b"ref"], [url]) == 0
+    assert "for 0.25 s (lost_after)" in str(storage.store.errors[b"ref"])
     storage.destroy_external_storage()
 
 
