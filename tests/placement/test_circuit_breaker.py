@@ -16,7 +16,7 @@ from fsspill.placement import circuit_breaker as circuit
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
-from tests.running import poll
+from tests.running import PATIENCE, poll
 
 URI = "s3://bucket/x"
 
@@ -97,7 +97,9 @@ def test_all_processes_of_the_node_see_it(opened: CircuitBreaker, backend: Backe
         "print(found.is_open())\n"
         "while found.is_open(): time.sleep(0.01)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert ran.stdout == "True\n", ran.stderr
     assert not opened.is_open()
 
@@ -126,7 +128,7 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
 
 def test_a_uri_that_is_given_up_is_asked_nothing(s3_server: S3Server, s3_bucket: str) -> None:
     """A thousand spills to it raise at once: no request, no look at the objects."""
-    storage = ExternalStorage("s3://no-such-bucket/x", stall_timeout=1)
+    storage = ExternalStorage("s3://no-such-bucket/x")
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")
@@ -151,7 +153,7 @@ def _probing() -> bool:
 
 def test_a_bucket_that_comes_is_used(s3_server: S3Server, s3_bucket: str) -> None:
     """Once what was missing is there, spilling goes on by itself."""
-    storage = ExternalStorage("s3://late-bucket/x", stall_timeout=1)
+    storage = ExternalStorage("s3://late-bucket/x")
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")
