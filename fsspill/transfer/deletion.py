@@ -10,6 +10,7 @@ from typing import Any
 from fsspill.errors import (
     FsspillError,
     StorageUnavailableError,
+    format_seconds,
     is_missing,
     is_transient,
     translate,
@@ -64,8 +65,9 @@ async def delete_with_retry(
 
 def _not_deleted(endpoint: Endpoint, seconds: float) -> FsspillError:
     return StorageUnavailableError(
-        f"cannot delete files under {endpoint.root}: no answer within {seconds:.0f} s. Expected "
-        "the storage to answer: check the endpoint and the network."
+        f"cannot delete files under {endpoint.root}: no answer within "
+        f"{format_seconds(seconds)}. Expected the storage to answer: check the endpoint and the "
+        "network."
     )
 
 

@@ -40,6 +40,7 @@ from fsspill.testing.contract import (
     LatencyFileSystem,
 )
 from tests.running import poll
+from tests.timeouts import FORGIVING, limited_attempts
 
 KIB = 2**10
 WRAPPERS = [CountingFileSystem, LatencyFileSystem, FaultyFileSystem]
@@ -795,12 +796,12 @@ class TestFsspillOverFaults:
         self, fs: Any, store: InMemoryObjectStore, fault: str, expected: type[Exception]
     ) -> None:
         """The object store is empty, and the next restore succeeds without the fault."""
-        storage = make_storage("faulty", MEMORY, store, stall_timeout=1)
+        storage = make_storage("faulty", MEMORY, store)
         refs = fill(store, KIB)
         urls = storage.spill_objects(refs)
         store.delete(refs[0])
         getattr(fs, fault)("cat_ranges")
-        with pytest.raises(expected):
+        with limited_attempts(2), pytest.raises(expected):
             storage.restore_spilled_objects(refs, urls)
         assert len(store) == 0
         fs.clear()
@@ -825,7 +826,7 @@ class TestFsspillOverFaults:
 
     def test_a_hang_is_given_up(self, fs: Any, store: InMemoryObjectStore) -> None:
         """The request is made again while the first one still hangs."""
-        storage = make_storage("faulty", MEMORY, store, stall_timeout=4)
+        storage = make_storage("faulty", MEMORY, store, stall_timeout=FORGIVING)
         fs.hang("pipe_file", times=1)
         storage.spill_objects(fill(store, KIB))
         assert fs.injected == {"pipe_file": 1}
