@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
+from tests.timeouts import PATIENT, cleanup_limit
 
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +38,13 @@ def _records_of_its_own(
     """Keep what the processes of a node share, such as a URI given up, from the next test."""
     directory = tmp_path_factory.mktemp("records")
     monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(directory))
+
+
+@pytest.fixture(autouse=True)
+def _patient_cleanup() -> Iterator[None]:
+    """Wait for deletions as long as a busy machine may need for them."""
+    with cleanup_limit(PATIENT):
+        yield
 
 
 @pytest.fixture(scope="session")

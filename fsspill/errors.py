@@ -35,6 +35,7 @@ __all__ = [
     "StoragePermissionError",
     "StorageUnavailableError",
     "clear_traceback",
+    "format_seconds",
     "is_missing",
     "is_transient",
     "original_cause",
@@ -180,6 +181,13 @@ def clear_traceback(error: BaseException) -> None:
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for a message, such as "30 s" or "0.5 s"; "0 s" only if it is zero."""
+    if 0 < seconds < 0.001:
+        return "less than 0.001 s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _named(error: BaseException, names: frozenset[str]) -> bool:

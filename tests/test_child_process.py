@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child, start_in_child
-from tests.running import PROGRAMS
+from tests.running import PATIENCE, PROGRAMS
 
 
 def write(path: str, text: str) -> None:
@@ -37,7 +37,7 @@ def write_command_line(path: str, secret: str) -> None:
 def test_a_function_runs_in_another_process(tmp_path: Path) -> None:
     """With its arguments, and it has ended when the call returns."""
     path = tmp_path / "file"
-    run_in_child(partial(write, str(path), "done by"), timeout=60)
+    run_in_child(partial(write, str(path), "done by"), timeout=PATIENCE)
     text, _, pid = path.read_text().rpartition(" ")
     assert text == "done by"
     assert int(pid) != os.getpid()
@@ -46,7 +46,7 @@ def test_a_function_runs_in_another_process(tmp_path: Path) -> None:
 def test_a_function_that_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     """As an error of the call; the traceback is on the error output."""
     with pytest.raises(subprocess.SubprocessError):
-        run_in_child(fail, timeout=60)
+        run_in_child(fail, timeout=PATIENCE)
     assert "ValueError: this function fails" in capfd.readouterr().err
 
 
@@ -68,7 +68,7 @@ def test_a_child_imports_what_its_parent_can(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(elsewhere)
     only_here = __import__("only_here")
-    run_in_child(partial(only_here.work, str(tmp_path / "file")), timeout=60)
+    run_in_child(partial(only_here.work, str(tmp_path / "file")), timeout=PATIENCE)
     assert (tmp_path / "file").exists()
 
 
@@ -79,7 +79,7 @@ def test_arguments_are_not_on_the_command_line(
     """A command line would show them to every user of the machine."""
     monkeypatch.setenv("PYTHONSAFEPATH", safe)
     path = tmp_path / "file"
-    run_in_child(partial(write_command_line, str(path), "hunter2"), timeout=60)
+    run_in_child(partial(write_command_line, str(path), "hunter2"), timeout=PATIENCE)
     assert b"python" in path.read_bytes()
     assert b"hunter2" not in path.read_bytes()
 
@@ -89,7 +89,7 @@ def test_a_child_that_is_started_runs_on(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = start_in_child(fail, output=output)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=PATIENCE) == 1
     assert "ValueError: this function fails" in log.read_text()
     with log.open("wb") as output:
         process = start_in_child(sleep_forever, output=output)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fsspill import errors
-from fsspill.errors import FsspillError, is_missing, translate
+from fsspill.errors import FsspillError, format_seconds, is_missing, translate
 
 TREE: dict[str, tuple[type, ...]] = {
     "ConfigError": (FsspillError, ValueError),
@@ -85,3 +88,29 @@ def test_missing() -> None:
     assert is_missing(FileNotFoundError())
     assert is_missing(WithStatus(404))
     assert not is_missing(PermissionError())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (0.000_01, "less than 0.001 s"),
+        (0.001, "0.001 s"),
+        (0.25, "0.25 s"),
+        (0.5, "0.5 s"),
+        (1.0, "1 s"),
+        (2.26, "2.3 s"),
+        (9.99, "10 s"),
+        (30.4, "30 s"),
+        (1800, "1800 s"),
+    ],
+)
+def test_durations_are_never_rounded_to_nothing(seconds: float, expected: str) -> None:
+    """As many digits as a reader needs, and none for seconds of which there are ten or more."""
+    assert format_seconds(seconds) == expected
+
+
+@given(st.floats(min_value=0, exclude_min=True, max_value=1e9))
+def test_only_zero_is_formatted_as_zero(seconds: float) -> None:
+    """Every duration above zero has a digit other than 0."""
+    assert re.search(r"[1-9]", format_seconds(seconds))

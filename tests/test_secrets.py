@@ -20,6 +20,7 @@ from fsspill.errors import translate
 from fsspill.secrets import find_secrets, redact, remember
 from fsspill.storage.protocols import traits_of
 from fsspill.testing.s3_server import S3Server
+from tests.timeouts import IMPATIENT, PATIENT, cleanup_limit
 
 VALUE = "Hunter2/value+of==a secret"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
@@ -256,9 +257,9 @@ def test_errors_carry_no_secret_of_their_cause(cause: type[Exception]) -> None:
     assert "refused *** and https://h/?sig=***" in str(error)
 
 
-def traceback_of(uri: str, options: Mapping[str, Any]) -> str:
-    with pytest.raises(FsspillError) as caught:
-        ExternalStorage(uri, storage_options=options, stall_timeout=1).check()
+def traceback_of(uri: str, options: Mapping[str, Any], stall_timeout: float = IMPATIENT) -> str:
+    with pytest.raises(FsspillError) as caught, cleanup_limit(stall_timeout):
+        ExternalStorage(uri, storage_options=options, stall_timeout=stall_timeout).check()
     return "".join(traceback.format_exception(caught.value))
 
 
@@ -290,8 +291,7 @@ def test_a_traceback_of_refused_credentials_shows_no_secret() -> None:
     pytest.importorskip("s3fs")
     with S3Server() as server:
         server.check_credentials()
-        shown = traceback_of(
-            "s3://bucket/x", {"key": "AKIA", "secret": VALUE, "endpoint_url": server.endpoint_url}
-        )
+        options = {"key": "AKIA", "secret": VALUE, "endpoint_url": server.endpoint_url}
+        shown = traceback_of("s3://bucket/x", options, PATIENT)
     assert "StoragePermissionError" in shown
     assert VALUE not in shown

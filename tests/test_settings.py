@@ -184,10 +184,10 @@ def test_settings_do_not_change_with_their_arguments() -> None:
 
 def test_replaced_values_are_checked() -> None:
     """`dataclasses.replace` and overriding keep all other values, and check."""
-    settings = Settings("s3://b", prefix="x", stall_timeout=5)
+    settings = Settings("s3://b", prefix="x", max_requests_in_flight=5)
     with pytest.raises(ConfigError, match="expected a number"):
         replace(settings, stall_timeout="1")  # type: ignore[arg-type]
-    changed = Settings("s3://b", prefix="x", stall_timeout=5, file_size=1)
+    changed = Settings("s3://b", prefix="x", max_requests_in_flight=5, file_size=1)
     assert Settings.of(settings, file_size=1) == changed
     assert ExternalStorage(settings, file_size=1).settings == changed
     assert ExternalStorage(settings).settings == settings

@@ -21,7 +21,7 @@ from fsspill.cleanup.sessions import (
     Node,
     Session,
 )
-from fsspill.errors import ConfigError, FsspillError, translate
+from fsspill.errors import ConfigError, FsspillError, format_seconds, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEARTBEAT_DIRECTORY, OBJECT_PREFIX
 
@@ -219,7 +219,8 @@ def _named_sessions(listing: Listing, names: Sequence[str]) -> Iterator[_Removal
         if session.liveness == "alive":
             raise ConfigError(
                 f"cannot remove session {name}: it is alive, its last heartbeat is less than "
-                f"{listing.stale_after:.0f} s old. Stop its cluster, and try again after that time."
+                f"{format_seconds(listing.stale_after)} old. Stop its cluster, and try again after "
+                "that time."
             )
         yield _session_removal(session)
 

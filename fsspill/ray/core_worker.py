@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
+from fsspill.errors import format_seconds
 from fsspill.object_store import FileLike
 
 __all__ = ["CoreWorkerStore", "connected_worker"]
@@ -30,7 +31,7 @@ def connected_worker() -> Any:
         if time.monotonic() > end:
             raise RuntimeError(
                 "cannot reach the object store: expected this process to be connected to Ray "
-                f"within {_GRACE_PERIOD} s."
+                f"within {format_seconds(_GRACE_PERIOD)}."
             )
         time.sleep(0.001)
     return worker

@@ -14,7 +14,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
-from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError
+from fsspill.errors import (
+    CorruptObjectError,
+    FsspillError,
+    StorageNotFoundError,
+    format_seconds,
+)
 from fsspill.external_storage import MARKED_UNHEALTHY, ExternalStorage
 from fsspill.format.url import parse_url_with_offset
 from fsspill.interface import Storage
@@ -151,7 +156,7 @@ class IOWorkerStorage(Storage):
             return str(error)
         seconds = self._restore_failures.failing_for(url)
         if seconds >= self._lost_after:
-            return f"{error} Unreachable for {seconds:.0f} s (lost_after)."
+            return f"{error} Unreachable for {format_seconds(seconds)} (lost_after)."
         self._notifier.notify("restore", f"{error} Ray tries again, and ray.get waits.")
         return None
 

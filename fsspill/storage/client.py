@@ -13,6 +13,7 @@ from fsspec.spec import AbstractBufferedFile
 from fsspill.errors import (
     FsspillError,
     StorageUnavailableError,
+    format_seconds,
     is_missing,
     is_transient,
     translate,
@@ -276,8 +277,9 @@ class StorageClient:
 
     def _no_answer_error(self, seconds: float) -> FsspillError:
         return StorageUnavailableError(
-            f"cannot delete files under {self.root}: no answer within {seconds:.0f} s. "
-            "Expected the storage to answer: check the endpoint and the network."
+            f"cannot delete files under {self.root}: no answer within "
+            f"{format_seconds(seconds)}. Expected the storage to answer: check the endpoint and "
+            "the network."
         )
 
     async def remove_directories(self, paths: Sequence[str]) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from fsspill.errors import FsspillError, is_transient, original_cause, translate
+from fsspill.errors import FsspillError, format_seconds, is_transient, original_cause, translate
 
 __all__ = ["RequestSkippedError", "Retrier", "backoff"]
 
@@ -112,14 +111,14 @@ class Retrier:
                 patience.spend(_TICK)
                 silence.spend(_TICK)
                 if self._abandoned() or silence.seconds >= self.seconds / 2:
-                    raise TimeoutError(f"no answer for {silence.seconds:.0f} s")
+                    raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
             return task.result()
         finally:
             task.add_done_callback(_forget)
             task.cancel()
 
     def _abandoned(self) -> bool:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if not self._given_up and now >= self._next_look:
             self._next_look = now + _TICK
             self._given_up = self._is_abandoned()

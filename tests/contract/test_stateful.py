@@ -114,7 +114,6 @@ class Node(RuleBasedStateMachine):
             f"faulty://{self.root}",
             storage_options=OPTIONS,
             file_size=4096,
-            stall_timeout=5,
             node_id="node",
             session_name=self.root,
             object_store=self.store,

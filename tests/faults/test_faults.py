@@ -10,6 +10,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -24,15 +25,13 @@ from fsspill import (
     StorageNotFoundError,
     StoragePermissionError,
     StorageUnavailableError,
-    external_storage,
 )
 from fsspill.placement import circuit_breaker as circuit
-from fsspill.placement import failover as batch
 from fsspill.testing.contract import split_url
-from fsspill.transfer import remote
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
 from tests.running import poll
+from tests.timeouts import FORGIVING, IMPATIENT, PATIENT, cleanup_limit, limited_attempts
 
 KIB, MIB = 2**10, 2**20
 SMALL = [200 * KIB] * 6
@@ -85,8 +84,11 @@ ERRORS: dict[Fault, type[FsspillError]] = {
 }
 """What a restore raises while a fault lasts, if it is not StorageUnavailableError."""
 
-FORGIVING, IMPATIENT, PATIENT = 6.0, 2.0, 30.0
-"""Seconds without progress: where it must succeed, where it must fail, where nothing is wrong."""
+SILENT = {Fault.STALL, Fault.STALL_HALF}
+"""Faults that only a time limit ends: all others are answers."""
+
+LASTING_CLEANUP = 2.0
+"""Seconds for deletions while a fault lasts: they fail, whatever the limit."""
 
 # Of each operation some faults, and of each fault some operations; all are met at night.
 EVERY_RUN = {
@@ -120,9 +122,6 @@ def _show_totals() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "REMOVAL_SECONDS", 2.0)
-    monkeypatch.setattr(external_storage, "DELETE_SECONDS", 2.0)
-    monkeypatch.setattr(remote, "DESTROY_TIMEOUT", 8)
     monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.1)
     monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.4)
 
@@ -140,12 +139,12 @@ class World:
 
     def __init__(self) -> None:
         self.store = InMemoryObjectStore()
-        self.storage = self.make_storage(PATIENT)
+        self.storage = self.make_storage()
         self.data: dict[bytes, bytes] = {}
         self.urls: dict[bytes, bytes] = {}
         self._random = random.Random(0)
 
-    def make_storage(self, stall_timeout: float) -> ExternalStorage:
+    def make_storage(self, stall_timeout: float = PATIENT) -> ExternalStorage:
         """Return the storage of one more IO worker of the node."""
         return ExternalStorage(
             "s3://bucket/prefix",
@@ -212,7 +211,7 @@ class World:
 
     def count_altered(self) -> int:
         """Restore every URL, to exactly the bytes spilled, and count those refused as altered."""
-        self.storage = self.make_storage(PATIENT)
+        self.storage = self.make_storage()
         altered = 0
         for ref, url in self.urls.items():
             self.store.delete(ref)
@@ -267,13 +266,26 @@ def test_a_fault(name: str, fault: Fault, lasting: bool, proxy: FaultProxy, worl
     world.fill(operation.sizes)
     if operation.verb != "spill":
         assert world.spills_again()
-    world.storage = world.make_storage(IMPATIENT if lasting else FORGIVING)
+    stall_timeout = (IMPATIENT if lasting else FORGIVING) if fault in SILENT else PATIENT
+    world.storage = world.make_storage(stall_timeout)
     method = "PUT" if fault is Fault.FLIP_UP else None
-    with proxy.inject(fault, count=inf if lasting else moment(fault), method=method):
+    count = inf if lasting else moment(fault)
+    with time_limits(fault, lasting), proxy.inject(fault, count=count, method=method):
         error = world.attempt(operation.verb)
     assert proxy.injected
     world.check_object_store()
     CHECKS[operation.verb](world, fault, lasting, error)
+
+
+@contextmanager
+def time_limits(fault: Fault, lasting: bool) -> Iterator[None]:
+    """Limit attempts, or time where nothing else ends them: no outcome depends on the machine."""
+    with ExitStack() as limits:
+        if lasting or fault in SILENT:
+            limits.enter_context(cleanup_limit(LASTING_CLEANUP if lasting else FORGIVING))
+        if lasting and fault not in SILENT:
+            limits.enter_context(limited_attempts(3))
+        yield
 
 
 def moment(fault: Fault) -> int:
@@ -293,6 +305,9 @@ def check_spill(world: World, fault: Fault, lasting: bool, error: FsspillError |
         assert error is None
     assert world.urls.keys() | set(world.store) == world.data.keys()
     assert not (world.urls and len(world.store))
+    if lasting and fault in LOST_ANSWERS:
+        # The server may still be doing what it was asked when the answer no longer counted.
+        poll(lambda: files_at_rest() == world.files(), "the files to be removed")
     assert files_at_rest() == world.files()
     uploads = len(open_uploads())
     # The id of an upload whose creation was not answered is unknown: `fsspill clean` finds it.
@@ -345,8 +360,11 @@ CHECKS = {
 def test_what_a_failed_spill_could_not_remove(proxy: FaultProxy, world: World) -> None:
     """No URL names it, and a later deletion takes it along."""
     world.fill(SMALL)
-    world.storage = world.make_storage(IMPATIENT)
-    with proxy.inject(Fault.RESET_AFTER, method="PUT"), proxy.inject(Fault.DELETE_DENIED):
+    with (
+        limited_attempts(3),
+        proxy.inject(Fault.RESET_AFTER, method="PUT"),
+        proxy.inject(Fault.DELETE_DENIED),
+    ):
         assert isinstance(world.attempt("spill"), StorageUnavailableError)
         assert not world.urls
         assert files_at_rest()
@@ -358,11 +376,12 @@ def test_destroy_empties_every_uri_that_answers(proxy: FaultProxy, s3_bucket: st
     """A URI that is down does not keep the files of the next one."""
     store = InMemoryObjectStore()
     uris = [f"s3://{s3_bucket}/{name}" for name in ("down", "up")]
-    storage = ExternalStorage(uris, object_store=store, file_size=KIB, stall_timeout=IMPATIENT)
+    storage = ExternalStorage(uris, object_store=store, file_size=KIB)
     for number in range(2):
         store.put(number, bytes(KIB))
     storage.spill_objects([0, 1])
-    with proxy.inject(Fault.RESET, where=lambda path: "down%2F" in path or "down/" in path):
+    down = proxy.inject(Fault.RESET, where=lambda path: "down%2F" in path or "down/" in path)
+    with limited_attempts(3), down:
         storage.destroy_external_storage()
     assert len(files_at_rest()) == 1
     assert files_at_rest().pop().startswith(f"{s3_bucket}/down/")
@@ -374,7 +393,7 @@ def test_destroy_empties_every_uri_that_answers(proxy: FaultProxy, s3_bucket: st
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.FLIP_UP])
 def test_a_storm(fault: Fault, proxy: FaultProxy, world: World) -> None:
     """With a fault in three of ten requests, asking again gets everything there and back."""
-    world.storage = world.make_storage(IMPATIENT)
+    world.storage = world.make_storage(FORGIVING)
     with proxy.inject(fault, rate=0.3, method="GET" if fault in WRONG_BODIES else None):
         for _ in range(3):
             world.fill(SMALL)

@@ -16,7 +16,7 @@ from fsspill.placement import circuit_breaker
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
-from tests.running import poll
+from tests.running import PATIENCE, poll
 
 URI = "s3://bucket/x"
 
@@ -100,7 +100,9 @@ def test_processes_of_a_node_share_it(opened: CircuitBreaker, backend: Backend) 
         "print(found.is_open())\n"
         "while found.is_open(): time.sleep(0.01)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert ran.stdout == "True\n", ran.stderr
     assert not opened.is_open()
 
@@ -129,7 +131,7 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
 
 def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -> None:
     """A thousand spills to it raise immediately, without a request or a look at the objects."""
-    storage = ExternalStorage("s3://no-such-bucket/x", stall_timeout=1)
+    storage = ExternalStorage("s3://no-such-bucket/x")
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")
@@ -154,7 +156,7 @@ def _probing() -> bool:
 
 def test_a_bucket_that_is_created_later_is_used(s3_server: S3Server, s3_bucket: str) -> None:
     """Spilling resumes by itself once the bucket exists."""
-    storage = ExternalStorage("s3://late-bucket/x", stall_timeout=1)
+    storage = ExternalStorage("s3://late-bucket/x")
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
     store.put(b"x", b"data")

@@ -14,7 +14,7 @@ from fsspill import ExternalStorage, Settings, StorageUnavailableError
 from fsspill.ray import heartbeat
 from fsspill.ray.heartbeat import Heartbeat, start_head_process
 from fsspill.storage.layout import HEAD
-from tests.running import poll
+from tests.running import PATIENCE, poll
 
 
 class Transfer:
@@ -91,7 +91,7 @@ def test_the_heartbeat_of_a_session_ends_with_its_head(
             storage.object_store.put(b"ref", b"some data")  # type: ignore[attr-defined]
             storage.spill_objects([b"ref"])
         ray_head.kill()  # and not reaped yet, as in a container without an init
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

@@ -46,7 +46,7 @@ class WorkerStorage(IOWorkerStorage):
     def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
         self.session_name = f"session_{uuid.uuid4().hex}"
         super().__init__(
-            Settings(uri, shared=shared, stall_timeout=1, lost_after=lost_after),
+            Settings(uri, shared=shared, lost_after=lost_after),
             node_id="node",
             session_name=self.session_name,
             make_object_store=ObjectStore,
@@ -178,7 +178,21 @@ def test_an_object_that_was_unreachable_for_long_is_lost(directory: Path) -> Non
     [url] = storage.spill_objects([b"ref"], [b""])
     unreachable(storage, url)
     assert storage.restore_spilled_objects([b"ref"], [url]) == 0
-    assert "Unreachable for 0 s (lost_after)." in str(storage.store.errors[b"ref"])
+    assert "lost_after" in str(storage.store.errors[b"ref"])
+    storage.destroy_external_storage()
+
+
+def test_a_lost_object_names_its_unreachable_time(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of a second is not rounded to nothing."""
+    monkeypatch.setattr("fsspill.ray.io_worker.RestoreFailures.failing_for", lambda *_: 0.25)
+    storage = WorkerStorage(f"file://{directory}", lost_after=0)
+    storage.store.put(b"ref", b"some data", metadata=b"RAW")
+    [url] = storage.spill_objects([b"ref"], [b""])
+    unreachable(storage, url)
+    assert storage.restore_spilled_objects([b"ref"], [url]) == 0
+    assert "Unreachable for 0.25 s (lost_after)." in str(storage.store.errors[b"ref"])
     storage.destroy_external_storage()
 
 

@@ -20,6 +20,7 @@ from fsspill.testing.contract import split_url
 from fsspill.testing.s3_server import Request, S3Server
 from fsspill.transfer import part_source
 from tests.at_rest import keys, open_uploads
+from tests.timeouts import IMPATIENT, cleanup_limit, limited_attempts
 
 KIB, MIB = 2**10, 2**20
 
@@ -148,10 +149,10 @@ def test_a_failed_multipart_upload_is_aborted(
     """When the server refuses to complete it, no part stays, and the object is let go."""
     # S3 refuses parts under 5 MiB, at the very end.
     monkeypatch.setattr(part_source, "PART_SIZE", MIB)
-    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store, stall_timeout=1)
+    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
     data = bytearray(33 * MIB)
     store.put(b"x", data)
-    with pytest.raises(StorageUnavailableError):
+    with limited_attempts(2), pytest.raises(StorageUnavailableError):
         storage.spill_objects([b"x"])
     store.delete(b"x")
     data.append(0)  # raises BufferError while anybody holds a view
@@ -211,12 +212,13 @@ def test_a_bucket_that_is_not_seen_is_no_lost_object(
     s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore
 ) -> None:
     """A node with the wrong endpoint or account must not take what others see for gone."""
-    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store, stall_timeout=1)
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store)
     [ref] = fill(store, 1, KIB)
     urls = storage.spill_objects([ref])
     store.delete(ref)
     s3_server.reset()
-    with pytest.raises(StorageUnavailableError, match="bucket itself is not visible"):
+    invisible = pytest.raises(StorageUnavailableError, match="bucket itself is not visible")
+    with limited_attempts(2), invisible:
         storage.restore_spilled_objects([ref], urls)
     s3_server.create_bucket(s3_bucket)
     with pytest.raises(StorageNotFoundError):
@@ -232,8 +234,9 @@ def test_a_missing_bucket_is_named(s3_bucket: str) -> None:
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is an OSError that names the URI and says what to check."""
     options = {"endpoint_url": "http://127.0.0.1:9", "key": "a", "secret": "b"}
-    storage = ExternalStorage("s3://bucket/x", storage_options=options, stall_timeout=1)
-    with pytest.raises(StorageUnavailableError, match=r"s3://bucket/x.*check the endpoint"):
+    storage = ExternalStorage("s3://bucket/x", storage_options=options, stall_timeout=IMPATIENT)
+    dead = pytest.raises(StorageUnavailableError, match=r"s3://bucket/x.*check the endpoint")
+    with cleanup_limit(IMPATIENT), dead:
         storage.check()
     storage.destroy_external_storage()
 

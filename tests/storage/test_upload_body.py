@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.storage.upload_body import UploadBody
 from fsspill.testing.contract import decode_frame, split_url
+from tests.running import PATIENCE
 
 chunk_lists = st.lists(st.integers(0, 200_000).map(lambda n: bytes([n % 251]) * n), max_size=8)
 
@@ -118,7 +119,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # botocore waits for "100 Continue" before it sends a file
     failures: ClassVar[tuple[str, ...]]
     attempts: ClassVar[list[bytes]] = []
-    timeout = 20  # seconds, after which a body that never comes is given up
+    timeout = PATIENCE  # for a body that never comes
 
     def do_PUT(self) -> None:
         length = int(self.headers["Content-Length"])

@@ -32,6 +32,7 @@ from tests.testing.wrappers import (
     sizes_at_rest,
     write_or_discard,
 )
+from tests.timeouts import FORGIVING, limited_attempts
 
 
 class TestContractThroughFaulty(WrapperContract):
@@ -340,12 +341,12 @@ def test_permanently_wrong_data_restores_nothing(
     fs: Any, store: InMemoryObjectStore, fault: str, expected: type[Exception]
 ) -> None:
     """The object store stays empty; without the fault the next restore succeeds."""
-    storage = make_storage("faulty", MEMORY, store, stall_timeout=1)
+    storage = make_storage("faulty", MEMORY, store)
     refs = fill(store, KIB)
     urls = storage.spill_objects(refs)
     store.delete(refs[0])
     getattr(fs, fault)("cat_ranges")
-    with pytest.raises(expected):
+    with limited_attempts(2), pytest.raises(expected):
         storage.restore_spilled_objects(refs, urls)
     assert len(store) == 0
     fs.clear()
@@ -372,7 +373,7 @@ def test_a_permanent_failure_leaves_no_file(
 
 def test_a_hung_request_is_repeated(fs: Any, store: InMemoryObjectStore) -> None:
     """The request is repeated while the first one still hangs."""
-    storage = make_storage("faulty", MEMORY, store, stall_timeout=4)
+    storage = make_storage("faulty", MEMORY, store, stall_timeout=FORGIVING)
     fs.hang("pipe_file", times=1)
     storage.spill_objects(fill(store, KIB))
     assert fs.injected == {"pipe_file": 1}

@@ -1,0 +1,62 @@
+"""Time limits of tests, in one place: no outcome depends on how fast the machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
+from math import inf
+from unittest import mock
+
+from fsspill.storage import retry
+
+__all__ = ["FORGIVING", "IMPATIENT", "PATIENT", "cleanup_limit", "limited_attempts"]
+
+PATIENT = 60.0
+"""Stall timeout, and limit of clean-up, where the storage answers: a healthy server on a busy
+machine may take seconds for that."""
+
+FORGIVING = 16.0
+"""Stall timeout where one request is never answered and the next one is: half of it passes."""
+
+IMPATIENT = 1.0
+"""Stall timeout where no request is ever answered, so that more time would change nothing."""
+
+_CLEANUP_LIMITS = (
+    "fsspill.external_storage.DELETE_SECONDS",
+    "fsspill.placement.failover.REMOVAL_SECONDS",
+    "fsspill.transfer.destroy._SECONDS",
+    "fsspill.storage.small_files.CHECK_REMOVAL_SECONDS",
+    "fsspill.storage.small_files.CHECK_SECONDS",
+    "fsspill.transfer.remote.DESTROY_TIMEOUT",
+    "fsspill.storage.s3.ABORT_TIMEOUT",
+)
+"""Seconds that fsspill waits for checks and deletions."""
+
+
+@contextmanager
+def cleanup_limit(seconds: float) -> Iterator[None]:
+    """Limit checks and deletions of this process to so many seconds.
+
+    They have `PATIENT` in every test. Less is for storage that never lets them succeed.
+    """
+    with ExitStack() as limits:
+        for name in _CLEANUP_LIMITS:
+            limits.enter_context(mock.patch(name, seconds))
+        yield
+
+
+@contextmanager
+def limited_attempts(count: int) -> Iterator[None]:
+    """Raise the last error of a request after so many attempts, however long they take.
+
+    For storage that answers and never succeeds, where a short stall timeout would also end
+    attempts that are merely slow.
+    """
+
+    def backoff() -> Iterator[float]:
+        yield from repeat(0.01, count - 1)
+        yield inf
+
+    with mock.patch.object(retry, "backoff", backoff):
+        yield
