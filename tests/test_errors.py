@@ -1,4 +1,4 @@
-"""The errors: their tree, their pickling, and how filesystems' errors become them."""
+"""Errors: their tree, pickling, translation of filesystems' errors, and formatted durations."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TREE: dict[str, tuple[type, ...]] = {
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_the_tree(name: str) -> None:
-    """Each error is ours and the builtin that a handler would look for."""
+def test_every_error_has_a_builtin_base(name: str) -> None:
+    """Each error is an FsspillError and the builtin that a handler would catch."""
     assert getattr(errors, name).__bases__ == TREE[name]
 
 
@@ -45,7 +45,7 @@ class WithStatus(Exception):
 
 
 def named(name: str) -> Exception:
-    """Return an error of a class that is only known by name, as those of cloud SDKs are."""
+    """Return an error of a class that is known only by its name, like those of cloud SDKs."""
     error: Exception = type(name, (Exception,), {})("reason")
     return error
 
@@ -68,8 +68,8 @@ def named(name: str) -> Exception:
         (TimeoutError(), errors.StorageUnavailableError),
     ],
 )
-def test_translation(error: Exception, expected: type[Exception]) -> None:
-    """Classes, names and status codes decide; action, place and reason are in the message."""
+def test_filesystem_errors_are_translated(error: Exception, expected: type[Exception]) -> None:
+    """Class, class name and status decide; the message has action, location and reason."""
     translated = translate(error, "cannot write", "s3://bucket/key")
     assert type(translated) is expected
     assert "cannot write s3://bucket/key" in str(translated)
@@ -77,14 +77,14 @@ def test_translation(error: Exception, expected: type[Exception]) -> None:
     assert "Expected" in str(translated)
 
 
-def test_our_own_errors_stay_as_they_are() -> None:
-    """An error is translated once."""
+def test_fsspill_errors_are_not_translated_again() -> None:
+    """An FsspillError is returned unchanged."""
     error = errors.CorruptObjectError("x")
     assert translate(error, "a", "b") is error
 
 
-def test_missing() -> None:
-    """Only what says so means that a file is gone."""
+def test_only_missing_files_are_missing() -> None:
+    """FileNotFoundError and status 404 mean that a file does not exist; a refusal does not."""
     assert is_missing(FileNotFoundError())
     assert is_missing(WithStatus(404))
     assert not is_missing(PermissionError())

@@ -28,7 +28,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE K
 
 @contextmanager
 def remembering(*options: Mapping[str, Any]) -> Iterator[None]:
-    """Remember these options, and nothing else, for a while."""
+    """Remember these options, and nothing else, until the block ends."""
     with mock.patch.object(secrets, "_remembered", set()):
         for each in options:
             remember(each)
@@ -82,7 +82,7 @@ def remembering(*options: Mapping[str, Any]) -> Iterator[None]:
         ("any", {"whatever": PEM}, ["whatever"]),
     ],
 )
-def test_options_with_secrets(
+def test_options_with_secrets_are_found(
     protocol: str, options: Mapping[str, Any], expected: list[str]
 ) -> None:
     """The options of fsspec's filesystems that carry a secret are named, and no other."""
@@ -90,22 +90,22 @@ def test_options_with_secrets(
 
 
 @pytest.mark.parametrize("word", ["anon", "cloud", "google_default", "cache", "browser"])
-def test_ways_to_find_a_token_are_no_secrets(word: str) -> None:
+def test_token_sources_are_not_secrets(word: str) -> None:
     """The words that gcsfs takes for a token say where it comes from."""
     assert find_secrets({"token": word}) == []
     assert find_secrets({"secret": word}) == ["secret"]
 
 
 @pytest.mark.parametrize("path", ["/etc/key", "~/key", "./key", "../key", "key.json"])
-def test_a_file_with_a_token_is_no_secret(path: str) -> None:
-    """The path of a file may be shown; anything like it in the place of a password may not."""
+def test_path_of_a_token_file_is_not_a_secret(path: str) -> None:
+    """The path of a token file may be shown; the same text as a password may not."""
     assert find_secrets({"token": path, "application_credentials": path}) == []
     assert find_secrets({"password": path}) == ["password"]
 
 
 @pytest.mark.parametrize("value", ["", None, False, True, 0, [], {}])
-def test_what_is_not_set_is_no_secret(value: Any) -> None:
-    """Options without a value, and switches, carry nothing."""
+def test_options_without_a_value_are_not_secrets(value: Any) -> None:
+    """Empty values and switches carry no secret."""
     assert find_secrets({"secret": value, "token": value, "auth": value}) == []
 
 
@@ -129,7 +129,7 @@ def test_what_is_not_set_is_no_secret(value: Any) -> None:
         "username",
     ],
 )
-def test_harmless_options(name: str) -> None:
+def test_names_that_mention_a_secret_are_harmless(name: str) -> None:
     """A name that only mentions a secret does not carry one."""
     assert find_secrets({name: "value"}) == []
 
@@ -143,18 +143,18 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-@given(given_values=st.lists(values, min_size=1, max_size=4), blocks=texts, data=st.data())
-def test_no_remembered_secret_survives(
-    given_values: list[str], blocks: list[str], data: st.DataObject
+@given(given_values=st.lists(values, min_size=1, max_size=4), other=texts, data=st.data())
+def test_remembered_secrets_are_redacted_in_any_text(
+    given_values: list[str], other: list[str], data: st.DataObject
 ) -> None:
-    """Whatever the text: no secret of 4 characters or more is in it, in any notation."""
+    """No secret of 4 characters or more remains, in any notation."""
     forms = [
         form
         for value in given_values
         for form in (value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1])
     ]
     hidden = data.draw(st.lists(st.sampled_from(forms), min_size=1, max_size=4))
-    text = "".join(data.draw(st.permutations([*blocks, *hidden])))
+    text = "".join(data.draw(st.permutations([*other, *hidden])))
     with remembering({"secret": given_values[0], "more": {"auth": given_values[1:]}}):
         shown = redact(text)
     for form in filter(lambda form: len(plain(form)) >= 4, forms):
@@ -162,7 +162,7 @@ def test_no_remembered_secret_survives(
 
 
 @given(text=st.text(max_size=200))
-def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     """Where nothing is remembered and nothing looks like a secret, nothing changes."""
     harmless = text.replace("=", "").replace(":", "").replace("-----", "")
     with remembering({}):
@@ -170,7 +170,7 @@ def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["abc", " abc ", b"abc", 123])
-def test_short_secrets_are_not_replaced(value: Any) -> None:
+def test_short_secrets_are_not_redacted(value: Any) -> None:
     """Fewer than 4 characters would occur in any text."""
     with remembering({"password": value}):
         assert redact("abc 123 of abc") == "abc 123 of abc"
@@ -178,18 +178,18 @@ def test_short_secrets_are_not_replaced(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [VALUE, VALUE.encode(), [VALUE], {"password": VALUE}])
 def test_every_kind_of_value_is_remembered(value: Any) -> None:
-    """Text, bytes, lists and mappings, whatever white space a message has in their place."""
+    """Text, bytes, lists and mappings, whatever white space a message shows them with."""
     with remembering({"password": value}):
         assert redact(f"<{VALUE}> <{VALUE.replace(' ', chr(10))}>") == "<***> <***>"
 
 
-def test_a_secret_is_replaced_as_a_whole() -> None:
-    """A part of it that looks like a secret by itself does not save the rest."""
+def test_secret_is_redacted_as_a_whole() -> None:
+    """The rest is redacted even if a part of it looks like a secret by itself."""
     with remembering({"connection_string": "Account=a;AccountKey=b c;Endpoint=d"}):
         assert redact("<Account=a;AccountKey=b c;Endpoint=d>") == "<***>"
 
 
-def test_what_is_no_secret_is_not_remembered() -> None:
+def test_harmless_options_are_not_remembered() -> None:
     """Names of buckets, endpoints and the like stay readable."""
     with remembering({"token": "google_default", "endpoint_url": "http://host", "anon": False}):
         assert redact("google_default http://host False") == "google_default http://host False"
@@ -224,8 +224,8 @@ BASIC = base64.b64encode(b"user:hunter2").decode()
         (json.dumps(PEM), '"***"'),
     ],
 )
-def test_the_usual_forms_of_secrets(text: str, expected: str) -> None:
-    """Secrets that nobody remembered are replaced where their form shows them; once is enough."""
+def test_unknown_secrets_are_redacted_by_their_form(text: str, expected: str) -> None:
+    """Secrets that were not remembered are redacted by their form, and only once."""
     with remembering({}):
         assert redact(text) == expected
         assert redact(expected) == expected
@@ -243,14 +243,14 @@ def test_the_usual_forms_of_secrets(text: str, expected: str) -> None:
     ],
 )
 def test_ordinary_messages_stay_readable(text: str) -> None:
-    """What only speaks of secrets is left alone."""
+    """Text that only mentions secrets is unchanged."""
     with remembering({"secret": "hunter2"}):
         assert redact(text) == text
 
 
 @pytest.mark.parametrize("cause", [OSError, TypeError, PermissionError, ValueError])
 def test_errors_carry_no_secret_of_their_cause(cause: type[Exception]) -> None:
-    """The message of our error is free of secrets, whatever the filesystem said."""
+    """The message of a translated error has no secret, whatever the filesystem's message says."""
     with remembering({"secret": VALUE}):
         said = cause(f"refused {VALUE}\nand https://h/?sig=abc%2Fdef")
         error = translate(said, "cannot write", "s3://bucket/x")
@@ -278,15 +278,15 @@ def traceback_of(uri: str, options: Mapping[str, Any], stall_timeout: float = IM
         ("paramiko", "sftp://u@127.0.0.1/x", {"port": 9, "password": VALUE}),
     ],
 )
-def test_a_traceback_shows_no_secret(package: str, uri: str, options: Mapping[str, Any]) -> None:
-    """Neither our error nor those that caused it repeat a secret of the options."""
+def test_traceback_shows_no_secret(package: str, uri: str, options: Mapping[str, Any]) -> None:
+    """Neither the error nor its causes show a secret of the options."""
     pytest.importorskip(package)
     shown = traceback_of(uri, options)
     assert "cannot" in shown
     assert VALUE not in shown
 
 
-def test_a_traceback_of_refused_credentials_shows_no_secret() -> None:
+def test_traceback_of_refused_credentials_shows_no_secret() -> None:
     """The server's refusal names the operation, not the secret that was wrong."""
     pytest.importorskip("s3fs")
     with S3Server() as server:

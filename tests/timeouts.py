@@ -28,10 +28,12 @@ _CLEANUP_LIMITS = (
     "fsspill.transfer.destroy._SECONDS",
     "fsspill.storage.small_files.CHECK_REMOVAL_SECONDS",
     "fsspill.storage.small_files.CHECK_SECONDS",
-    "fsspill.transfer.remote.DESTROY_TIMEOUT",
     "fsspill.storage.s3.ABORT_TIMEOUT",
 )
 """Seconds that fsspill waits for checks and deletions."""
+
+_DESTROY_TIMEOUT = "fsspill.transfer.remote.DESTROY_TIMEOUT"
+"""Seconds for a whole destruction: several of the operations above, one after another."""
 
 
 @contextmanager
@@ -43,6 +45,7 @@ def cleanup_limit(seconds: float) -> Iterator[None]:
     with ExitStack() as limits:
         for name in _CLEANUP_LIMITS:
             limits.enter_context(mock.patch(name, seconds))
+        limits.enter_context(mock.patch(_DESTROY_TIMEOUT, 4 * seconds))
         yield
 
 

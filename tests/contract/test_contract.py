@@ -1,4 +1,4 @@
-"""The contract on the filesystems that can be had without a cloud."""
+"""The contract on filesystems that need no cloud: memory, local directories, moto's S3."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TestS3ReadByTheFilesystem(TestS3):
 
 
 class Compressed(ExternalStorageContract):
-    """Objects that shrink to three quarters: they lie compressed, and are not much shorter."""
+    """Objects that compress to three quarters: they are stored compressed, and not much shorter."""
 
     codec = "zstd"
     _noise = random.Random(0).randbytes(256 * 2**10)
@@ -69,7 +69,7 @@ class Compressed(ExternalStorageContract):
         return (noise + zeros).translate(bytes(byte ^ number % 251 for byte in range(256)))
 
     def frame_of(self, at_rest: bytes, url: bytes) -> bytes:
-        """Decompress it with the package alone, as the URL says."""
+        """Decompress the bytes with the codec's package alone, as the URL says."""
         parameters = dict(item.split("=") for item in url.decode().partition("?")[2].split("&"))
         if self.codec not in parameters:
             assert len(at_rest) < 8 * 2**10

@@ -67,7 +67,7 @@ class TestAzureReadByTheFilesystem(TestAzure):
 def test_obstore_reads_with_what_adlfs_found(
     azure_server: None, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    """An account key or a shared access signature in a connection string: ranges are read so."""
+    """Ranges are read with an account key or a shared access signature in a connection string."""
     monkeypatch.setattr(FilesystemReader, "read", None)
     connection = os.environ["AZURE_STORAGE_CONNECTION_STRING"]
     container = f"c{uuid.uuid4().hex}"
@@ -118,11 +118,11 @@ class TestSftp(ExternalStorageContract):
         return f"sftp://127.0.0.1{tmp_path}"
 
     def files_at_rest(self, uri: str) -> dict[str, bytes]:
-        """Look at the files on this machine, where the server has them."""
+        """Return the files from this machine's disk, which is the server's."""
         directory = Path(uri.removeprefix("sftp://127.0.0.1"))
         found = [Path(at, name) for at, _, names in os.walk(directory) for name in names]
         return {f"sftp://127.0.0.1{path}": path.read_bytes() for path in found}
 
     def write_at_rest(self, base_url: str, data: bytes) -> None:
-        """Write the file on this machine."""
+        """Write the file on this machine's disk."""
         Path(base_url.removeprefix("sftp://127.0.0.1")).write_bytes(data)

@@ -40,8 +40,8 @@ def test_fsspill_writes_the_golden_file(tmp_path: Path) -> None:
     assert Path(split_url(urls[0])[0]).read_bytes() == GOLDEN_FILE.read_bytes()
 
 
-def test_the_golden_file_decodes_to_its_objects() -> None:
-    """A decoder that knows only the layout finds the objects one after another."""
+def test_golden_file_decodes_to_its_objects() -> None:
+    """An independent decoder of the layout finds the objects one after another."""
     data = GOLDEN_FILE.read_bytes()
     for owner_address, metadata, buffer in GOLDEN.values():
         size = 24 + len(owner_address) + len(metadata) + len(buffer or b"")
@@ -51,7 +51,7 @@ def test_the_golden_file_decodes_to_its_objects() -> None:
 
 
 def test_fsspill_restores_the_golden_file(tmp_path: Path) -> None:
-    """Objects come back from the file that Ray wrote."""
+    """Objects are restored from the file that Ray wrote."""
     node = tmp_path / "ray_spilled_objects_ab"
     node.mkdir()
     (node / "golden").write_bytes(GOLDEN_FILE.read_bytes())
@@ -67,20 +67,20 @@ def test_fsspill_restores_the_golden_file(tmp_path: Path) -> None:
 
 
 def ray_storage(directory: Path, store: InMemoryObjectStore) -> Any:
-    """Return Ray's own class for local directories, on an object store of ours."""
+    """Return Ray's own class for local directories, on an in-memory object store."""
     ray_module = pytest.importorskip("ray._private.external_storage")
 
-    class OnOurStore(ray_module.FileSystemStorage):  # type: ignore[misc, name-defined]
+    class OnInMemoryStore(ray_module.FileSystemStorage):  # type: ignore[misc, name-defined]
         def _get_objects_from_store(self, object_refs: Any) -> Any:
             return [(*found, None) for found in store.get_if_local(object_refs)]
 
         def _put_object_to_store(self, *arguments: Any) -> None:
             store.put_file_like_object(*arguments)
 
-    return OnOurStore("node1", str(directory))
+    return OnInMemoryStore("node1", str(directory))
 
 
-def test_ray_restores_what_fsspill_spilled(tmp_path: Path) -> None:
+def test_ray_restores_files_of_fsspill(tmp_path: Path) -> None:
     """Ray's FileSystemStorage reads fsspill's files by fsspill's URLs."""
     storage = ExternalStorage(f"file://{tmp_path}", object_store=golden_store(), node_id="node1")
     urls = storage.spill_objects(list(GOLDEN), [owner for owner, _, _ in GOLDEN.values()])
@@ -89,7 +89,7 @@ def test_ray_restores_what_fsspill_spilled(tmp_path: Path) -> None:
     assert_golden(restored)
 
 
-def test_fsspill_restores_and_deletes_what_ray_spilled(tmp_path: Path) -> None:
+def test_fsspill_restores_and_deletes_files_of_ray(tmp_path: Path) -> None:
     """Fsspill reads the files of Ray's FileSystemStorage by its URLs, and deletes them."""
     owners = [owner for owner, _, _ in GOLDEN.values()]
     urls = ray_storage(tmp_path, golden_store()).spill_objects(list(GOLDEN), owners)
@@ -101,7 +101,7 @@ def test_fsspill_restores_and_deletes_what_ray_spilled(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_node_local_urls_match_what_the_raylet_expects(tmp_path: Path) -> None:
+def test_node_local_urls_match_the_pattern_of_the_raylet(tmp_path: Path) -> None:
     """A plain path and exactly two parameters: the pattern that the raylet parses in C++."""
     storage = ExternalStorage(f"file://{tmp_path}", object_store=golden_store(), node_id="ab12")
     for url in storage.spill_objects(list(GOLDEN)):

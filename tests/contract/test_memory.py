@@ -23,10 +23,10 @@ LIMIT = 32 * MIB
         pytest.param(2000, 2 * MIB, marks=pytest.mark.nightly),
     ],
 )
-def test_what_is_in_flight_is_bounded(count: int, size: int) -> None:
+def test_memory_in_flight_is_bounded(count: int, size: int) -> None:
     """Spilling and restoring take no more private memory than the limit and 64 MiB.
 
-    The server is as fast as it can be; batch and object are many times the limit.
+    The server does not throttle; batch and object are many times the limit.
     """
     pytest.importorskip("s3fs")
     with LinkServer(latency=0, bandwidth=0) as server:
@@ -45,7 +45,7 @@ def test_what_is_in_flight_is_bounded(count: int, size: int) -> None:
     ],
 )
 def test_compressed_copies_are_bounded(codec: str, count: int, size: int) -> None:
-    """The same with compression, whatever the codec: nothing is compressed as a whole."""
+    """The bound holds with compression too: no object is compressed as a whole."""
     pytest.importorskip("s3fs")
     pytest.importorskip("lz4")
     pytest.importorskip("zstandard")
@@ -57,7 +57,7 @@ def test_compressed_copies_are_bounded(codec: str, count: int, size: int) -> Non
 @pytest.mark.nightly
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_streams_of_compressed_blocks_are_bounded(codec: str, tmp_path: Path) -> None:
-    """The same where a large file is written block by block: a filesystem that is not S3."""
+    """The bound holds for files written block by block, on filesystems other than S3."""
     pytest.importorskip("lz4")
     pytest.importorskip("zstandard")
     uri = f"memory://{tmp_path.name}"

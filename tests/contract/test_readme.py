@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The programs, commands and tables of the README are correct."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def environment(s3_server: S3Server, s3_bucket: str) -> Iterator[dict[str, str]]
 
 @pytest.mark.ray
 @pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_python(number: int, environment: dict[str, str], s3_server: S3Server) -> None:
-    """Each program runs, reaches the buckets that it names, and leaves them empty."""
+def test_python_programs_run(number: int, environment: dict[str, str], s3_server: S3Server) -> None:
+    """Each program runs, uses the buckets that it names, and leaves them empty."""
     if "import ray" in PYTHON[number]:
         pytest.importorskip("ray")
     seen = len(s3_server.requests())
@@ -45,7 +45,7 @@ def test_python(number: int, environment: dict[str, str], s3_server: S3Server) -
 
 
 @pytest.mark.ray
-def test_ray_start(environment: dict[str, str]) -> None:
+def test_ray_start_command_runs(environment: dict[str, str]) -> None:
     """The command starts a head that has checked the bucket."""
     pytest.importorskip("ray")
     [command] = [block.strip() for block in CONSOLE if block.startswith("ray start")]
@@ -86,8 +86,10 @@ def config_of_raylet(directory: str) -> str | None:
         if "fsspill ls" in line or "fsspill clean" in line
     ],
 )
-def test_clean_up(command: str, environment: dict[str, str], s3_server: S3Server) -> None:
-    """The commands look at the bucket that they name, and leave it as it was."""
+def test_clean_up_commands_run(
+    command: str, environment: dict[str, str], s3_server: S3Server
+) -> None:
+    """The commands list the bucket that they name, and leave it unchanged."""
     fsspill, *arguments = shlex.split(command)
     script = os.path.join(os.path.dirname(sys.executable), fsspill)
     seen = len(s3_server.requests())
@@ -100,8 +102,8 @@ def test_clean_up(command: str, environment: dict[str, str], s3_server: S3Server
     assert keys("my-bucket") == []
 
 
-def test_the_two_commands_stand_there() -> None:
-    """A person with only Python and pip finds them first."""
+def test_commands_to_try_and_to_test_are_shown() -> None:
+    """A reader with only Python and pip finds the command to try first."""
     commands = [line for block in CONSOLE for line in block.splitlines()]
     assert commands[0] == "pip install '.[all]' && fsspill demo"
     assert "pip install '.[test]' && pytest" in commands

@@ -1,4 +1,4 @@
-"""Any sequence of spills, restores, deletions, faults and crashes, against dictionaries."""
+"""Any sequence of spills, restores, deletions, faults and crashes, against a model of dicts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
-from fsspill.placement import circuit_breaker as circuit
-from fsspill.storage import retry as deadline
+from fsspill.placement import circuit_breaker
+from fsspill.storage import retry
 from fsspill.testing.contract import decode_frame, split_url
 from fsspill.testing.filesystems import FaultyFileSystem, register
 from tests.running import PATIENCE, poll
@@ -26,7 +26,7 @@ OPTIONS = {"target_protocol": "memory"}
 
 
 class Object(NamedTuple):
-    """An object as it was made."""
+    """An object as it was put into the object store."""
 
     owner_address: bytes
     metadata: bytes
@@ -34,7 +34,7 @@ class Object(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the next so many calls of an operation meet."""
+    """A fault of the next calls of an operation."""
 
     kind: str
     operation: str
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
 
 REFUSED, FULL = PermissionError("refused"), OSError(28, "no space left on device")
 
-# What passes is tried again within the call, however often; what is refused is not.
+# Transient failures are retried within the call, however many; refusals are not.
 passing_writes = st.builds(
     Fault,
     st.just("fail"),
@@ -69,7 +69,7 @@ refused_deletions = st.builds(
     st.just("rm_file"),
     st.fixed_dictionaries({"error": st.just(REFUSED), "times": st.integers(1, 4)}),
 )
-# Wrong bytes are read three times before the file is held to be wrong.
+# Wrong bytes are read three times before the file counts as corrupt.
 passing_reads = st.builds(
     Fault,
     st.sampled_from(["fail", "truncate", "flip", "swap"]),
@@ -89,10 +89,10 @@ picks = st.integers(0, 2**16)
 
 
 class Node(RuleBasedStateMachine):
-    """A node that spills to one URI; `here` and `spilled` say where each object must be.
+    """A node that spills to one URI; `here` and `spilled` are the model of where each object is.
 
-    What is drawn never depends on what happened, so that a run can be repeated though threads
-    differ in speed. Between the rules the storage works and is used.
+    Draws never depend on outcomes, so that a run can be repeated though threads differ in speed.
+    Between the rules the storage is healthy and in use.
     """
 
     def __init__(self) -> None:
@@ -120,8 +120,8 @@ class Node(RuleBasedStateMachine):
         )
 
     @contextmanager
-    def meeting(self, *faults: Fault | None) -> Iterator[None]:
-        """Let calls meet faults."""
+    def injected(self, *faults: Fault | None) -> Iterator[None]:
+        """Inject faults until the block ends."""
         for fault in filter(None, faults):
             getattr(self.faulty, fault.kind)(fault.operation, **fault.arguments)
         yield
@@ -139,14 +139,14 @@ class Node(RuleBasedStateMachine):
 
     @rule(sizes=batches, fault=st.none() | passing_writes)
     def spill(self, sizes: Sequence[int], fault: Fault | None) -> None:
-        """Spill more objects, and those that could not be spilled before."""
+        """Spill new objects, and those that could not be spilled before."""
         self.make_objects(sizes)
         wanted = len(self.here)
         assert self.spill_leading(fault) == wanted
 
     @rule(sizes=batches, write=refused_writes, deletion=st.none() | refused_deletions)
     def spill_in_part(self, sizes: Sequence[int], write: Fault, deletion: Fault | None) -> None:
-        """Spill what the storage takes: the leading objects, none of the others."""
+        """Spill the objects that the storage takes: leading ones, and none of the others."""
         self.make_objects(sizes)
         self.spill_leading(write, deletion)
         self.recover()
@@ -154,7 +154,7 @@ class Node(RuleBasedStateMachine):
     def spill_leading(self, *faults: Fault | None) -> int:
         refs = list(self.here)
         urls: list[bytes] = []
-        with self.meeting(*faults):
+        with self.injected(*faults):
             try:
                 owners = [self.here[ref].owner_address for ref in refs]
                 urls = self.storage.spill_objects(refs, owners)
@@ -174,11 +174,11 @@ class Node(RuleBasedStateMachine):
 
     @rule(pick=picks, count=st.integers(1, 3), fault=wrong_reads)
     def restore_wrong(self, pick: int, count: int, fault: Fault) -> None:
-        """Restore objects that are read wrong: the leading ones are right, there is no other."""
+        """Restore objects that are read wrong: leading ones are right, others not restored."""
         self.restore_leading(self.pick(pick, count), fault)
 
     def restore_leading(self, refs: Sequence[bytes], *faults: Fault | None) -> int:
-        with self.meeting(*faults):
+        with self.injected(*faults):
             try:
                 self.storage.restore_spilled_objects(refs, [self.urls[ref] for ref in refs])
             except FsspillError:
@@ -205,21 +205,21 @@ class Node(RuleBasedStateMachine):
             url = self.urls[ref]
             for other in [key for key in self.urls if name(self.urls[key]) == name(url)]:
                 del self.urls[other], self.spilled[other]
-            with self.meeting(fault):
+            with self.injected(fault):
                 for _ in range(times):
                     self.storage.delete_spilled_objects([url])
             self.undeleted = fault is not None
 
     @rule()
     def crash(self) -> None:
-        """Lose the IO worker, and what it knew, and start another."""
+        """Replace the IO worker, with all that it had in memory, by a new one."""
         self.orphans |= self.undeleted
         self.undeleted = False
         self.start()
 
     @rule(sizes=batches, pick=picks, crashes=st.booleans())
     def outage(self, sizes: Sequence[int], pick: int, crashes: bool) -> None:
-        """Ask everything of a storage that refuses everything: it is all as before, and works."""
+        """Call everything while the storage refuses everything: nothing changes; it recovers."""
         self.make_objects(sizes)
         refs = self.pick(pick, 1)
         for _ in range(2):
@@ -231,7 +231,7 @@ class Node(RuleBasedStateMachine):
         self.recover()
 
     def recover(self) -> None:
-        """Wait until the storage is used again, which a deletion then makes use of."""
+        """Wait until the storage is healthy again; a deletion then retries pending ones."""
         poll(self.takes_an_object, "the storage to be used again")
         self.undeleted = False
 
@@ -250,7 +250,7 @@ class Node(RuleBasedStateMachine):
 
     @invariant()
     def every_url_is_that_of_its_object(self) -> None:
-        """Compare what lies where the URL says, bit for bit."""
+        """Compare the bytes at every URL, bit for bit, with its object."""
         files = self.files()
         for ref, url in self.urls.items():
             _, offset, size = split_url(url)
@@ -259,20 +259,20 @@ class Node(RuleBasedStateMachine):
 
     @invariant()
     def every_file_is_that_of_a_url(self) -> None:
-        """Nothing is left behind but what could not be removed."""
+        """No file is left behind except those that could not be removed."""
         if not self.undeleted and not self.orphans:
             assert set(self.files()) == {name(url) for url in self.urls.values()}
 
     @invariant()
     def the_object_store_has_what_was_not_spilled(self) -> None:
-        """Nothing is there in part, nothing that was not asked for, and nothing is missing."""
+        """No object is partial, unasked for, or missing."""
         found = {ref: bytes(self.store.get(ref)) for ref in self.store}
         assert found == {ref: made.data for ref, made in self.here.items()}
 
     def files(self) -> dict[str, bytes]:
         """Return every file by its name, except those of probes.
 
-        They come and go; one whose deletion was refused stays until `fsspill clean`.
+        Probes come and go; one whose deletion was refused stays until `fsspill clean`.
         """
         found = list(fsspec.filesystem("memory").store.items())
         return {
@@ -282,7 +282,7 @@ class Node(RuleBasedStateMachine):
         }
 
     def teardown(self) -> None:
-        """Delete every object, then everything: nothing is left."""
+        """Delete every object, then destroy the storage: no file is left."""
         self.recover()
         self.storage.delete_spilled_objects(list(self.urls.values()))
         assert self.orphans or not self.files()
@@ -301,7 +301,7 @@ def _protocols() -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (circuit, deadline):
+    for module in (circuit_breaker, retry):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.002)
         monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.01)
     yield
@@ -311,8 +311,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     "examples", [80, pytest.param(2000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )
-def test_any_sequence(examples: int) -> None:
-    """Whatever happens in whatever order: what was spilled comes back, and nothing is left."""
+def test_any_sequence_loses_and_leaves_nothing(examples: int) -> None:
+    """Every spilled object is restored bit for bit, and no file is left behind."""
     run_state_machine_as_test(
         Node,
         settings=settings(

@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of an S3 server that does to requests what networks and servers do.
+"""An HTTP proxy in front of an S3 server that injects faults of networks and servers.
 
 It runs in threads of the process that makes it, so a test switches faults on and off while
 processes of Ray, which found it in ``AWS_ENDPOINT_URL``, go on using it.
@@ -36,7 +36,7 @@ _OTHER_BYTES = bytes(byte ^ 0xA5 for byte in range(256))
 
 
 class Fault(Enum):
-    """What can happen to a request.
+    """A fault that can happen to a request.
 
     Faults of an answer's body happen to answers with status 200 or 206 that have one. A stall ends
     when the client closes the connection, or the proxy is paused or closed.
@@ -91,17 +91,17 @@ class Request(NamedTuple):
 
 
 def is_object(path: str) -> bool:
-    """Whether a path with query names an object, and not a bucket or a listing of one."""
+    """Return True if a path with query names an object, and not a bucket or a listing of one."""
     return "/" in urlsplit(path).path.strip("/")
 
 
 def is_part(path: str) -> bool:
-    """Whether a path with query is that of one part of a multipart upload."""
+    """Return True if a path with query is that of one part of a multipart upload."""
     return "partNumber" in _query(path)
 
 
 def is_bulk_delete(path: str) -> bool:
-    """Whether a path with query is that of a deletion of many objects."""
+    """Return True if a path with query is that of a deletion of many objects."""
     return "delete" in _query(path)
 
 
@@ -110,7 +110,7 @@ def _query(path: str) -> dict[str, list[str]]:
 
 
 class FaultProxy(AbstractContextManager["FaultProxy"]):
-    """Stands before a server and injects faults. A context manager.
+    """A proxy in front of a server that injects faults. A context manager.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
                 self._rules.remove(rule)
 
     def pause(self) -> None:
-        """Be a server that is down: connections are refused, and those that were open are closed.
+        """Refuse connections, and close those that are open, like a server that is down.
 
         When this returns, nothing more is forwarded. Requests that had been forwarded took effect.
         """
@@ -273,7 +273,7 @@ class _Rule:
     random: random.Random
 
     def strikes(self, call: _Call, answer: _Answer | None) -> bool:
-        """Decide about a request, or about its answer if that is what the fault happens to."""
+        """Return True if the fault strikes a request, or its answer if it is a fault of answers."""
         matches = (
             (self.fault in _OF_ANSWERS) == (answer is not None)
             and self.method in (None, call.method)
@@ -298,7 +298,7 @@ def _can_happen(fault: Fault, call: _Call, answer: _Answer | None) -> bool:
 
 
 def _refuse(fault: Fault, call: _Call) -> _Answer:
-    """Return the answer of a server that does not do what it was asked."""
+    """Return the answer of a server that refuses a request."""
     status, code = _REFUSALS[fault]
     if fault is Fault.DELETE_DENIED and is_bulk_delete(call.path):
         status, root = 200, ElementTree.Element("DeleteResult")
@@ -317,7 +317,7 @@ def _refuse(fault: Fault, call: _Call) -> _Answer:
 
 
 def _spoil(rule: _Rule, answer: _Answer) -> None:
-    """Make the body of an answer one that the client can only find wrong by looking at it."""
+    """Alter the body of an answer so that only its content shows it."""
     if rule.fault is Fault.FLIP:
         answer.body = _flip(answer.body, rule.random)
     elif rule.fault is Fault.SWAP:
@@ -337,7 +337,7 @@ def _flip(body: bytes, chooser: random.Random) -> bytes:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """The listening socket and its connections, between two backoff."""
+    """The listening socket and its connections, between two pauses."""
 
     allow_reuse_address = True
     request_queue_size = 256
@@ -397,10 +397,10 @@ class _Connection(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing: `FaultProxy.requests` has it all."""
+        """Log nothing: `FaultProxy.requests` has every request."""
 
     def do_GET(self) -> None:
-        """Serve a request: let faults strike it, forward it, let faults strike its answer."""
+        """Serve a request: apply faults to it, forward it, apply faults to its answer."""
         call = _Call(self.command, self.path, self.headers, self._read_body())
         proxy = self.server.proxy
         proxy.requests.append(Request(call.method, call.path))
@@ -482,7 +482,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.wfile.write(memoryview(answer.body)[:length])
 
     def _hold(self) -> None:
-        """Say nothing until the client, or the proxy, closes the connection."""
+        """Stay silent until the client, or the proxy, closes the connection."""
         self.close_connection = True
         while self.connection.recv(2**16):
             pass

@@ -1,4 +1,4 @@
-"""Credentials that change under a process that runs for weeks."""
+"""Credentials that change while a process runs for weeks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StrictServer:
         return key
 
     def revoke(self, key: Key) -> None:
-        """Accept a key no more."""
+        """Stop accepting a key."""
         self._iam.delete_access_key(UserName=self._users[key], AccessKeyId=key.id)
 
     def close(self) -> None:
@@ -132,10 +132,10 @@ def restore(storage: ExternalStorage, store: InMemoryObjectStore, ref: bytes, ur
 
 
 @pytest.mark.parametrize("engine", ["fsspec", "obstore"])
-def test_credentials_that_expire_are_asked_for_again(
+def test_expiring_credentials_are_renewed(
     s3_bucket: str, process: Process, store: InMemoryObjectStore, engine: str
 ) -> None:
-    """As the end of credentials comes near, new ones are asked for, in the same process."""
+    """Shortly before credentials expire, new ones are requested, in the same process."""
     process.give(Key("first", "secret"))
     storage = ExternalStorage(URI, object_store=store, engine=engine)
     url = spill(storage, store, b"one")
@@ -157,7 +157,7 @@ def test_credentials_that_expire_are_asked_for_again(
 
 
 @pytest.mark.parametrize("source", ["options", "client", "environment", "file", "process"])
-def test_obstore_signs_with_what_the_filesystem_found(
+def test_obstore_uses_the_credentials_of_the_filesystem(
     strict_server: StrictServer,
     store: InMemoryObjectStore,
     no_keys: None,
@@ -165,7 +165,7 @@ def test_obstore_signs_with_what_the_filesystem_found(
     monkeypatch: pytest.MonkeyPatch,
     source: str,
 ) -> None:
-    """Wherever the keys are, in options, environment or files, ranges are read with them."""
+    """Ranges are read with keys from options, environment, files or a credential process."""
     pytest.importorskip("obstore")
     monkeypatch.setattr(FilesystemReader, "read", None)
     options: dict[str, Any] = {}
@@ -187,10 +187,10 @@ def test_obstore_signs_with_what_the_filesystem_found(
     storage.destroy_external_storage()
 
 
-def test_expiring_credentials_that_are_revoked(
+def test_revoked_credentials_are_replaced_before_they_expire(
     strict_server: StrictServer, process: Process, store: InMemoryObjectStore
 ) -> None:
-    """Credentials may be revoked as soon as their successors are given out: no call notices."""
+    """Credentials may be revoked once their successors are issued: no call fails."""
     process.give(strict_server.old)
     storage = ExternalStorage(URI, object_store=store)
     first = spill(storage, store, b"first")
@@ -212,7 +212,7 @@ class CredentialsFile:
         monkeypatch.setenv("AWS_CONFIG_FILE", str(directory / "none"))
 
     def write(self, key: Key) -> None:
-        """Have this key in it."""
+        """Replace the content by this key."""
         lines = ["[default]", f"aws_access_key_id = {key.id}"]
         lines.append(f"aws_secret_access_key = {key.secret}")
         self._path.write_text("\n".join(lines))
@@ -226,13 +226,13 @@ def credentials_file(
 
 
 @pytest.mark.parametrize("operation", ["restore", "spill", "delete", "list", "check"])
-def test_a_file_of_credentials_that_somebody_rotates(
+def test_rotated_credentials_file_is_read_again(
     strict_server: StrictServer,
     credentials_file: CredentialsFile,
     store: InMemoryObjectStore,
     operation: str,
 ) -> None:
-    """Whichever call is refused first reads the file again, and succeeds; so do those after it."""
+    """The first call that is refused reads the file again and succeeds, as do later ones."""
     credentials_file.write(strict_server.old)
     storage = ExternalStorage(URI, object_store=store)
     url = spill(storage, store, b"one")
@@ -255,13 +255,13 @@ def test_a_file_of_credentials_that_somebody_rotates(
     assert storage.list_spilled_files() == []
 
 
-def test_credentials_that_come_late(
+def test_late_credentials_end_the_refusals(
     strict_server: StrictServer,
     credentials_file: CredentialsFile,
     store: InMemoryObjectStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Until there are new ones every call is refused by name; then all work without a restart."""
+    """Calls are refused until there are new credentials, then succeed without a restart."""
     monkeypatch.setattr("fsspill.storage.client_pool.RENEW_INTERVAL", 1)
     credentials_file.write(strict_server.old)
     storage = ExternalStorage(URI, object_store=store)
@@ -280,13 +280,13 @@ def test_credentials_that_come_late(
     storage.destroy_external_storage()
 
 
-def test_no_new_credentials_can_be_found(
+def test_refusal_is_raised_if_there_are_no_new_credentials(
     strict_server: StrictServer,
     credentials_file: CredentialsFile,
     store: InMemoryObjectStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A deletion never raises, and a restore says that it was refused."""
+    """A deletion never raises, and a restore raises the refusal."""
     credentials_file.write(strict_server.old)
     storage = ExternalStorage(URI, object_store=store)
     url = spill(storage, store, b"one")

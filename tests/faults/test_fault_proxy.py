@@ -88,7 +88,7 @@ def receive(source: socket.socket, length: int) -> bytes:
 
 
 def is_silent(source: socket.socket) -> bool:
-    """Whether neither a byte nor the end of the connection has arrived."""
+    """Return True if neither a byte nor the end of the connection has arrived."""
     return not select.select([source], [], [], 0.1)[0]
 
 
@@ -148,8 +148,8 @@ def test_requests_and_answers_pass_unchanged(proxy: FaultProxy, s3_server: S3Ser
     direct.close()
 
 
-def test_headers_go_through_as_they_came(echo: str) -> None:
-    """What is signed still fits: the server sees the client's Host, path, query and headers."""
+def test_headers_are_forwarded_unchanged(echo: str) -> None:
+    """Signatures stay valid: the server sees the client's Host, path, query and headers."""
     with FaultProxy(echo) as proxy:
         answer = call(proxy.endpoint_url, "PUT", "/b/k%20?x=%2F&y", b"body", Host="h:1", X="y")
     lines = answer.body.decode().split("\n")
@@ -159,8 +159,8 @@ def test_headers_go_through_as_they_came(echo: str) -> None:
     assert lines.count("Content-Length: 4") == 1
 
 
-def test_a_body_that_waits_for_100_continue(echo: str) -> None:
-    """The client is told to go on before the body arrives, and then answered."""
+def test_expect_100_continue_is_answered(echo: str) -> None:
+    """The client gets 100 Continue before the body arrives, and then the answer."""
     with FaultProxy(echo) as proxy:
         head = "PUT /k HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port(proxy)), timeout=PATIENCE) as sent:
@@ -172,8 +172,8 @@ def test_a_body_that_waits_for_100_continue(echo: str) -> None:
             assert receive(sent, 12) == b"HTTP/1.1 200"
 
 
-def test_chunked_bodies_have_a_length_behind_the_proxy(echo: str) -> None:
-    """Server and client get the same bytes as without it, with a Content-Length instead."""
+def test_chunked_bodies_get_a_content_length(echo: str) -> None:
+    """Server and client get the same bytes as without the proxy, with a Content-Length."""
     with FaultProxy(echo) as proxy:
         connection = connect(proxy.endpoint_url)
         for body in (BODY, b"again"):
@@ -188,7 +188,7 @@ def test_chunked_bodies_have_a_length_behind_the_proxy(echo: str) -> None:
         connection.close()
 
 
-def test_many_connections_side_by_side(proxy: FaultProxy) -> None:
+def test_many_connections_are_served_concurrently(proxy: FaultProxy) -> None:
     """64 clients that have all sent a request get their own object each, twice."""
     connections = [connect(proxy.endpoint_url) for _ in range(64)]
     for method in ("PUT", "GET"):
@@ -203,8 +203,8 @@ def test_many_connections_side_by_side(proxy: FaultProxy) -> None:
         connection.close()
 
 
-def test_the_environment_leads_to_the_proxy(proxy: FaultProxy, s3_server: S3Server) -> None:
-    """It is the server's but for the endpoint."""
+def test_environment_names_the_proxy(proxy: FaultProxy, s3_server: S3Server) -> None:
+    """The environment is the server's except for the endpoint."""
     endpoint = {"AWS_ENDPOINT_URL": proxy.endpoint_url}
     assert proxy.environment == s3_server.environment | endpoint
     assert proxy.endpoint_url != s3_server.endpoint_url
@@ -218,7 +218,7 @@ def test_the_environment_leads_to_the_proxy(proxy: FaultProxy, s3_server: S3Serv
         (Fault.FORBIDDEN, 403, b"<Code>AccessDenied</Code>"),
     ],
 )
-def test_refusals(
+def test_refusals_are_not_forwarded(
     proxy: FaultProxy, s3_server: S3Server, fault: Fault, status: int, code: bytes
 ) -> None:
     """The request is answered with S3's error, a HEAD without its body, and never forwarded."""
@@ -236,7 +236,9 @@ def test_refusals(
 
 
 @pytest.mark.parametrize(("fault", "stored"), [(Fault.RESET, 200), (Fault.RESET_AFTER, 404)])
-def test_resets(proxy: FaultProxy, s3_server: S3Server, fault: Fault, stored: int) -> None:
+def test_resets_are_seen_by_the_client(
+    proxy: FaultProxy, s3_server: S3Server, fault: Fault, stored: int
+) -> None:
     """The client sees a reset both times; only RESET_AFTER lets the request take effect."""
     # A socket, because http.client calls an orderly end without an answer a reset too.
     with (
@@ -249,7 +251,7 @@ def test_resets(proxy: FaultProxy, s3_server: S3Server, fault: Fault, stored: in
 
 
 def test_a_stall_holds_the_connection_until_the_proxy_ends(proxy: FaultProxy) -> None:
-    """Not a byte and no end arrives; other connections are served meanwhile."""
+    """Neither a byte nor an end of the connection arrives; other connections are served."""
     with proxy.inject(Fault.STALL, count=1), send(proxy, "DELETE", "/bucket/key") as stalled:
         poll(lambda: proxy.injected[Fault.STALL, "DELETE"], "the stall")
         assert call(proxy.endpoint_url, "GET", "/bucket/key").body == BODY
@@ -259,7 +261,7 @@ def test_a_stall_holds_the_connection_until_the_proxy_ends(proxy: FaultProxy) ->
 
 
 def test_a_stalled_connection_ends_with_its_client(proxy: FaultProxy) -> None:
-    """The proxy serves on after clients have given up waiting."""
+    """The proxy continues to serve after clients have closed their connections."""
     with proxy.inject(Fault.STALL, method="GET"):
         for _ in range(20):
             send(proxy, "GET", "/bucket/key").close()
@@ -281,7 +283,7 @@ def test_a_stall_in_the_middle_of_a_body(proxy: FaultProxy) -> None:
 
 
 def test_a_cut_body_ends_before_its_length(proxy: FaultProxy) -> None:
-    """Content-Length tells the truth, half of the body arrives, and the connection ends."""
+    """Content-Length is the true one, half of the body arrives, and the connection ends."""
     with proxy.inject(Fault.CUT), pytest.raises(IncompleteRead) as caught:
         call(proxy.endpoint_url, "GET", "/bucket/key")
     assert caught.value.partial == BODY[: len(BODY) // 2]
@@ -290,7 +292,7 @@ def test_a_cut_body_ends_before_its_length(proxy: FaultProxy) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_short_body_agrees_with_its_headers(proxy: FaultProxy, seed: int) -> None:
-    """At least half of the body and not all arrives, and no header says that any is missing."""
+    """At least half of the body arrives, but not all, and every header agrees with that."""
     with proxy.inject(Fault.SHORT, seed=seed):
         whole = call(proxy.endpoint_url, "GET", "/bucket/key")
         part = call(proxy.endpoint_url, "GET", "/bucket/key", Range="bytes=100-199")
@@ -307,7 +309,7 @@ def test_a_short_body_agrees_with_its_headers(proxy: FaultProxy, seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_flip_changes_one_bit_of_an_answer(proxy: FaultProxy, seed: int) -> None:
-    """What is stored stays as it was."""
+    """The stored object is unchanged."""
     with proxy.inject(Fault.FLIP, seed=seed):
         flipped = call(proxy.endpoint_url, "GET", "/bucket/key")
     assert bits_that_differ(flipped.body, BODY) == 1
@@ -316,7 +318,7 @@ def test_a_flip_changes_one_bit_of_an_answer(proxy: FaultProxy, seed: int) -> No
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_flip_up_changes_one_bit_of_what_is_stored(proxy: FaultProxy, seed: int) -> None:
-    """The server says that all went well; requests without a body are left alone."""
+    """The server reports success; requests without a body are unchanged."""
     with proxy.inject(Fault.FLIP_UP, seed=seed):
         assert call(proxy.endpoint_url, "PUT", "/bucket/new", BODY).status == 200
         stored = call(proxy.endpoint_url, "GET", "/bucket/new").body
@@ -325,7 +327,7 @@ def test_a_flip_up_changes_one_bit_of_what_is_stored(proxy: FaultProxy, seed: in
 
 
 def test_a_swap_changes_every_byte(proxy: FaultProxy) -> None:
-    """Headers are those of the object, and no byte of the body is."""
+    """The headers are those of the object, and every byte of the body differs."""
     with proxy.inject(Fault.SWAP):
         swapped = call(proxy.endpoint_url, "GET", "/bucket/key")
     right = call(proxy.endpoint_url, "GET", "/bucket/key")
@@ -357,8 +359,8 @@ def test_a_denied_delete(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.STALL_HALF, Fault.CUT, Fault.SHORT, Fault.FLIP])
-def test_only_bodies_of_success_are_spoiled(proxy: FaultProxy, fault: Fault) -> None:
-    """An error's own body, and an answer without one, arrive as they are and are not counted."""
+def test_only_bodies_of_successful_answers_are_altered(proxy: FaultProxy, fault: Fault) -> None:
+    """The body of an error, and an answer without one, are unchanged and not counted."""
     with proxy.inject(fault):
         missing = call(proxy.endpoint_url, "GET", "/bucket/missing")
         head = call(proxy.endpoint_url, "HEAD", "/bucket/key")
@@ -375,8 +377,8 @@ def statuses(proxy: FaultProxy, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("rate", "seed"), [(0.0, 1), (0.3, 1), (0.3, 2), (1.0, 1)])
-def test_a_rate_strikes_as_its_seed_says(proxy: FaultProxy, rate: float, seed: int) -> None:
-    """Each request is struck with that chance, by a generator that only the seed decides."""
+def test_rate_is_deterministic_for_a_seed(proxy: FaultProxy, rate: float, seed: int) -> None:
+    """Each request is struck with that probability, by a generator with that seed."""
     with proxy.inject(Fault.UNAVAILABLE, rate=rate, seed=seed):
         found = statuses(proxy, 50)
     chooser = random.Random(seed)
@@ -397,8 +399,8 @@ def test_a_fault_ends_with_its_block(proxy: FaultProxy) -> None:
     assert statuses(proxy, 1) == [200]
 
 
-def test_a_fault_strikes_only_what_it_is_meant_for(proxy: FaultProxy) -> None:
-    """`method` and `where` must both match, and what they spare does not use up the count."""
+def test_fault_strikes_only_matching_requests(proxy: FaultProxy) -> None:
+    """`method` and `where` must both match; other requests do not use up the count."""
     with proxy.inject(Fault.FORBIDDEN, method="PUT", where=lambda path: "new" in path, count=1):
         assert call(proxy.endpoint_url, "GET", "/bucket/new").status == 404
         assert call(proxy.endpoint_url, "PUT", "/bucket/key", BODY).status == 200
@@ -415,13 +417,13 @@ def test_a_fault_strikes_only_what_it_is_meant_for(proxy: FaultProxy) -> None:
         ("/bucket?list-type=2&prefix=a/b", set()),
     ],
 )
-def test_what_a_path_names(path: str, what: set[object]) -> None:
-    """Objects, parts of multipart uploads and bulk deletions are told apart by path and query."""
+def test_paths_are_classified(path: str, what: set[object]) -> None:
+    """Path and query distinguish objects, parts of multipart uploads and bulk deletions."""
     assert {kind for kind in (is_object, is_part, is_bulk_delete) if kind(path)} == what
 
 
-def test_pausing_is_being_down(proxy: FaultProxy) -> None:
-    """Open connections end, new ones are refused, and then all is served on the same port."""
+def test_paused_proxy_is_down(proxy: FaultProxy) -> None:
+    """Open connections end, new ones are refused, and after that the same port serves again."""
     endpoint_url = proxy.endpoint_url
     with socket.create_connection(("127.0.0.1", port(proxy)), timeout=PATIENCE) as idle:
         call(endpoint_url, "GET", "/bucket/key")
@@ -438,7 +440,7 @@ def test_pausing_is_being_down(proxy: FaultProxy) -> None:
 
 
 def test_a_closed_proxy_refuses(s3_server: S3Server) -> None:
-    """Nothing listens on its port any more, whether it was paused or not."""
+    """Nothing listens on its port, whether it was paused or not."""
     for paused in (False, True):
         with FaultProxy(s3_server.endpoint_url) as proxy:
             if paused:
@@ -447,18 +449,18 @@ def test_a_closed_proxy_refuses(s3_server: S3Server) -> None:
             call(proxy.endpoint_url, "GET", "/bucket/key")
 
 
-def test_a_server_that_is_gone_ends_the_connection() -> None:
-    """The client is not told lies about a server that the proxy cannot reach."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        with FaultProxy(f"http://127.0.0.1:{nobody.getsockname()[1]}") as proxy:
+def test_unreachable_server_ends_the_connection() -> None:
+    """The client gets no answer if the proxy cannot reach the server."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with FaultProxy(f"http://127.0.0.1:{unused.getsockname()[1]}") as proxy:
             with pytest.raises(ConnectionResetError):
                 call(proxy.endpoint_url, "GET", "/bucket/key")
             assert proxy.requests == [Request("GET", "/bucket/key")]
 
 
-def test_s3fs_works_through_it(proxy: FaultProxy) -> None:
-    """Files in one request and in parts, ranges, listings and bulk deletion are as ever."""
+def test_s3fs_works_through_the_proxy(proxy: FaultProxy) -> None:
+    """Files in one request and in parts, ranges, listings and bulk deletion are unchanged."""
     fs = fsspec.filesystem(
         "s3",
         endpoint_url=proxy.endpoint_url,

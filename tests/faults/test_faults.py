@@ -1,7 +1,7 @@
-"""Every fault of the network and of the server, in every operation, for a moment and for good.
+"""Every fault of the network and of the server, in every operation, passing and lasting.
 
-After each case the bucket and the object store are looked at: nothing lost, nothing wrong, nothing
-left behind. With ``-s`` the sums are shown at the end.
+After each case the bucket and the object store are checked: nothing lost, nothing wrong, nothing
+left behind. With ``-s`` totals are shown at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fsspill import (
     StoragePermissionError,
     StorageUnavailableError,
 )
-from fsspill.placement import circuit_breaker as circuit
+from fsspill.placement import circuit_breaker
 from fsspill.testing.contract import split_url
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
@@ -39,7 +39,7 @@ SMALL = [200 * KIB] * 6
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done while the fault strikes, to objects of these sizes."""
+    """An operation during which the fault strikes, on objects of these sizes."""
 
     verb: str
     sizes: Sequence[int]
@@ -49,7 +49,7 @@ OPERATIONS = {
     "spill": Operation("spill", SMALL),
     "spill_in_parts": Operation("spill", [17 * MIB]),
     "restore": Operation("restore", SMALL),
-    "restore_pieces": Operation("restore", [10 * MIB]),
+    "restore_blocks": Operation("restore", [10 * MIB]),
     "restore_a_stream": Operation("restore", [18 * MIB]),
     "delete": Operation("delete", SMALL),
     "destroy": Operation("destroy", SMALL),
@@ -59,18 +59,18 @@ IN_BODIES = {Fault.STALL_HALF, Fault.CUT, Fault.SHORT, Fault.FLIP, Fault.SWAP}
 """Faults of an answer's body: S3 answers a write of a whole file without one."""
 
 WRONG_BODIES = {Fault.SHORT, Fault.FLIP, Fault.SWAP}
-"""Answers that are well-formed HTTP. Data is checked; what S3 says beside data is its word, which
-TLS protects."""
+"""Answers that are well-formed HTTP. Data is verified; all else that S3 answers is protected by TLS
+alone."""
 
 LOST_ANSWERS = {Fault.RESET_AFTER, *IN_BODIES}
-"""The server did what it was asked, and fsspill is not told."""
+"""The server did what it was asked, and its answer is lost."""
 
 NO_DATA_COMES, NOTHING_IS_DELETED = {Fault.FLIP_UP}, {Fault.DELETE_DENIED}
 CANNOT_HAPPEN = {
     "spill": NOTHING_IS_DELETED | IN_BODIES,
     "spill_in_parts": NOTHING_IS_DELETED,
     "restore": NOTHING_IS_DELETED | {Fault.FLIP_UP},
-    "restore_pieces": NOTHING_IS_DELETED | {Fault.FLIP_UP},
+    "restore_blocks": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     "restore_a_stream": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     # S3 refuses a deletion that does not match the checksum beside it; the test's server does not.
     "delete": {Fault.FLIP_UP},
@@ -82,7 +82,7 @@ ERRORS: dict[Fault, type[FsspillError]] = {
     Fault.FLIP: CorruptObjectError,
     Fault.SWAP: CorruptObjectError,
 }
-"""What a restore raises while a fault lasts, if it is not StorageUnavailableError."""
+"""Errors of a restore while a fault lasts; StorageUnavailableError for all other faults."""
 
 SILENT = {Fault.STALL, Fault.STALL_HALF}
 """Faults that only a time limit ends: all others are answers."""
@@ -90,12 +90,12 @@ SILENT = {Fault.STALL, Fault.STALL_HALF}
 LASTING_CLEANUP = 2.0
 """Seconds for deletions while a fault lasts: they fail, whatever the limit."""
 
-# Of each operation some faults, and of each fault some operations; all are met at night.
+# Some faults of each operation, and some operations of each fault; nightly runs have all.
 EVERY_RUN = {
     "spill": "UNAVAILABLE FORBIDDEN RESET FLIP_UP RESET_AFTER",
     "spill_in_parts": "RESET FLIP_UP",
     "restore": "THROTTLED FLIP SHORT SWAP CUT",
-    "restore_pieces": "FLIP",
+    "restore_blocks": "FLIP",
     "restore_a_stream": "STALL_HALF",
     "delete": "UNAVAILABLE DELETE_DENIED",
     "destroy": "RESET THROTTLED",
@@ -110,7 +110,7 @@ EVERY_RUN_LASTING = {
 }
 
 totals: Counter[str] = Counter()
-"""What happened in all tests of this file."""
+"""Counts over all tests of this file."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,19 +122,19 @@ def _show_totals() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit, "_FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(circuit, "_LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr(circuit_breaker, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(circuit_breaker, "_LONGEST_PAUSE", 0.4)
 
 
 class World:
-    """A node that spills, and what its storage and its object store must hold.
+    """A node that spills, and the expected content of its storage and its object store.
 
     Attributes
     ----------
     data : dict
         Every object by its ref.
     urls : dict
-        Where those are that were spilled and not deleted.
+        The URLs of the objects that were spilled and not deleted.
     """
 
     def __init__(self) -> None:
@@ -164,7 +164,7 @@ class World:
             self.store.put(ref, self.data[ref])
 
     def spill(self) -> None:
-        """Spill what is in the object store, and drop there what was spilled."""
+        """Spill the objects of the object store, and delete those that were spilled there."""
         refs = list(self.store)
         urls = self.storage.spill_objects(refs)
         for ref, url in zip(refs, urls, strict=False):
@@ -187,7 +187,7 @@ class World:
         self.urls.clear()
 
     def attempt(self, verb: str) -> FsspillError | None:
-        """Do something, and return what it raised."""
+        """Call a method, and return the error that it raised."""
         totals["operations"] += 1
         try:
             getattr(self, verb)()
@@ -196,16 +196,16 @@ class World:
         return None
 
     def spills_again(self) -> bool:
-        """Whether the storage takes what is in the object store, all of it."""
+        """Return True if all objects of the object store are spilled."""
         return self.attempt("spill") is None and not len(self.store)
 
     def deletes_again(self) -> bool:
-        """Whether a later deletion takes along what no URL names."""
+        """Return True if a later deletion also deletes the files that no URL names."""
         self.storage.delete_spilled_objects([])
         return files_at_rest() == self.files()
 
     def check_object_store(self) -> None:
-        """Check that every object that is in the object store is exactly right."""
+        """Check that every object of the object store has the right bytes."""
         for ref in self.store:
             assert self.store.get(ref) == self.data[ref]
 
@@ -233,7 +233,7 @@ class World:
 
 
 def files_at_rest() -> set[str]:
-    """Return the keys in the bucket, except those of probes, which come and go."""
+    """Return the keys of the bucket except those of probes, which come and go."""
     return {key for key in keys() if "/fsspill-check-" not in key}
 
 
@@ -248,7 +248,7 @@ def world(proxy: FaultProxy) -> Iterator[World]:
 
 
 def cases() -> Iterator[Any]:
-    """Yield operation, fault, and whether it lasts."""
+    """Yield an operation, a fault, and True if it lasts."""
     for lasting, every_run in ((False, EVERY_RUN), (True, EVERY_RUN_LASTING)):
         for name in OPERATIONS:
             for fault in Fault:
@@ -260,8 +260,10 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("name", "fault", "lasting"), list(cases()))
-def test_a_fault(name: str, fault: Fault, lasting: bool, proxy: FaultProxy, world: World) -> None:
-    """Whatever fails: done in full or not at all, and as soon as nothing fails all is as it was."""
+def test_fault_loses_and_leaves_nothing(
+    name: str, fault: Fault, lasting: bool, proxy: FaultProxy, world: World
+) -> None:
+    """An operation is done in full or not at all, and all is well once the fault has ended."""
     operation = OPERATIONS[name]
     world.fill(operation.sizes)
     if operation.verb != "spill":
@@ -289,13 +291,13 @@ def time_limits(fault: Fault, lasting: bool) -> Iterator[None]:
 
 
 def moment(fault: Fault) -> int:
-    """Return how often a fault strikes that passes."""
-    # Credentials are renewed once, and silence is borne once within a deadline.
+    """Return how often a passing fault strikes."""
+    # Credentials are renewed once, and a stall timeout allows for one stalled attempt.
     return 1 if fault in (Fault.FORBIDDEN, Fault.STALL, Fault.STALL_HALF) else 2
 
 
 def check_spill(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
-    """Check that there are all URLs or none, and no file but theirs."""
+    """Check that there are all URLs or none, and no other file."""
     if fault in WRONG_BODIES:
         assert isinstance(error, (StorageUnavailableError, StorageNotFoundError, type(None)))
     elif lasting and fault is not Fault.FLIP_UP:
@@ -321,7 +323,7 @@ def check_spill(world: World, fault: Fault, lasting: bool, error: FsspillError |
 
 
 def check_restore(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
-    """Check that every object is there, or no part of one, and all files as they were."""
+    """Check that all objects are restored, or none in part, and that all files are unchanged."""
     if lasting:
         assert type(error) is ERRORS.get(fault, StorageUnavailableError)
         assert "s3://bucket/prefix/" in str(error)
@@ -334,9 +336,9 @@ def check_restore(world: World, fault: Fault, lasting: bool, error: FsspillError
 
 
 def check_delete(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
-    """Check that it never raises, and that what is left goes with a later call."""
+    """Check that it never raises, and that a later call deletes the files that are left."""
     assert error is None
-    # One refusal is believed, and one silence may take all of the time.
+    # A refusal is final, and one stall may take all of the time.
     if not lasting and fault not in (Fault.DELETE_DENIED, Fault.STALL):
         assert files_at_rest() == set()
     assert world.deletes_again()
@@ -357,8 +359,8 @@ CHECKS = {
 }
 
 
-def test_what_a_failed_spill_could_not_remove(proxy: FaultProxy, world: World) -> None:
-    """No URL names it, and a later deletion takes it along."""
+def test_orphans_of_a_failed_spill_are_deleted_later(proxy: FaultProxy, world: World) -> None:
+    """No URL names them, and a later deletion deletes them too."""
     world.fill(SMALL)
     with (
         limited_attempts(3),
@@ -372,8 +374,8 @@ def test_what_a_failed_spill_could_not_remove(proxy: FaultProxy, world: World) -
     poll(world.spills_again, "the storage to be used again")
 
 
-def test_destroy_empties_every_uri_that_answers(proxy: FaultProxy, s3_bucket: str) -> None:
-    """A URI that is down does not keep the files of the next one."""
+def test_destroy_empties_every_healthy_uri(proxy: FaultProxy, s3_bucket: str) -> None:
+    """A URI that is down does not keep the files of another one."""
     store = InMemoryObjectStore()
     uris = [f"s3://{s3_bucket}/{name}" for name in ("down", "up")]
     storage = ExternalStorage(uris, object_store=store, file_size=KIB)
@@ -390,11 +392,13 @@ def test_destroy_empties_every_uri_that_answers(proxy: FaultProxy, s3_bucket: st
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.FLIP_UP])
-def test_a_storm(fault: Fault, proxy: FaultProxy, world: World) -> None:
-    """With a fault in three of ten requests, asking again gets everything there and back."""
+def test_storm_of_faults_only_delays(fault: Fault, proxy: FaultProxy, world: World) -> None:
+    """With a fault in three of ten requests, repeated calls spill and restore everything."""
     world.storage = world.make_storage(FORGIVING)
-    with proxy.inject(fault, rate=0.3, method="GET" if fault in WRONG_BODIES else None):
+    storm = proxy.inject(fault, rate=0.3, method="GET" if fault in WRONG_BODIES else None)
+    with cleanup_limit(FORGIVING), storm:
         for _ in range(3):
             world.fill(SMALL)
             poll(world.spills_again, "the objects to be spilled")

@@ -162,10 +162,6 @@ def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -
     storage.destroy_external_storage()
 
 
-def _probing() -> bool:
-    return "fsspill-probe" in {thread.name for thread in threading.enumerate()}
-
-
 def test_a_bucket_that_is_created_later_is_used(s3_server: S3Server, s3_bucket: str) -> None:
     """Spilling resumes by itself once the bucket exists."""
     storage = ExternalStorage("s3://late-bucket/x")

@@ -98,7 +98,7 @@ def test_silence_for_ever_ends_at_the_deadline(stall_timeout: float, silence: st
 
 
 def test_progress_prolongs_the_wait() -> None:
-    """As long as bytes move a request may take many times the retrier."""
+    """As long as bytes move a request may take many times the stall timeout."""
     retrier = Retrier(10)
 
     async def request() -> str:

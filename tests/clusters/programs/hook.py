@@ -6,16 +6,6 @@ Usage: hook.py FUNCTION
 import sys
 
 
-def show_import_time() -> None:
-    import time
-
-    del sys.modules["_fsspill_startup"]
-    before = time.process_time_ns()
-    import _fsspill_startup  # noqa: F401
-
-    print(time.process_time_ns() - before)
-
-
 def import_ray_where_there_is_none() -> None:
     sys.modules["ray"] = None  # type: ignore[assignment]
     try:
@@ -32,17 +22,6 @@ def set_up_without_uri() -> None:
     assert type(storage).__name__ == "NullStorage"
     assert external_storage.setup_external_storage.__fsspill__
     print([name for name in sys.modules if name.split(".")[0] in ("fsspill", "fsspec")])
-
-
-def show_import_time_of_fsspill() -> None:
-    import time
-
-    import fsspec.asyn  # noqa: F401
-
-    before = time.process_time()
-    import fsspill  # noqa: F401
-
-    print(time.process_time() - before)
 
 
 def install() -> None:
