@@ -193,6 +193,13 @@ def test_the_options_of_a_module(command: str) -> None:
             assert (ROOT / argument).is_file()
 
 
+def test_the_readme_begins_with_one_line() -> None:
+    """Someone with only Python and pip finds what to install and to run first, and the tests."""
+    lines = [line for _, block in blocks("console") for line in block.splitlines()]
+    assert lines[0] == "pip install '.[all]' && fsspill demo"
+    assert "pip install '.[test]' && pytest" in lines
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_extras_exist(page: Path) -> None:
     """Whatever a page installs with an extra, the package has that extra."""

@@ -1,4 +1,4 @@
-"""What the README alone shows: the parameters, and the commands that come first."""
+"""The table of parameters in the README."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fsspill.ray.head import RayOptions
 from fsspill.transfer.base import MIB, Limits
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-CONSOLE = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 
 
 def test_every_parameter_is_in_the_table() -> None:
@@ -28,10 +27,3 @@ def test_every_parameter_is_in_the_table() -> None:
     assert rows["range_size"] == f"{SMALLEST_RANGE // MIB} to {LARGEST_RANGE // MIB} MiB"
     assert rows["max_requests_in_flight"] == str(Limits.max_requests_in_flight)
     assert rows["max_bytes_in_flight"] == f"{Limits.max_bytes_in_flight // MIB} MiB"
-
-
-def test_the_two_commands_stand_there() -> None:
-    """A person with only Python and pip finds them first."""
-    commands = [line for block in CONSOLE for line in block.splitlines()]
-    assert commands[0] == "pip install '.[all]' && fsspill demo"
-    assert "pip install '.[test]' && pytest" in commands
