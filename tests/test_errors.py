@@ -38,7 +38,7 @@ def test_errors_pickle(name: str) -> None:
     assert str(again) == str(error) == "what, where, expected, found"
 
 
-class WithStatus(Exception):
+class WithStatusError(Exception):
     def __init__(self, status_code: int) -> None:
         super().__init__("refused")
         self.status_code = status_code
@@ -54,16 +54,16 @@ def named(name: str) -> Exception:
     ("error", "expected"),
     [
         (FileNotFoundError("x"), errors.StorageNotFoundError),
-        (WithStatus(404), errors.StorageNotFoundError),
+        (WithStatusError(404), errors.StorageNotFoundError),
         (named("ResourceNotFoundError"), errors.StorageNotFoundError),
         (PermissionError("x"), errors.StoragePermissionError),
-        (WithStatus(403), errors.StoragePermissionError),
+        (WithStatusError(403), errors.StoragePermissionError),
         (named("NoCredentialsError"), errors.StoragePermissionError),
         (named("ClientAuthenticationError"), errors.StoragePermissionError),
         (NotImplementedError("x"), errors.ConfigError),
         (TypeError("x"), errors.ConfigError),
         (OSError("x"), errors.StorageUnavailableError),
-        (WithStatus(503), errors.StorageUnavailableError),
+        (WithStatusError(503), errors.StorageUnavailableError),
         (named("EndpointConnectionError"), errors.StorageUnavailableError),
         (TimeoutError(), errors.StorageUnavailableError),
     ],
@@ -86,7 +86,7 @@ def test_fsspill_errors_are_not_translated_again() -> None:
 def test_only_missing_files_are_missing() -> None:
     """FileNotFoundError and status 404 mean that a file does not exist; a refusal does not."""
     assert is_missing(FileNotFoundError())
-    assert is_missing(WithStatus(404))
+    assert is_missing(WithStatusError(404))
     assert not is_missing(PermissionError())
 
 

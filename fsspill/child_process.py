@@ -17,9 +17,10 @@ from typing import IO
 
 __all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child"]
 
-# The program is this directory's __main__.py. As a module (-m) it would import the whole package
-# before the child has the path on which to find it.
-_COMMAND = (sys.executable, os.path.dirname(os.path.abspath(__file__)))
+# The program is this file. As a module (-m) it would import the whole package before the child has
+# the path on which to find it; without -I the directory of this file would be on that path, where
+# the name of a module such as secrets hides that of the standard library.
+_COMMAND = (sys.executable, "-I", os.path.abspath(__file__))
 
 
 def run_in_child(function: Callable[[], object], *, timeout: float) -> None:
@@ -82,3 +83,13 @@ def is_interpreter_exiting() -> bool:
     finally:
         executor.shutdown()
     return False
+
+
+def _main() -> None:
+    """Take over the parent's ``sys.path``, then load the function and call it."""
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+    pickle.load(sys.stdin.buffer)()
+
+
+if __name__ == "__main__":
+    _main()
