@@ -1,10 +1,9 @@
 """Ray's contract for a spill backend, fulfilled for any fsspec URI.
 
-Follow one object: `ExternalStorage.spill_objects` frames it (`fsspill.format.frame`), fuses it
-into a file (`fsspill.format.planning`), chooses a healthy URI for that
-(`fsspill.placement.placement`) and writes it there, or to the next one
-(`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes back
-through `restore_spilled_objects`, which reads the frame, verifies it block by block
+Follow one object: `ExternalStorage.spill_objects` makes it a frame of a fused file
+(`fsspill.transfer.fuse`), which `fsspill.placement.file_store` writes to a healthy URI, or to the
+next one (`fsspill.placement.failover`, `fsspill.transfer.base`). Its URL, digest included, comes
+back through `restore_spilled_objects`, which reads the frame, verifies it block by block
 (`fsspill.transfer.verified_stream`) and puts it into the object store (`fsspill.object_store`).
 Parameters are in `fsspill.settings`.
 """
@@ -20,42 +19,27 @@ from typing import Any
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import (
-    ConfigError,
     FsspillError,
-    ObjectNotFoundError,
     StoragePermissionError,
     clear_traceback,
 )
-from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
-from fsspill.format.planning import plan_files
+from fsspill.format.frame import HEADER_LENGTH, FrameHeader
 from fsspill.format.url import SpillURL
 from fsspill.interface import Storage
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
-from fsspill.placement.failover import FailoverWriter
-from fsspill.placement.pending_deletions import PendingDeletions
-from fsspill.placement.placement import Candidates, Placement
-from fsspill.placement.shared_state import SharedState
+from fsspill.placement.file_store import FileStore
 from fsspill.settings import Settings
-from fsspill.storage.client_pool import ClientPool
-from fsspill.storage.layout import FileRef, SpillLocation, find_file
-from fsspill.storage.small_files import check_location, write_heartbeats
-from fsspill.transfer.base import FrameRef, Transfer
-from fsspill.transfer.local import LocalTransfer
-from fsspill.transfer.remote import RemoteTransfer
-from fsspill.transfer.spill_file import Encoding, SpillFile, WrittenFile
+from fsspill.storage.layout import FileRef
+from fsspill.transfer.base import FrameRef
+from fsspill.transfer.fuse import fuse_objects, match_owners
+from fsspill.transfer.spill_file import SpillFile
 
-__all__ = ["MARKED_UNHEALTHY", "ExternalStorage"]
+__all__ = ["ExternalStorage"]
 
 logger = logging.getLogger(__name__)
 
-DELETE_SECONDS = 10.0
-"""Seconds that a deletion may take in all: Ray restores with the same processes."""
-
 _CHILD_TIMEOUT = 60.0
 """Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
-
-MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
-"""Consequence of a failed write, for messages that state the failure."""
 
 
 class ExternalStorage(Storage):
@@ -85,8 +69,8 @@ class ExternalStorage(Storage):
         True if only this machine can read the files.
     uris : list of str
         The configured URIs with the prefix.
-    transfer : Transfer
-        Moves the bytes.
+    files : FileStore
+        The node's files on the configured URIs.
 
     Raises
     ------
@@ -116,20 +100,6 @@ class ExternalStorage(Storage):
 
     *Requests.* None to construct. A fused file is one request (more above 16 MiB), a restored
     object one per range, a list of deletions one per bucket where the filesystem has bulk deletes.
-
-    Examples
-    --------
-    >>> from fsspill import ExternalStorage, InMemoryObjectStore
-    >>> store = InMemoryObjectStore()
-    >>> store.put(b"a", b"some data")
-    >>> storage = ExternalStorage("memory://spill", object_store=store)
-    >>> urls = storage.spill_objects([b"a"])
-    >>> store.delete(b"a")
-    >>> storage.restore_spilled_objects([b"a"], urls)
-    9
-    >>> bytes(store.get(b"a"))
-    b'some data'
-    >>> storage.delete_spilled_objects(urls)
     """
 
     def __init__(
@@ -146,23 +116,11 @@ class ExternalStorage(Storage):
         node_id = uuid.uuid4().hex if node_id is None else node_id
         if session_name is None:
             session_name = time.strftime("session_%Y-%m-%d_%H-%M-%S")
-        self._locations = _make_locations(self.settings, session_name, node_id)
         self.node_local = self.settings.node_local
         self.uris = self.settings.uris
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
-        self._on_failover = on_failover or _log_failover
-        self._clients = ClientPool(self.settings.storage_options or {}, self.settings.engine)
-        self.transfer = _make_transfer(self._locations, self._clients, self.settings)
-        self._pending_deletions = PendingDeletions()
-        self._state = SharedState(session_name, node_id)
-        # Not a method: a probe must not keep the storage from being collected.
-        self._check_location = partial(
-            check_location, self._clients, stall_timeout=self.settings.stall_timeout
-        )
-        self._placement = Placement(
-            self._locations, self.settings, self._state, self._check_location
-        )
+        self.files = FileStore(self.settings, session_name, node_id, on_failover)
         self._arguments = {"uri": self.settings, "node_id": node_id, "session_name": session_name}
 
     def check(self) -> None:
@@ -178,8 +136,7 @@ class ExternalStorage(Storage):
         Three requests per URI, on a file of one byte that is deleted afterwards. Missing local
         directories are created.
         """
-        for location in self._locations:
-            self._check_location(location)
+        self.files.check()
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`.
@@ -189,7 +146,7 @@ class ExternalStorage(Storage):
         FsspillError
             The first failure, after every URI was tried.
         """
-        write_heartbeats(self._clients, self._locations, name, self.settings.stall_timeout)
+        self.files.write_heartbeat(name)
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -217,15 +174,17 @@ class ExternalStorage(Storage):
         FsspillError
             Not even the first file could be stored. Nothing was spilled.
         """
-        owner_addresses = _owners(object_refs, owner_addresses)
+        owners = match_owners(object_refs, owner_addresses)
         if not len(object_refs):
             return []
-        candidates = self._placement.candidates()
-        candidates.require()
+        candidates = self.files.candidates()
         files: list[SpillFile] = []
         try:
-            files = self._fuse(object_refs, owner_addresses)
-            written = self._write(files, candidates)
+            # Not bound to a local: the objects must not stay pinned by this frame.
+            files = fuse_objects(
+                object_refs, owners, self._get_objects_from_store(object_refs), self.settings
+            )
+            written = self.files.write(files, candidates)
         except BaseException as failure:
             clear_traceback(failure)
             raise
@@ -233,36 +192,6 @@ class ExternalStorage(Storage):
             for file in files:
                 file.release()
         return [url.encode() for file in written for url in file.urls()]
-
-    def _fuse(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
-    ) -> list[SpillFile]:
-        frames = []
-        objects = self._get_objects_from_store(object_refs)
-        for ref, owner_address, (buffer, metadata, *_) in zip(
-            object_refs, owner_addresses, objects, strict=True
-        ):
-            if buffer is None and not metadata:
-                raise ObjectNotFoundError(
-                    f"cannot spill object {_name(ref)}: expected it in the object store of this "
-                    "node, found nothing. Nothing of its batch was spilled."
-                )
-            frames.append(Frame.of(owner_address, metadata, buffer))
-        plan = plan_files([frame.nbytes for frame in frames], self.settings.file_size)
-        digest = None if self.node_local else self.settings.digest
-        encoding = Encoding(digest, self.settings.compression)
-        return [SpillFile(frames[objects], encoding) for objects in plan]
-
-    def _write(self, files: Sequence[SpillFile], candidates: Candidates) -> list[WrittenFile]:
-        writer = FailoverWriter(self.transfer, candidates, self._clients.renew, self._on_failover)
-        written = writer.write(files, self.settings.stall_timeout)
-        self._pending_deletions.add(writer.orphans)
-        if writer.error is not None:
-            clear_traceback(writer.error)
-            if not written:
-                raise writer.error
-            logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
-        return written
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -309,19 +238,19 @@ class ExternalStorage(Storage):
 
     def _find_frame(self, url: bytes | str) -> FrameRef:
         parsed = SpillURL.parse(_text(url))
-        file = self._find_file(parsed.base_url)
+        file = self.files.find(parsed.base_url)
         return FrameRef.of(parsed, file, verified=not self.node_local)
 
     def _restore(self, object_ref: Any, frame: FrameRef) -> int:
         try:
             return self._restore_once(object_ref, frame)
         except StoragePermissionError:
-            if not self._clients.renew(frame.file.location):
+            if not self.files.renew(frame.file):
                 raise
         return self._restore_once(object_ref, frame)
 
     def _restore_once(self, object_ref: Any, frame: FrameRef) -> int:
-        with self.transfer.open(frame) as stream:
+        with self.files.open(frame) as stream:
             header = FrameHeader.unpack(
                 stream.read(HEADER_LENGTH), size=frame.nbytes, url=frame.url
             )
@@ -352,34 +281,23 @@ class ExternalStorage(Storage):
         within 10 seconds are logged and retried by later calls. Nothing is sent to a URI that is
         unhealthy.
         """
-        files = dict.fromkeys(self._pending_deletions.next_batch())
+        files: list[FileRef] = []
         refused: list[ValueError] = []
         for url in urls:
             try:
-                files[self._find_file(SpillURL.parse(_text(url)).base_url)] = None
+                files.append(self.files.find(SpillURL.parse(_text(url)).base_url))
             except ValueError as error:
                 refused.append(error)
-        self._delete(list(files))
+        self.files.delete(files)
         if refused:
             raise refused[0]
 
     def retry_pending_deletions(self) -> bool:
         """Retry the deletions that failed in earlier calls; return True if there were any."""
-        if not self._pending_deletions:
+        if not self.files.pending_deletions:
             return False
-        self.delete_spilled_objects([])
+        self.files.delete([])
         return True
-
-    def _delete(self, files: Sequence[FileRef]) -> None:
-        unhealthy = {place: self._placement.failure(place) for place in self._locations}
-        failures = {file: error for file in files if (error := unhealthy[file.location])}
-        wanted = [file for file in files if file not in failures]
-        failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
-        self._pending_deletions.discard(files)
-        for file in files:
-            if file not in failures:
-                self._placement.record_delete(file.location, file.nbytes)
-        self._pending_deletions.add(failures)
 
     def list_spilled_files(self) -> list[str]:
         """Return the base URLs of all files of this node, by listing its directories.
@@ -389,24 +307,22 @@ class ExternalStorage(Storage):
         StoragePermissionError, StorageUnavailableError
             The storage does not list them.
         """
-        return [file.url for file in self.transfer.list_files()]
+        return [file.url for file in self.files.transfer.list_files()]
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else.
 
         Notes
         -----
-        Never raises: files that could not be deleted are logged. Works in `atexit` handlers too,
-        where Python starts no more threads: there a child process does the work. Takes at most a
-        minute.
+        Never raises: files that could not be deleted are logged. Works in `atexit` handlers, where
+        Python starts no threads, through a child process. Takes at most a minute.
         """
-        self._placement.shut_down()
-        self._state.discard()
+        self.files.shut_down()
         try:
             if not self.settings.local and is_interpreter_exiting():
                 run_in_child(partial(_destroy, self._arguments), timeout=_CHILD_TIMEOUT)
             else:
-                self.transfer.destroy()
+                self.files.transfer.destroy()
         except Exception as error:
             logger.warning("could not remove all spilled files of this node: %s", error)
 
@@ -425,52 +341,10 @@ class ExternalStorage(Storage):
             metadata, data_size, file_like, object_ref, owner_address
         )
 
-    def _find_file(self, base_url: str) -> FileRef:
-        file = find_file(self._locations, base_url)
-        if file is not None:
-            return file
-        roots = ", ".join(location.root for location in self._locations)
-        raise ConfigError(
-            f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "
-            "nothing else."
-        )
-
 
 def _text(url: bytes | str) -> str:
     return url.decode() if isinstance(url, bytes) else url
 
 
-def _make_locations(settings: Settings, session_name: str, node_id: str) -> list[SpillLocation]:
-    names = {"prefix": settings.prefix, "session_name": session_name, "node_id": node_id}
-    return [SpillLocation(uri, shared=settings.shared, **names) for uri in settings.uri]
-
-
-def _make_transfer(
-    locations: Sequence[SpillLocation], clients: ClientPool, settings: Settings
-) -> Transfer:
-    if settings.local:
-        return LocalTransfer(locations, settings)
-    return RemoteTransfer(locations, clients, settings)
-
-
 def _destroy(arguments: Mapping[str, Any]) -> None:
     ExternalStorage(**arguments).destroy_external_storage()
-
-
-def _log_failover(failure: FsspillError) -> None:
-    logger.warning("%s %s", failure, MARKED_UNHEALTHY)
-
-
-def _owners(object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None) -> Sequence[bytes]:
-    if owner_addresses is None:
-        return [b""] * len(object_refs)
-    if len(owner_addresses) != len(object_refs):
-        raise ValueError(
-            f"cannot spill {len(object_refs)} objects with {len(owner_addresses)} owner "
-            "addresses: expected one for each object, or None."
-        )
-    return owner_addresses
-
-
-def _name(object_ref: Any) -> str:
-    return object_ref.hex() if hasattr(object_ref, "hex") else repr(object_ref)

@@ -23,7 +23,7 @@ IMPATIENT = 1.0
 """Stall timeout where no request is ever answered, so that more time would change nothing."""
 
 _CLEANUP_LIMITS = (
-    "fsspill.external_storage.DELETE_SECONDS",
+    "fsspill.placement.file_store.DELETE_SECONDS",
     "fsspill.placement.failover.REMOVAL_SECONDS",
     "fsspill.transfer.destroy._SECONDS",
     "fsspill.storage.small_files.CHECK_REMOVAL_SECONDS",

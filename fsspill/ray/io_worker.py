@@ -20,9 +20,10 @@ from fsspill.errors import (
     StorageNotFoundError,
     format_seconds,
 )
-from fsspill.external_storage import MARKED_UNHEALTHY, ExternalStorage
+from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import parse_url_with_offset
 from fsspill.interface import Storage
+from fsspill.placement.file_store import MARKED_UNHEALTHY
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.driver import DriverNotifier

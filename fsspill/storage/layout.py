@@ -171,10 +171,23 @@ def is_valid_component(component: str) -> bool:
     return bool(_COMPONENT.fullmatch(component)) and component not in (".", "..")
 
 
-def find_file(locations: Sequence[SpillLocation], base_url: str) -> FileRef | None:
-    """Return the file that `base_url` names; None if it is under none of the configured URIs."""
+def find_file(locations: Sequence[SpillLocation], base_url: str) -> FileRef:
+    """Return the file that `base_url` names.
+
+    Raises
+    ------
+    ConfigError
+        It is under none of the configured URIs.
+    """
     found = (location.find(base_url) for location in locations)
-    return next((file for file in found if file), None)
+    file = next((file for file in found if file), None)
+    if file is not None:
+        return file
+    roots = ", ".join(location.root for location in locations)
+    raise ConfigError(
+        f"refused {base_url}: expected a spilled file under {roots}. fsspill reads and deletes "
+        "nothing else."
+    )
 
 
 def local_path(uri: str) -> str:

@@ -149,7 +149,7 @@ def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -
     store.put(b"x", b"data")
     with pytest.raises(StorageNotFoundError, match="no-such-bucket"):
         storage.spill_objects([b"x"])
-    storage._placement.shut_down()  # no more probes, to count the requests
+    storage.files.placement.shut_down()  # no more probes, to count the requests
     poll(lambda: not _probing(), "the probe to end")
     seen = len(s3_server.requests())
     for _ in range(1000):

@@ -70,16 +70,16 @@ def test_later_calls_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", b"data")
     storage = ExternalStorage("memory://pending-deletions", object_store=store)
     urls = storage.spill_objects(["x"])
-    delete = storage.transfer.delete
+    delete = storage.files.transfer.delete
     error = StorageUnavailableError("refused")
     with monkeypatch.context() as patch:
         patch.setattr(
-            storage.transfer, "delete", lambda files, seconds: dict.fromkeys(files, error)
+            storage.files.transfer, "delete", lambda files, seconds: dict.fromkeys(files, error)
         )
         storage.delete_spilled_objects(urls)
     assert len(storage.list_spilled_files()) == 1
-    assert storage.transfer.delete == delete
+    assert storage.files.transfer.delete == delete
     storage.delete_spilled_objects([])
     assert storage.list_spilled_files() == []
-    assert not storage._pending_deletions
+    assert not storage.files.pending_deletions
     storage.destroy_external_storage()

@@ -165,7 +165,7 @@ def test_destroying_aborts_uploads_that_nobody_knows(
     storage: ExternalStorage, s3_bucket: str
 ) -> None:
     """Those of the node whose id was lost with an answer, or with a worker; and no others."""
-    node = storage._locations[0].node_directory.removeprefix(f"s3://{s3_bucket}/")
+    node = storage.files.locations[0].node_directory.removeprefix(f"s3://{s3_bucket}/")
     fs = fsspec.filesystem("s3")
     for key in (f"{node}/file", f"{node}2/file", "prefix/of-others"):
         fs.call_s3("create_multipart_upload", Bucket=s3_bucket, Key=key)

@@ -1,0 +1,168 @@
+"""The fused files of one node, on the configured URIs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fsspill.errors import FsspillError, clear_traceback
+from fsspill.placement.failover import FailoverWriter
+from fsspill.placement.pending_deletions import PendingDeletions
+from fsspill.placement.placement import Candidates, Placement
+from fsspill.placement.shared_state import SharedState
+from fsspill.settings import Settings
+from fsspill.storage.client_pool import ClientPool
+from fsspill.storage.layout import FileRef, SpillLocation, find_file
+from fsspill.storage.small_files import check_location, write_heartbeats
+from fsspill.transfer.base import FrameRef, FrameStream, Transfer
+from fsspill.transfer.local import LocalTransfer
+from fsspill.transfer.remote import RemoteTransfer
+from fsspill.transfer.spill_file import SpillFile, WrittenFile
+
+__all__ = ["MARKED_UNHEALTHY", "FileStore"]
+
+logger = logging.getLogger(__name__)
+
+DELETE_SECONDS = 10.0
+"""Seconds that a deletion may take in all: Ray restores with the same processes."""
+
+MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
+"""Consequence of a failed write, for messages that state the failure."""
+
+
+class FileStore:
+    """The fused files of one node of one session, on the configured URIs.
+
+    Parameters
+    ----------
+    settings : Settings
+        The URIs, and all other parameters.
+    session_name, node_id : str
+        Components of the path of every file.
+    on_failover : callable, optional
+        Called with the error that marked a URI unhealthy; logs it if not given.
+
+    Attributes
+    ----------
+    locations : list of SpillLocation
+        The configured URIs, as this node uses them.
+    transfer : Transfer
+        Moves the bytes.
+    placement : Placement
+        Chooses the URI of a file.
+    pending_deletions : PendingDeletions
+        Files that could not be deleted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        session_name: str,
+        node_id: str,
+        on_failover: Callable[[FsspillError], None] | None = None,
+    ) -> None:
+        names = {"prefix": settings.prefix, "session_name": session_name, "node_id": node_id}
+        self.locations = [
+            SpillLocation(uri, shared=settings.shared, **names) for uri in settings.uri
+        ]
+        self._settings = settings
+        self._on_failover = on_failover or _log_failover
+        self._clients = ClientPool(settings.storage_options or {}, settings.engine)
+        self.transfer = _make_transfer(self.locations, self._clients, settings)
+        self.pending_deletions = PendingDeletions()
+        self._state = SharedState(session_name, node_id)
+        # Not a method: a probe must not keep the store from being collected.
+        self._check = partial(check_location, self._clients, stall_timeout=settings.stall_timeout)
+        self.placement = Placement(self.locations, settings, self._state, self._check)
+
+    def check(self) -> None:
+        """Verify that every URI can be written, read and deleted; three requests each."""
+        for location in self.locations:
+            self._check(location)
+
+    def write_heartbeat(self, name: str) -> None:
+        """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""
+        write_heartbeats(self._clients, self.locations, name, self._settings.stall_timeout)
+
+    def candidates(self) -> Candidates:
+        """Return the URIs that may get the files of a batch.
+
+        Raises
+        ------
+        FsspillError
+            All of them are unhealthy.
+        """
+        candidates = self.placement.candidates()
+        candidates.require()
+        return candidates
+
+    def write(self, files: Sequence[SpillFile], candidates: Candidates) -> list[WrittenFile]:
+        """Write files, and return the leading ones that are written in full.
+
+        Raises
+        ------
+        FsspillError
+            Not even the first one could be written.
+        """
+        writer = FailoverWriter(self.transfer, candidates, self._clients.renew, self._on_failover)
+        written = writer.write(files, self._settings.stall_timeout)
+        self.pending_deletions.add(writer.orphans)
+        if writer.error is not None:
+            clear_traceback(writer.error)
+            if not written:
+                raise writer.error
+            logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
+        return written
+
+    def find(self, base_url: str) -> FileRef:
+        """Return the file that a base URL names.
+
+        Raises
+        ------
+        ConfigError
+            It is under none of the configured URIs.
+        """
+        return find_file(self.locations, base_url)
+
+    def open(self, frame: FrameRef) -> FrameStream:
+        """Begin to read a frame. Raises FsspillError."""
+        return self.transfer.open(frame)
+
+    def renew(self, file: FileRef) -> bool:
+        """Look for the credentials of a file's URI again; return True if a retry makes sense."""
+        return self._clients.renew(file.location)
+
+    def delete(self, files: Sequence[FileRef]) -> None:
+        """Delete files, and those of earlier calls that could not be deleted.
+
+        Those that cannot be deleted now are logged and retried by later calls. Nothing is sent to
+        a URI that is unhealthy.
+        """
+        files = list(dict.fromkeys([*self.pending_deletions.next_batch(), *files]))
+        unhealthy = {place: self.placement.failure(place) for place in self.locations}
+        failures = {file: error for file in files if (error := unhealthy[file.location])}
+        wanted = [file for file in files if file not in failures]
+        failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
+        self.pending_deletions.discard(files)
+        for file in files:
+            if file not in failures:
+                self.placement.record_delete(file.location, file.nbytes)
+        self.pending_deletions.add(failures)
+
+    def shut_down(self) -> None:
+        """Stop the probes, and discard the state shared by the processes of this node."""
+        self.placement.shut_down()
+        self._state.discard()
+
+
+def _make_transfer(
+    locations: Sequence[SpillLocation], clients: ClientPool, settings: Settings
+) -> Transfer:
+    if settings.local:
+        return LocalTransfer(locations, settings)
+    return RemoteTransfer(locations, clients, settings)
+
+
+def _log_failover(failure: FsspillError) -> None:
+    logger.warning("%s %s", failure, MARKED_UNHEALTHY)
