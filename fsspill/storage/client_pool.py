@@ -99,13 +99,20 @@ class ClientPool:
             The call's error, translated.
         """
         try:
+            return self._call(location, call, action, where)
+        except StoragePermissionError:
+            if not self.renew(location):
+                raise
+        return self._call(location, call, action, where)
+
+    def _call(
+        self, location: SpillLocation, call: Callable[[StorageClient], T], action: str, where: str
+    ) -> T:
+        try:
             return call(self.client(location))
         except Exception as error:
             failure = translate(error, action, where)
-            refused = isinstance(failure, StoragePermissionError)
-            if not refused or not self.renew(location):
-                raise failure from original_cause(failure, error)
-        return call(self.client(location))
+            raise failure from original_cause(failure, error)
 
 
 def open_client(

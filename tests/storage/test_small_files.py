@@ -1,0 +1,136 @@
+"""Files of a few bytes: checks and heartbeats."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from fsspill import StorageNotFoundError, StoragePermissionError
+from fsspill.errors import FsspillError
+from fsspill.storage.client import StorageClient
+from fsspill.storage.client_pool import ClientPool
+from fsspill.storage.layout import SpillLocation
+from fsspill.storage.small_files import check_location, write_heartbeats
+from fsspill.testing.filesystems import FaultyFileSystem, register
+from tests.at_rest import files, keys
+from tests.timeouts import PATIENT
+
+FAULTY = {"target_protocol": "memory"}
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyFileSystem]:
+    register()
+    yield fsspec.filesystem("faulty", **FAULTY)
+    FaultyFileSystem.clear_instance_cache()
+    fsspec.filesystem("memory").store.clear()
+
+
+def locate(uri: str, *, shared: bool = False) -> SpillLocation:
+    return SpillLocation(uri, prefix="", session_name="session", node_id="node", shared=shared)
+
+
+def beat(*locations: SpillLocation, options: dict[str, str] | None = None) -> None:
+    write_heartbeats(ClientPool(options or {}), locations, "node", PATIENT)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_heartbeat_is_written_where_another_uri_is_down(s3_bucket: str, first: bool) -> None:
+    """A URI that fails does not make the session look dead at the others; the failure is raised."""
+    uris = ["s3://no-such-bucket/x", f"s3://{s3_bucket}/x"]
+    with pytest.raises(StorageNotFoundError, match="no-such-bucket"):
+        beat(*map(locate, uris if first else uris[::-1]))
+    assert keys(s3_bucket) == [f"{s3_bucket}/x/session/fsspill_heartbeats/node"]
+
+
+def test_a_heartbeat_is_written_where_another_directory_cannot_be_made(tmp_path: Path) -> None:
+    """The same for directories that nodes share."""
+    (tmp_path / "a").write_text("a file where a directory should be")
+    uris = [f"file://{tmp_path}/a", f"file://{tmp_path}/b"]
+    with pytest.raises(FsspillError):
+        beat(*(locate(uri, shared=True) for uri in uris))
+    assert (tmp_path / "b/session/fsspill_heartbeats/node").exists()
+
+
+@pytest.mark.parametrize("action", ["heartbeat", "check"])
+def test_refused_credentials_are_renewed(
+    faulty: FaultyFileSystem, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Heartbeats and checks find replaced credentials, as spills and restores do."""
+    pool = ClientPool(FAULTY)
+    location = locate("faulty://bucket")
+    renewed: list[SpillLocation] = []
+
+    def renew(refused: SpillLocation) -> bool:
+        renewed.append(refused)
+        faulty.clear()
+        return True
+
+    monkeypatch.setattr(pool, "renew", renew)
+    faulty.fail("pipe_file", PermissionError("expired"))
+    if action == "heartbeat":
+        write_heartbeats(pool, [location], "node", PATIENT)
+    else:
+        check_location(pool, location, PATIENT)
+    assert renewed == [location]
+
+
+def test_node_local_directories_have_no_heartbeat(tmp_path: Path) -> None:
+    """Files on a node's own disk live and die with the node."""
+    beat(locate(f"file://{tmp_path}"))
+    assert files(tmp_path) == []
+
+
+def test_a_heartbeat_is_rewritten(tmp_path: Path) -> None:
+    """Its time is that of the last write, by which clean-up knows that the node lives."""
+    location = locate(f"file://{tmp_path}", shared=True)
+    beat(location)
+    [path] = files(tmp_path)
+    os.utime(path, (0, 0))
+    beat(location)
+    assert path.stat().st_mtime > 0
+
+
+def test_directories_below_the_uri_are_private(tmp_path: Path) -> None:
+    """The directory that is configured gets the mode that the umask grants, those below 0700."""
+    root = tmp_path / "spill"
+    location = locate(f"file://{root}", shared=True)
+    umask = os.umask(0o022)
+    try:
+        check_location(ClientPool({}), location, PATIENT)
+        beat(location)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(root.stat().st_mode) == 0o755
+    assert stat.S_IMODE((root / "session/fsspill_heartbeats").stat().st_mode) == 0o700
+    [heartbeat] = files(root)
+    assert stat.S_IMODE(heartbeat.stat().st_mode) == 0o600
+
+
+def test_a_failed_check_leaves_no_file(faulty: FaultyFileSystem) -> None:
+    """A file that was written, though its answer was lost or it cannot be read, is deleted."""
+    for operation in ("pipe_file", "cat_file"):
+        faulty.fail(operation, PermissionError("refused"), after=True)
+        with pytest.raises(StoragePermissionError):
+            check_location(ClientPool(FAULTY), locate("faulty://bucket"), PATIENT)
+        assert fsspec.filesystem("memory").find("/bucket") == []
+        faulty.clear()
+
+
+def test_a_check_that_reads_other_bytes_fails(
+    faulty: FaultyFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The byte that was written must come back."""
+
+    async def read(self: StorageClient, path: str, nbytes: int) -> bytes:
+        return b"y"
+
+    monkeypatch.setattr(StorageClient, "read", read)
+    with pytest.raises(FsspillError, match=r"wrote b'x' .* read b'y'"):
+        check_location(ClientPool(FAULTY), locate("faulty://bucket"), PATIENT)
+    assert fsspec.filesystem("memory").find("/bucket") == []
