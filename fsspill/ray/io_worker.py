@@ -36,6 +36,9 @@ __all__ = ["IOWorkerStorage"]
 
 logger = logging.getLogger(__name__)
 
+_CONFIRMATION_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds between the attempts to restore an object that is missing or corrupt."""
+
 _RETRY_INTERVAL = 60.0
 """Seconds between two retries of pending deletions, for which a spill or restore waits."""
 
@@ -133,7 +136,7 @@ class IOWorkerStorage(Storage):
         reason = self._restore_failures.lost_reason(url)
         if reason is None:
             try:
-                return self._restore(object_ref, url)
+                return self._restore_unless_lost(object_ref, url)
             except FsspillError as error:
                 reason = self._loss_reason(url, error)
                 if reason is None:
@@ -142,6 +145,22 @@ class IOWorkerStorage(Storage):
                     raise error.with_traceback(None) from None
         self._put_error(object_ref, url, reason)
         return 0
+
+    def _restore_unless_lost(self, object_ref: Any, url: str) -> int:
+        """Restore an object; believe that it is lost only if some seconds later it still is.
+
+        An ingress in failover, a replica that lags behind and a network mount answer for a moment
+        that a file does not exist, or is shorter than it is.
+        """
+        for pause in _CONFIRMATION_PAUSES:
+            try:
+                return self._restore(object_ref, url)
+            except FsspillError as error:
+                if not _is_loss(error):
+                    raise
+                logger.info("asking again before an object counts as lost: %s", error)
+            time.sleep(pause)
+        return self._restore(object_ref, url)
 
     def _restore(self, object_ref: Any, url: str) -> int:
         self._restoring = url
@@ -155,7 +174,7 @@ class IOWorkerStorage(Storage):
         """Return why an object counts as lost; None if it may yet be restored."""
         if _is_loss(error):
             return str(error)
-        seconds = self._restore_failures.failing_for(url)
+        seconds = self._restore_failures.record_failure(url)
         if seconds >= self._lost_after:
             return f"{error} Unreachable for {format_seconds(seconds)} (lost_after)."
         self._notifier.notify("restore", f"{error} Ray tries again, and ray.get waits.")

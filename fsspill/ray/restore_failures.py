@@ -10,6 +10,10 @@ __all__ = ["RestoreFailures"]
 
 _KIND = "restore_failure"
 
+_MAX_GAP = 120.0
+"""Seconds between two failures that count at most: an object that nobody asked for in between was
+not unreachable all that time, as far as is known. Ray asks again within this time at first."""
+
 
 class RestoreFailures:
     """Objects that this node failed to restore, known to all of its processes.
@@ -18,6 +22,11 @@ class RestoreFailures:
     ----------
     state : SharedState
         The state that the processes of the node share.
+
+    Notes
+    -----
+    Times are those of the monotonic clock, which all processes of a machine share: it does not
+    jump when the time is set, and stands still while the machine is suspended.
     """
 
     def __init__(self, state: SharedState) -> None:
@@ -30,15 +39,24 @@ class RestoreFailures:
 
     def mark_lost(self, url: str, reason: str) -> None:
         """Record that an object is lost, and why."""
-        self._state.write(_KIND, url, {"since": time.time(), "lost": reason})
+        self._state.write(_KIND, url, {"lost": reason})
 
-    def failing_for(self, url: str) -> float:
-        """Return the seconds since the first failure to restore an object, 0 if this is it."""
-        record = self._state.read(_KIND, url)
-        if record is None:
-            record = {"since": time.time()}
-            self._state.write(_KIND, url, record)
-        return float(time.time() - record["since"])
+    def record_failure(self, url: str) -> float:
+        """Record a failure to restore an object.
+
+        Returns
+        -------
+        float
+            Seconds for which the object has been found unreachable without a success in between:
+            the sum of the times between its failures, each counted up to `_MAX_GAP`. 0 for the
+            first one, and after a restart of the machine.
+        """
+        now = time.monotonic()
+        record = self._state.read(_KIND, url) or {}
+        gap = now - record.get("last", now)
+        failing = record.get("failing", 0.0) + min(gap, _MAX_GAP) if gap >= 0 else 0.0
+        self._state.write(_KIND, url, {"failing": failing, "last": now})
+        return float(failing)
 
     def clear(self, url: str) -> None:
         """Remove the record of an object that was restored."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import time
+from math import inf
 from typing import Any, Protocol
 
 from fsspill.errors import ConfigError, MissingPackageError
@@ -23,6 +25,13 @@ __all__ = ["ENGINES", "RangeReader", "check_engine", "make_reader"]
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "fsspec", "obstore")
+
+_SILENCE = 2.0
+"""Seconds without an answer after which a request that is cancelled counts as silence: those that
+are no longer needed are cancelled too, mostly sooner."""
+
+_SILENCE_PAUSE = 60.0
+"""Seconds for which the filesystem reads where obstore does not answer."""
 
 MAX_INITIAL_FAILURES = 3
 """Ranges that obstore may fail to read, and the filesystem not, before it has ever read one."""
@@ -39,6 +48,9 @@ class RangeReader(Protocol):
 
         May return short, as filesystems do: the caller checks.
         """
+
+    async def reread(self, path: str, start: int, stop: int) -> bytes | memoryview:
+        """Read a range again, by another way where there is one."""
 
 
 class FilesystemReader:
@@ -64,6 +76,8 @@ class FilesystemReader:
             raise data
         return data
 
+    reread = read
+
 
 class ObstoreReader:
     """A reader through obstore, with the endpoint and the credentials of the filesystem.
@@ -80,7 +94,8 @@ class ObstoreReader:
     A range that obstore cannot read is read by the filesystem. obstore is disabled for the process,
     and a line of the log says why, when it does not support a setting of the filesystem, or when it
     fails 3 times where the filesystem does not, before it has ever read anything: then its settings
-    are wrong. Failures after that are failures of the storage.
+    are wrong. Failures after that are failures of the storage. Where it does not answer at all, as
+    behind a proxy that only obstore obeys, the filesystem reads for a minute.
 
     The bytes stay where obstore has received them: they are not copied into a `bytes`.
     """
@@ -92,19 +107,29 @@ class ObstoreReader:
         self._filesystem = FilesystemReader(fs)
         self._kind = kind
         self._buckets: dict[str, asyncio.Task[Any]] = {}
-        self._proven = self._disabled = False
-        self._failures = 0
+        self._disabled_until = -inf
+        self._successes = self._failures = 0
 
     async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
         """Read one range."""
-        if self._disabled:
+        if time.monotonic() < self._disabled_until:
             return await self._filesystem.read(path, start, stop)
+        successes, begun = self._successes, time.monotonic()
         try:
             data = await self._read(path, start, stop)
+        except asyncio.CancelledError:
+            # A cancelled request is no exception of obstore's: silence has to be seen by its time.
+            if self._successes == successes and time.monotonic() - begun >= _SILENCE:
+                self._disable(_SILENCE_PAUSE, "it does not answer")
+            raise
         except Exception as error:
             return await self._fall_back(path, start, stop, error)
-        self._proven = True
+        self._successes += 1
         return data
+
+    async def reread(self, path: str, start: int, stop: int) -> bytes | memoryview:
+        """Read a range through the filesystem."""
+        return await self._filesystem.read(path, start, stop)
 
     async def _read(self, path: str, start: int, stop: int) -> memoryview:
         import obstore
@@ -115,23 +140,34 @@ class ObstoreReader:
 
     async def _bucket(self, bucket: str) -> Any:
         """Return the store of a bucket; many reads ask for it concurrently, and one opens it."""
-        if bucket not in self._buckets:
-            opening = open_bucket(self._fs, self._kind, bucket)
-            self._buckets[bucket] = asyncio.ensure_future(opening)
-        return await asyncio.shield(self._buckets[bucket])
+        opening = self._buckets.get(bucket)
+        if opening is None or _has_failed(opening):
+            opening = asyncio.ensure_future(open_bucket(self._fs, self._kind, bucket))
+            self._buckets[bucket] = opening
+        return await asyncio.shield(opening)
 
     async def _fall_back(
         self, path: str, start: int, stop: int, error: Exception
     ) -> bytes | memoryview:
         data = await self._filesystem.read(path, start, stop)
         self._failures += 1
-        useless = not self._proven and self._failures >= MAX_INITIAL_FAILURES
-        if not self._disabled and (useless or isinstance(error, UnsupportedByObstoreError)):
-            self._disabled = True
-            logger.warning(
-                "reading through %s, not obstore: %s", type(self._fs).__name__, redact(str(error))
-            )
+        useless = not self._successes and self._failures >= MAX_INITIAL_FAILURES
+        if useless or isinstance(error, UnsupportedByObstoreError):
+            self._disable(inf, str(error))
         return data
+
+    def _disable(self, seconds: float, reason: str) -> None:
+        """Let the filesystem read for so many seconds, and log once why."""
+        now = time.monotonic()
+        if now >= self._disabled_until:
+            self._disabled_until = now + seconds
+            logger.warning(
+                "reading through %s, not obstore: %s", type(self._fs).__name__, redact(reason)
+            )
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def make_reader(connection: Connection, engine: str) -> RangeReader:

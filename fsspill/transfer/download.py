@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 
 from fsspill.errors import (
     StorageNotFoundError,
@@ -16,26 +16,30 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
+from fsspill.format.digest import digest_of
 from fsspill.format.planning import plan_ranges
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.range_reader import RangeReader
-from fsspill.storage.retry import Retrier
+from fsspill.storage.retry import Retrier, backoff
 from fsspill.transfer import cpu
 from fsspill.transfer.base import FrameRef
 from fsspill.transfer.limiter import gather_or_cancel
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
+    EQUAL_MISMATCHES,
     Buffer,
     VerifiedStream,
     bucket_missing_error,
     digest_mismatch_error,
     truncated_error,
+    unstable_block_error,
 )
 
 __all__ = ["RemoteFrameStream"]
 
 Range = tuple[int, int]
+Read = Callable[[str, int, int], Awaitable[Buffer]]
 
 CONNECTION_BUFFER_SHARE = 8
 """The part of what may be in flight that connections hold, in addition to the ranges that they
@@ -125,15 +129,25 @@ class _RangeFetcher:
 
     async def fetch_block(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
         """Return a block that matches its digest, decompressed."""
-        for _ in range(DIGEST_RETRIES):
-            block = await gather_or_cancel([self._fetch_range(*range_) for range_ in ranges])
-            if await self._matches(index, block):
+        place = (self._url, self._digests, index, ranges[0][0], ranges[-1][1])
+        wrong: Counter[bytes] = Counter()
+        # By turns through the reader and, where that is obstore, through the filesystem.
+        readers = cycle((self._reader.read, self._reader.reread))
+        for read, pause in zip(islice(readers, DIGEST_RETRIES), backoff(), strict=False):
+            block = await gather_or_cancel([self._fetch_range(read, *each) for each in ranges])
+            digest = await self._digest(block)
+            if digest == self._digests.values[index]:
                 return await self._decompress(index, block)
-        raise digest_mismatch_error(self._url, self._digests, index, ranges[0][0], ranges[-1][1])
+            wrong[digest] += 1
+            if wrong[digest] == EQUAL_MISMATCHES:
+                raise digest_mismatch_error(*place)
+            await asyncio.sleep(pause)
+        raise unstable_block_error(*place)
 
-    async def _matches(self, index: int, block: Sequence[Buffer]) -> bool:
-        inline = sum(map(len, block)) <= cpu.INLINE_HASH_BYTES[self._digests.algorithm]
-        return await cpu.HASH.run(partial(self._digests.match, index, block), inline=inline)
+    async def _digest(self, block: Sequence[Buffer]) -> bytes:
+        algorithm = self._digests.algorithm
+        inline = sum(map(len, block)) <= cpu.INLINE_HASH_BYTES[algorithm]
+        return await cpu.HASH.run(partial(digest_of, algorithm, block), inline=inline)
 
     async def _decompress(self, index: int, block: list[Buffer]) -> list[Buffer]:
         if not self._compression:
@@ -142,16 +156,16 @@ class _RangeFetcher:
         inline = self._compression.longest <= INLINE_DECOMPRESS_BYTES
         return [await cpu.DECOMPRESS.run(decompress, inline=inline)]
 
-    async def _fetch_range(self, start: int, stop: int) -> Buffer:
+    async def _fetch_range(self, read: Read, start: int, stop: int) -> Buffer:
         async with self._requests:
             return await self._retrier.attempt(
-                lambda: self._read(start, stop), "cannot restore", self._url
+                lambda: self._read(read, start, stop), "cannot restore", self._url
             )
 
-    async def _read(self, start: int, stop: int) -> Buffer:
+    async def _read(self, read: Read, start: int, stop: int) -> Buffer:
         """Read one range in full."""
         try:
-            data = await self._reader.read(self._path, start, stop)
+            data = await read(self._path, start, stop)
         except Exception as error:
             failure = translate(error, "cannot restore", self._url)
             if is_transient(failure):

@@ -6,24 +6,26 @@ import logging
 import os
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
-from fsspill.format.digest import Digests
+from fsspill.format.digest import Digests, digest_of
 from fsspill.format.encoding import EncodedFrame, FrameEncoder
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
-from fsspill.storage.retry import RequestSkippedError, Retrier
+from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.spill_file import SpillFile, WrittenFile
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
+    EQUAL_MISMATCHES,
     VerifiedStream,
     bucket_missing_error,
     digest_mismatch_error,
     truncated_error,
+    unstable_block_error,
 )
 
 __all__ = ["LocalTransfer"]
@@ -210,13 +212,23 @@ class VerifiedFileStream(VerifiedStream):
         if not self._blocks:
             return ()
         index, (start, stop) = self._blocks.popleft()
-        for _ in range(DIGEST_RETRIES):
+        place = (self._file.url, self._digests, index, start, stop)
+        wrong: Counter[bytes] = Counter()
+        for pause in islice(backoff(), DIGEST_RETRIES):
             block = [self._file.read(start, stop - start)]
-            if self._digests.match(index, block):
-                if self._compression:
-                    return [self._compression.decompress(index, block, self._file.url)]
-                return block
-        raise digest_mismatch_error(self._file.url, self._digests, index, start, stop)
+            digest = digest_of(self._digests.algorithm, block)
+            if digest == self._digests.values[index]:
+                return self._decompress(index, block)
+            wrong[digest] += 1
+            if wrong[digest] == EQUAL_MISMATCHES:
+                raise digest_mismatch_error(*place)
+            time.sleep(pause)
+        raise unstable_block_error(*place)
+
+    def _decompress(self, index: int, block: list[bytes]) -> Sequence[bytes]:
+        if not self._compression:
+            return block
+        return [self._compression.decompress(index, block, self._file.url)]
 
     def prefetch(self) -> None:
         """Read and verify as many blocks as the limits allow to be held."""

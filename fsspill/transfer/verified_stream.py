@@ -13,18 +13,24 @@ from fsspill.transfer.base import FrameStream
 
 __all__ = [
     "DIGEST_RETRIES",
+    "EQUAL_MISMATCHES",
     "Buffer",
     "VerifiedStream",
     "bucket_missing_error",
     "digest_mismatch_error",
     "truncated_error",
+    "unstable_block_error",
 ]
 
 Buffer: TypeAlias = bytes | memoryview
 
-DIGEST_RETRIES = 3
-"""Reads of a block that does not match its digest, before the file counts as corrupt: the bytes may
-have been right at rest and altered on their way."""
+DIGEST_RETRIES = 4
+"""Reads of a block that does not match its digest. Other wrong bytes each time may be right at rest
+and altered on their way."""
+
+EQUAL_MISMATCHES = 3
+"""Reads that find the same wrong bytes, through the reader and through the filesystem by turns,
+before the file counts as altered."""
 
 
 class VerifiedStream(FrameStream):
@@ -92,7 +98,24 @@ def digest_mismatch_error(
 ) -> CorruptObjectError:
     """Return the error for a block that does not match its digest."""
     return CorruptObjectError(
+        f"{_mismatch(url, digests, index, start, stop)}, found others, the same "
+        f"in {EQUAL_MISMATCHES} reads. The file was altered or replaced."
+    )
+
+
+def unstable_block_error(
+    url: str, digests: Digests, index: int, start: int, stop: int
+) -> StorageUnavailableError:
+    """Return the error for a block that was different each time that it was read."""
+    return StorageUnavailableError(
+        f"{_mismatch(url, digests, index, start, stop)}, found others in {DIGEST_RETRIES} reads, "
+        "different each time: the bytes are altered on their way. Check the network, proxies, and "
+        "the memory of this machine."
+    )
+
+
+def _mismatch(url: str, digests: Digests, index: int, start: int, stop: int) -> str:
+    return (
         f"cannot restore {url}: expected bytes {start} to {stop} of the file to have the "
-        f"{digests.algorithm} digest {digests.values[index].hex()}, found others in "
-        f"{DIGEST_RETRIES} reads. The file was altered or replaced."
+        f"{digests.algorithm} digest {digests.values[index].hex()}"
     )

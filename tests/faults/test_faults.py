@@ -79,7 +79,6 @@ CANNOT_HAPPEN = {
 
 ERRORS: dict[Fault, type[FsspillError]] = {
     Fault.FORBIDDEN: StoragePermissionError,
-    Fault.FLIP: CorruptObjectError,
     Fault.SWAP: CorruptObjectError,
 }
 """Errors of a restore while a fault lasts; StorageUnavailableError for all other faults."""

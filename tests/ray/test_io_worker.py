@@ -21,7 +21,7 @@ from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Setti
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray import SpilledObjectLostError
 from fsspill.ray.core_worker import CoreWorkerStore
-from fsspill.ray.io_worker import IOWorkerStorage
+from fsspill.ray.io_worker import _CONFIRMATION_PAUSES, IOWorkerStorage
 from fsspill.testing.contract import split_url
 from tests.at_rest import files
 from tests.ray.test_driver import notified
@@ -149,6 +149,36 @@ def test_an_object_whose_file_was_truncated_is_lost(storage: WorkerStorage) -> N
     assert "truncated or replaced" in str(storage.store.errors[b"ref"])
 
 
+@pytest.mark.parametrize("answer", ["missing", "truncated", "altered"])
+def test_an_object_that_is_lost_for_a_moment_is_restored(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """An ingress in failover answers 404, or with half a file: asked again, the storage has it."""
+    storage = WorkerStorage(f"file://{directory}", shared=True)
+    storage.store.put(b"ref", b"some data", metadata=b"RAW")
+    [url] = storage.spill_objects([b"ref"], [b""])
+    storage.store.delete(b"ref")
+    path = Path(split_url(url)[0])
+    data = path.read_bytes()
+    if answer == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(data[:10] if answer == "truncated" else data[:-1] + b"?")
+    pauses: list[float] = []
+
+    def recover(seconds: float) -> None:
+        if seconds in _CONFIRMATION_PAUSES:  # others are those between two reads of a block
+            pauses.append(seconds)
+        if len(pauses) == 2:
+            path.write_bytes(data)
+
+    monkeypatch.setattr("time.sleep", recover)
+    assert storage.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
+    assert storage.store.errors == {}
+    assert tuple(pauses) == _CONFIRMATION_PAUSES[:2]
+    storage.destroy_external_storage()
+
+
 def unreachable(storage: WorkerStorage, url: bytes) -> None:
     """Put something that cannot be read in the place of the file: a directory."""
     path = Path(split_url(url)[0])
@@ -186,7 +216,7 @@ def test_a_lost_object_names_its_unreachable_time(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quarter of a second is not rounded to nothing."""
-    monkeypatch.setattr("fsspill.ray.io_worker.RestoreFailures.failing_for", lambda *_: 0.25)
+    monkeypatch.setattr("fsspill.ray.io_worker.RestoreFailures.record_failure", lambda *_: 0.25)
     storage = WorkerStorage(f"file://{directory}", lost_after=0)
     storage.store.put(b"ref", b"some data", metadata=b"RAW")
     [url] = storage.spill_objects([b"ref"], [b""])

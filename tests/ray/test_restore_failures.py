@@ -5,32 +5,70 @@ from __future__ import annotations
 import pytest
 
 from fsspill.placement.shared_state import SharedState
-from fsspill.ray.restore_failures import RestoreFailures
+from fsspill.ray.restore_failures import _MAX_GAP, RestoreFailures
 
 URL = "s3://b/f?offset=0&size=1"
+
+
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    now = 1000.0
 
 
 def failures() -> RestoreFailures:
     return RestoreFailures(SharedState("session", "node"))
 
 
-def test_the_time_of_failing_begins_with_the_first_failure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    return clock
+
+
+def test_failing_time_adds_up_while_an_object_is_asked_for(clock: Clock) -> None:
     """It is the same for all processes of the node, and begins again after a success."""
-    now = 1000.0
-    monkeypatch.setattr("time.time", lambda: now)
-    assert failures().failing_for(URL) == 0
-    now += 30
-    assert failures().failing_for(URL) == 30
-    assert failures().failing_for("another") == 0
+    assert failures().record_failure(URL) == 0
+    clock.now += 30
+    assert failures().record_failure(URL) == 30
+    assert failures().record_failure("another") == 0
+    clock.now += 100
+    assert failures().record_failure(URL) == 130
     failures().clear(URL)
-    assert failures().failing_for(URL) == 0
+    assert failures().record_failure(URL) == 0
+
+
+def test_time_in_which_nobody_asks_does_not_count(clock: Clock) -> None:
+    """Two failures half an hour apart are two failures, not half an hour of them."""
+    failures().record_failure(URL)
+    clock.now += 1800
+    assert failures().record_failure(URL) == _MAX_GAP
+    clock.now += 1800
+    assert failures().record_failure(URL) == 2 * _MAX_GAP
+
+
+def test_setting_the_time_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall clock may jump by a day: what counts is time that passed."""
+    failures().record_failure(URL)
+    monkeypatch.setattr("time.time", lambda: 10**10)
+    assert failures().record_failure(URL) < _MAX_GAP
+
+
+def test_a_restart_of_the_machine_begins_again(clock: Clock) -> None:
+    """Its monotonic clock then begins at 0, before the time of the record."""
+    failures().record_failure(URL)
+    clock.now += 100
+    assert failures().record_failure(URL) == 100
+    clock.now = 5.0
+    assert failures().record_failure(URL) == 0
+    clock.now += 1
+    assert failures().record_failure(URL) == 1
 
 
 def test_a_lost_object_is_known_to_all_processes() -> None:
     """With the reason; a failure alone does not make it lost."""
-    failures().failing_for(URL)
+    failures().record_failure(URL)
     assert failures().lost_reason(URL) is None
     failures().mark_lost(URL, "a later block was wrong")
     assert failures().lost_reason(URL) == "a later block was wrong"

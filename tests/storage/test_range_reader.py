@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +24,7 @@ from fsspill.storage.connection import connect
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, make_reader
 from fsspill.testing.s3_server import S3Server
+from tests.timeouts import FORGIVING
 
 pytest.importorskip("obstore")
 pytest.importorskip("s3fs")
@@ -273,3 +276,71 @@ def test_obstore_that_is_not_installed(s3_bucket: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(reader, "_is_installed", lambda: False)
     with pytest.raises(MissingPackageError, match="pip install obstore"):
         ExternalStorage(f"s3://{s3_bucket}", engine="obstore")
+
+
+@pytest.fixture
+def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let obstore, and nothing else, go through a proxy that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield
+
+
+def test_the_filesystem_reads_where_obstore_is_silent(
+    s3_bucket: str, silent_proxy: None, fresh: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Silence is no exception, but it counts as a failure of obstore; one line says so."""
+    with caplog.at_level(logging.WARNING):
+        round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, stall_timeout=FORGIVING)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["reading through S3FileSystem, not obstore: it does not answer"]
+
+
+def test_silence_disables_obstore_for_a_while(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again later, and has to answer only once to be used again."""
+    monkeypatch.setattr(reader, "_SILENCE", 0.0)
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    obstore = make_reader(connection, "auto")
+    assert isinstance(obstore, ObstoreReader)
+    read_by_obstore = obstore._read
+
+    async def hang(path: str, start: int, stop: int) -> memoryview:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancel() -> None:
+        reading = asyncio.ensure_future(obstore.read(f"{s3_bucket}/x", 2, 5))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    monkeypatch.setattr(obstore, "_read", hang)
+    connection.run(cancel)
+    assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
+    monkeypatch.setattr(obstore, "_read", read_by_obstore)
+    monkeypatch.setattr(obstore, "_disabled_until", 0.0)
+    assert isinstance(connection.run(obstore.read, f"{s3_bucket}/x", 2, 5), memoryview)
+
+
+def test_a_bucket_that_could_not_be_opened_is_opened_again(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failure, of an instance's metadata service for example, is not remembered for ever."""
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
+    obstore = make_reader(connection, "auto")
+    opening = [OSError("no metadata"), None]
+
+    async def open_once(*arguments: Any) -> Any:
+        error = opening.pop(0)
+        if error:
+            raise error
+        return await open_bucket(*arguments)
+
+    monkeypatch.setattr(reader, "open_bucket", open_once)
+    assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
+    assert isinstance(connection.run(obstore.read, f"{s3_bucket}/x", 2, 5), memoryview)
+    assert opening == []
