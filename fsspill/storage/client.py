@@ -153,7 +153,12 @@ class StorageClient:
 
     async def size(self, path: str) -> int:
         """Return the length of a file in bytes."""
-        size: int = (await self._fs._info(path))["size"]
+        size = (await self._fs._info(path)).get("size")
+        if not isinstance(size, int):
+            raise StorageUnavailableError(
+                f"cannot tell the size of {path}: expected a number of bytes, found {size!r}. "
+                "Expected the storage, and what lies in between, to answer in full."
+            )
         return size
 
     async def is_bucket_missing(self) -> bool:

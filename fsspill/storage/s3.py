@@ -87,11 +87,10 @@ class S3Client(StorageClient):
         try:
             async with slots:
                 answer = await self._fs._call_s3("delete_objects", Bucket=bucket, Delete=delete)
+            refusals = _parse_refusals(answer, by_key)
         except Exception:
+            # Also where the answer does not say of which file an error is.
             return await self._delete_each(list(by_key.values()), slots)
-        refusals = {
-            by_key[refusal["Key"]]: _refusal_error(refusal) for refusal in answer.get("Errors", [])
-        }
         return {
             path: translate(error, "cannot delete", path)
             for path, error in refusals.items()
@@ -106,14 +105,18 @@ class S3Client(StorageClient):
         bucket, key, _ = self._fs.split_path(directory)
         query = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
         found: list[dict[str, Any]] = []
-        more = True
-        while more:
+        while True:
             answer = await self._fs._call_s3("list_multipart_uploads", **query)
-            found += [{**upload, "Bucket": bucket} for upload in answer.get("Uploads", [])]
-            more = answer.get("IsTruncated", False)
-            query["KeyMarker"] = answer.get("NextKeyMarker", "")
-            query["UploadIdMarker"] = answer.get("NextUploadIdMarker", "")
-        return found
+            uploads = [upload for upload in answer.get("Uploads") or [] if _is_upload(upload)]
+            found += [{**upload, "Bucket": bucket} for upload in uploads]
+            page = {
+                "KeyMarker": answer.get("NextKeyMarker") or "",
+                "UploadIdMarker": answer.get("NextUploadIdMarker") or "",
+            }
+            # A page that leads back to itself would be asked for without end.
+            if not answer.get("IsTruncated") or page.items() <= query.items():
+                return found
+            query.update(page)
 
     async def abort_uploads(self, uploads: Sequence[Mapping[str, str]]) -> dict[str, FsspillError]:
         """Abort multipart uploads; those that have ended are fine.
@@ -179,10 +182,27 @@ class S3Upload(MultipartUpload):
             logger.warning("could not abort the upload %s: %s", self._target, error)
 
 
+def _is_upload(upload: Mapping[str, Any]) -> bool:
+    return bool(upload.get("Key") and upload.get("UploadId"))
+
+
+def _parse_refusals(answer: Mapping[str, Any], by_key: Mapping[str, str]) -> dict[str, Exception]:
+    """Return the error of each file that a bulk deletion refused.
+
+    Raises
+    ------
+    KeyError
+        The answer has an error that names none of the files.
+    """
+    refusals: Sequence[Mapping[str, str]] = answer.get("Errors") or []
+    return {by_key[refusal["Key"]]: _refusal_error(refusal) for refusal in refusals}
+
+
 def _refusal_error(refusal: Mapping[str, str]) -> Exception:
     """Return the error that s3fs would raise for a refusal of this code."""
     from s3fs.errors import ERROR_CODE_TO_EXCEPTION
 
-    code = refusal.get("Code", "")
-    error: Exception = ERROR_CODE_TO_EXCEPTION.get(code, OSError)(refusal.get("Message", code))
+    code = refusal.get("Code") or "no code"
+    message = refusal.get("Message") or code
+    error: Exception = ERROR_CODE_TO_EXCEPTION.get(code, OSError)(message)
     return error

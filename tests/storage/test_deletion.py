@@ -66,6 +66,93 @@ def test_refusals_of_single_files_are_reported(s3_answers: dict[str, Any]) -> No
     }
 
 
+@pytest.mark.parametrize(
+    "errors",
+    [
+        None,
+        [],
+        [{}],
+        [{"Code": "AccessDenied"}],
+        [{"Key": None, "Code": "AccessDenied", "Message": "m"}],
+        [{"Key": "p/unknown", "Code": "AccessDenied"}],
+        [{"Key": "p/a"}, {"Code": "SlowDown"}],
+        ["<html>"],
+        "<html>",
+        17,
+    ],
+)
+def test_answers_of_no_known_shape_lose_no_file(s3_answers: dict[str, Any], errors: Any) -> None:
+    """Where an answer does not say of which file an error is, each file is asked for by itself."""
+    put("bucket", "p/a", "p/b")
+    asked: list[str] = []
+
+    def answer_only(answer: dict[str, Any], **kwargs: Any) -> Any:
+        return {"Errors": errors}
+
+    def record(answer: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["Key"])
+        return answer
+
+    s3_answers["delete_objects"] = answer_only
+    s3_answers["delete_object"] = record
+    assert delete("s3://bucket/p", ["bucket/p/a", "bucket/p/b"]) == {}
+    assert sorted(asked) == ([] if not errors else ["p/a", "p/b"])
+    assert keys() == []
+
+
+@pytest.mark.parametrize("answer", [None, "<html>", [], 3])
+def test_an_answer_that_is_no_answer_is_not_believed(
+    s3_answers: dict[str, Any], answer: Any
+) -> None:
+    """A proxy's page with status 200 deletes nothing."""
+    put("bucket", "p/a")
+    s3_answers["delete_objects"] = lambda _, **kwargs: answer
+    assert delete("s3://bucket/p", ["bucket/p/a"]) == {}
+    assert keys() == []
+
+
+def test_a_refusal_without_code_and_message_is_reported(s3_answers: dict[str, Any]) -> None:
+    """The file may still be there, which is all that is known."""
+    put("bucket", "p/a")
+    s3_answers["delete_objects"] = lambda _, **kwargs: {"Errors": [{"Key": "p/a"}]}
+    assert list(delete("s3://bucket/p", ["bucket/p/a"])) == ["bucket/p/a"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Uploads": None},
+        {"Uploads": [{}, {"Key": "p/x"}, {"UploadId": "1"}]},
+        {"IsTruncated": True},
+        {"IsTruncated": True, "NextKeyMarker": "", "Uploads": []},
+        {"IsTruncated": True, "NextKeyMarker": "p/x", "NextUploadIdMarker": "1"},
+    ],
+)
+def test_listings_of_uploads_of_no_known_shape_end(
+    s3_answers: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    """An upload without key or id cannot be aborted; a page that leads to itself is the last."""
+    s3_answers["list_multipart_uploads"] = lambda _, **kwargs: answer
+    client = open_client("s3://bucket/p", {})
+    assert client.run(client.list_uploads, "bucket/p") == []
+
+
+@pytest.mark.parametrize("size", [None, "12", "missing"])
+def test_a_file_without_a_size_is_an_answer_cut_short(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, size: Any
+) -> None:
+    """It says nothing about the file."""
+    client = open_client(f"s3://{s3_bucket}/p", {})
+
+    async def info(path: str) -> dict[str, Any]:
+        return {} if size == "missing" else {"size": size}
+
+    monkeypatch.setattr(client.connection.fs, "_info", info)
+    with pytest.raises(StorageUnavailableError, match="expected a number of bytes"):
+        client.run(client.size, f"{s3_bucket}/p/a")
+
+
 def test_servers_without_bulk_deletion_are_supported(s3_answers: dict[str, Any]) -> None:
     """Files are deleted one by one where the bulk request fails."""
     put("bucket", "p/a", "p/b")
