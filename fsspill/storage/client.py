@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from threading import Event
 from typing import Any, Protocol
 
 from fsspec.spec import AbstractBufferedFile
@@ -123,18 +125,28 @@ class StorageClient:
     ) -> None:
         """Write a file block by block, telling `written` how many bytes have been.
 
-        Runs in a thread. When it raises, the file is discarded as far as the filesystem can.
+        Runs in a thread, which cannot be cancelled: when this is cancelled, the thread takes no
+        further part and does not commit what it has. When this raises, the file is discarded as
+        far as the filesystem can.
         """
-        await self._in_directory(
-            path, lambda: asyncio.to_thread(self._write_stream, path, parts, written)
-        )
+        cancelled = Event()
+        write = partial(self._write_stream, path, parts, written, cancelled)
+        try:
+            await self._in_directory(path, lambda: asyncio.to_thread(write))
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
 
     def _write_stream(
-        self, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
+        self,
+        path: str,
+        parts: Iterable[Buffers],
+        written: Callable[[int], None],
+        cancelled: Event,
     ) -> None:
         with self.connection.exclusive():
             target = self.connection.sync_fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE)
-            _copy_into(target, parts, written)
+            _copy_into(target, parts, written, cancelled)
 
     async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -313,17 +325,27 @@ class StorageClient:
         return {}
 
 
-def _copy_into(target: Any, parts: Iterable[Buffers], written: Callable[[int], None]) -> None:
+def _copy_into(
+    target: Any, parts: Iterable[Buffers], written: Callable[[int], None], cancelled: Event
+) -> None:
     nbytes = 0
     try:
         for part in parts:
+            _require_running(cancelled)
             target.write(b"".join(part))
             nbytes += sum(map(len, part))
             written(nbytes)
+        # The parts end early where the objects have been released.
+        _require_running(cancelled)
         target.close()
     except BaseException:
         _discard(target)
         raise
+
+
+def _require_running(cancelled: Event) -> None:
+    if cancelled.is_set():
+        raise TimeoutError("the caller no longer waits for this file")
 
 
 def _discard(target: Any) -> None:

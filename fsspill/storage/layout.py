@@ -69,6 +69,11 @@ class FileRef(NamedTuple):
         """Base URL of the file: the name that Ray keeps."""
         return self.location.root + self.path
 
+    def renamed(self) -> FileRef:
+        """Return another fused file of the same length and number of objects."""
+        directory, _, name = self.path.rpartition("/")
+        return FileRef(self.location, f"{directory}/{uuid.uuid4().hex}-{name.partition('-')[2]}")
+
     @property
     def nbytes(self) -> int:
         """Length that `SpillLocation.new_file` put into the name, in bytes; 0 for other files."""

@@ -31,6 +31,10 @@ DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take, since Ray waits for it at every shutdown."""
 
 
+ABANDONED_SECONDS = 2.0
+"""Seconds for deleting what attempts that failed may have written: a spill waits for it."""
+
+
 class RemoteTransfer(Transfer):
     """Files on filesystems that fsspec reaches.
 
@@ -167,10 +171,20 @@ async def _write(
     try:
         with closing(await select_source(file)) as source:
             upload = FileUpload(client, ref, source, limiter, retrier)
-            await gather_or_cancel([upload.run(), source.encode()])
-            return WrittenFile(ref, source.frames)
+            try:
+                await gather_or_cancel([upload.run(), source.encode()])
+            finally:
+                await _delete_abandoned(client, upload)
+            return WrittenFile(upload.file, source.frames)
     except Exception as error:
         retrier.stop()
         failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = original_cause(failure, error)
         return failure
+
+
+async def _delete_abandoned(client: StorageClient, upload: FileUpload) -> None:
+    """Delete the files of failed attempts; those written later go when the node is destroyed."""
+    paths = [client.path(file) for file in upload.abandoned]
+    if paths:
+        await client.delete_with_retry(paths, len(paths), ABANDONED_SECONDS)

@@ -33,6 +33,14 @@ class FileUpload:
         Limits shared with the other files of the call.
     retrier : Retrier
         Retrier shared with the other files for the same location.
+
+    Attributes
+    ----------
+    file : FileRef
+        The file that was stored, which has another name than it was given if an attempt that
+        could not be ended may still write under that.
+    abandoned : list of FileRef
+        The files of such attempts.
     """
 
     def __init__(
@@ -43,6 +51,8 @@ class FileUpload:
         limiter: InFlightLimiter,
         retrier: Retrier,
     ) -> None:
+        self.file = file
+        self.abandoned: list[FileRef] = []
         self._client = client
         self._path = client.path(file)
         self._url = file.url
@@ -92,9 +102,19 @@ class FileUpload:
 
     async def _put_stream(self) -> None:
         async with self._limiter.reserve(2 * STREAM_BLOCK_SIZE):
-            await self._attempt(
-                lambda: self._client.write_stream(self._path, self._source.stream(), self._advance)
+            await self._attempt(self._stream)
+
+    async def _stream(self) -> None:
+        file = self.file
+        try:
+            await self._client.write_stream(
+                self._client.path(file), self._source.stream(), self._advance
             )
+        except BaseException:
+            # Its thread may go on, and write when this attempt's successor has succeeded.
+            self.abandoned.append(file)
+            self.file = file.renamed()
+            raise
 
     def _advance(self, nbytes: int) -> None:
         """Count as progress that more of the file has been written than by any attempt before."""

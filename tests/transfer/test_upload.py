@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import fsspec
@@ -13,7 +14,10 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableError
+from fsspill.testing.filesystems import CountingFileSystem, register
 from tests.at_rest import files
+from tests.running import PATIENCE
+from tests.timeouts import FORGIVING
 
 MIB = 2**20
 
@@ -87,3 +91,49 @@ def test_a_large_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError, match="No space left"):
         storage.spill_objects([b"x"])
     assert files(tmp_path) == []
+
+
+def test_an_abandoned_attempt_spoils_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that stalls in ``open`` cannot be ended; it goes on when the objects are released.
+
+    It must not put an empty file in the place of the one that another attempt has written.
+    """
+    register()
+    monkeypatch.setattr("fsspill.storage.client.StorageClient.single_put_size", 0)
+    stalled, go_on, ended = Event(), Event(), Event()
+    open_file = CountingFileSystem._open
+
+    def stall_once(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+        if stalled.is_set():
+            return open_file(self, path, *args, **kwargs)
+        stalled.set()
+        go_on.wait()
+        file = open_file(self, path, *args, **kwargs)
+        discard = file.discard
+
+        def discard_and_tell() -> None:
+            discard()
+            ended.set()
+
+        monkeypatch.setattr(file, "discard", discard_and_tell)
+        return file
+
+    monkeypatch.setattr(CountingFileSystem, "_open", stall_once)
+    store = InMemoryObjectStore()
+    store.put(b"x", bytes(range(256)) * 100)
+    storage = ExternalStorage(
+        f"counting://{uuid.uuid4().hex}",
+        object_store=store,
+        storage_options={"target_protocol": "memory"},
+        stall_timeout=FORGIVING,
+    )
+    urls = storage.spill_objects([b"x"])
+    assert stalled.is_set()
+    go_on.set()
+    assert ended.wait(PATIENCE)
+    store.delete(b"x")
+    assert storage.restore_spilled_objects([b"x"], urls) == 256 * 100
+    assert store.get(b"x") == bytes(range(256)) * 100
+    storage.destroy_external_storage()
+    assert storage.list_spilled_files() == []
+    CountingFileSystem.clear_instance_cache()
