@@ -76,7 +76,7 @@ class StorageFullError(StorageUnavailableError):
 
 
 class CorruptObjectError(FsspillError, ValueError):
-    """What was read is not what was spilled. Nothing of it reached the object store."""
+    """The bytes read are not those that were spilled. None of them reached the object store."""
 
 
 # Classes that mean "these credentials will not do" and are neither a PermissionError nor
@@ -100,16 +100,16 @@ _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
 def translate(error: BaseException, action: str, location: str) -> FsspillError:
-    """Turn what a filesystem raised into the error of this module that says what to do.
+    """Translate an exception of a filesystem into the error of this module that says what to do.
 
     Parameters
     ----------
     error : BaseException
-        What the filesystem raised. An `FsspillError` comes back as it is.
+        The exception. An `FsspillError` is returned as it is.
     action : str
-        What was being done, as in "could not write".
+        The action that failed, as in "could not write".
     location : str
-        The URL or URI that it was done to.
+        The URL or URI of that action.
 
     Returns
     -------
@@ -166,17 +166,17 @@ def original_cause(failure: FsspillError, error: BaseException) -> BaseException
 
 
 def is_transient(error: FsspillError) -> bool:
-    """Whether the same request may succeed when it is made again."""
+    """Return True if the same request may succeed when it is made again."""
     return isinstance(error, StorageUnavailableError) and not isinstance(error, StorageFullError)
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether `error` says that the file is already gone."""
+    """Return True if `error` means that the file does not exist."""
     return isinstance(translate(error, "", ""), StorageNotFoundError)
 
 
 def clear_traceback(error: BaseException) -> None:
-    """Let go of what the frames of an error's traceback hold: objects that are being spilled."""
+    """Drop the references of an error's traceback frames: they pin objects that are spilled."""
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)

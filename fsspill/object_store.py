@@ -1,4 +1,4 @@
-"""What fsspill needs of an object store, and the store that lives in this process.
+"""The interface of an object store, and an object store in the memory of this process.
 
 The protocol is the part of Ray's core worker that its own storage classes use, under the same
 names, so that a core worker *is* an `ObjectStore`.
@@ -14,7 +14,7 @@ __all__ = ["FileLike", "InMemoryObjectStore", "ObjectStore"]
 
 
 class FileLike(Protocol):
-    """What an object's data is read from while it is put into the store."""
+    """The source of an object's data while it is put into the store."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill at least one byte of `buffer`, and return how many."""
@@ -22,7 +22,7 @@ class FileLike(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Where objects are spilled from and restored to.
+    """The source of spilled objects and the destination of restored ones.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""What must not be shown: secrets among a filesystem's options, and in what filesystems say.
+"""Secrets among a filesystem's options and in its messages: found, and kept from being shown.
 
 The rule for options is in `find_secrets`. `redact` is for everything that a message, a log or an
 error may carry; it knows the secrets that `remember` was given, and the usual forms of others.
@@ -76,7 +76,7 @@ def find_secrets(storage_options: Mapping[Any, Any], key_is_an_id: bool = False)
 
 
 def remember(storage_options: Mapping[Any, Any], key_is_an_id: bool = False) -> None:
-    """Let `redact` replace the secrets of these options from now on, in this process.
+    """Add the secrets of these options to those that `redact` replaces in this process.
 
     Parameters
     ----------

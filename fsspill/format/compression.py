@@ -56,7 +56,7 @@ _NUMBERS = re.compile(r"[1-9][0-9]{0,18}(\.[1-9][0-9]{0,18})+")
 
 
 class Compression(NamedTuple):
-    """How one frame was compressed.
+    """Codec and block sizes of a compressed frame.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Compression(NamedTuple):
     sizes: tuple[int, ...]
 
     def parameter(self) -> str:
-        """Return it as it stands in a URL, ``name=value``."""
+        """Return the parameter of a URL, ``name=value``."""
         return f"{self.codec}={'.'.join(map(str, (self.length, *self.sizes)))}"
 
     @classmethod
@@ -100,7 +100,7 @@ class Compression(NamedTuple):
         return cls(codec, length, tuple(sizes))
 
     def plan(self, start: int) -> list[tuple[int, int]]:
-        """Return where each block lies at rest, of a frame that begins at `start` of its file."""
+        """Return the range of each block at rest, of a frame that begins at `start` of its file."""
         return list(pairwise(accumulate(self.sizes, initial=start)))
 
     @property
@@ -166,7 +166,7 @@ def check_codec(codec: object, url: str) -> None:
 
 
 def compress(codec: str, block: Sequence[bytes | memoryview]) -> bytes:
-    """Return one block, given as consecutive buffers, as it lies at rest."""
+    """Compress one block, given as consecutive buffers."""
     data = _joined(block)
     if codec == "lz4":
         compressed: bytes = _library(codec).compress(data, store_size=False)
@@ -176,7 +176,7 @@ def compress(codec: str, block: Sequence[bytes | memoryview]) -> bytes:
 
 
 def is_compressible(codec: str, buffer: memoryview) -> bool:
-    """Whether it is worth it to compress `buffer`, by samples spread over it: up to 256 KiB."""
+    """Return True if `buffer` shrinks enough, by samples spread over it: up to 256 KiB."""
     if len(buffer) < SMALLEST_FRAME:
         return False
     length = min(max(len(buffer) // _PARTS_OF_A_BUFFER, _SMALLEST_SAMPLE), _LARGEST_SAMPLE)

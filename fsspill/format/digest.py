@@ -50,7 +50,7 @@ class Digests(NamedTuple):
         return digest_of(self.algorithm, block) == self.values[index]
 
     def parameter(self) -> str:
-        """Return the digests as they stand in a URL, ``name=value``."""
+        """Return the parameter of a URL, ``name=value``."""
         encoded = base64.urlsafe_b64encode(b"".join(self.values)).rstrip(b"=")
         return f"{self.algorithm}={encoded.decode()}"
 

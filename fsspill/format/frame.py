@@ -1,11 +1,11 @@
-"""How one object lies in a fused file, bit for bit as Ray writes it. Bytes only, no I/O.
+"""The frame of one object in a fused file, bit for bit as Ray writes it. Bytes only, no I/O.
 
 ::
 
     address_len u64le | metadata_len u64le | buffer_len u64le | owner_address | metadata | buffer
 
-Frames follow one another without a gap. `Frame` is one object on its way out, `FrameHeader`
-the 24 bytes that say how to take it apart again.
+Frames follow one another without a gap. `Frame` is one object to be written, `FrameHeader` the 24
+bytes by which it is parsed.
 """
 
 from __future__ import annotations

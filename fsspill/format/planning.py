@@ -1,4 +1,4 @@
-"""How a batch becomes files, and a frame becomes ranged reads. Pure functions of sizes."""
+"""Plans of a batch's files, and of a frame's blocks and ranges. Pure functions of sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ takes, and storage bills and throttles by the request; coarser ones leave connec
 
 
 def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
-    """Cut a batch into fused files of neighbouring objects.
+    """Split a batch into fused files of neighbouring objects.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:
 
 
 def plan_blocks(start: int, stop: int, count: int) -> list[tuple[int, int]]:
-    """Cut the bytes from `start` to `stop` into `count` blocks of nearly equal length, in order."""
+    """Split the bytes from `start` to `stop` into `count` blocks of nearly equal length."""
     length = stop - start
     edges = [start + length * index // count for index in range(count + 1)] if count else []
     return list(pairwise(edges))
@@ -62,14 +62,14 @@ def count_blocks(length: int) -> int:
 def plan_ranges(
     blocks: Sequence[tuple[int, int]], range_size: int | None, bytes_per_request: int = 0
 ) -> list[list[tuple[int, int]]]:
-    """Cut the blocks of a frame into ranges to ask for.
+    """Split the blocks of a frame into the ranges of requests.
 
     Parameters
     ----------
     blocks : sequence of (int, int)
         Offsets in the file, in bytes; the second is that of the first byte not wanted.
     range_size : int or None
-        Bytes that a range shall have, give or take; None to choose.
+        Approximate bytes of a range; None to choose.
     bytes_per_request : int
         What one connection moves in the time that a request costs the CPU; 0 if it costs none.
 

@@ -147,7 +147,7 @@ def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
     Raises
     ------
     ValueError
-        `url` or one of the numbers cannot stand in such a URL.
+        `url` or one of the numbers cannot be part of such a URL.
     """
     if not url or "?" in url or "#" in url:
         raise ValueError(
@@ -178,7 +178,7 @@ def parse_url_with_offset(url_with_offset: str) -> ParsedURL:
     Raises
     ------
     ValueError
-        Not such a URL. Nothing is guessed: each of the two numbers must stand there once.
+        Not such a URL. Nothing is guessed: each of the two numbers must occur once.
     """
     return _parse(url_with_offset, _split_query(url_with_offset))
 

@@ -31,7 +31,7 @@ class FailoverWriter:
     renew : callable
         Looks for a location's credentials again; see `fsspill.storage.client_pool.ClientPool`.
     on_failover : callable
-        Told why a location was marked unhealthy.
+        Called with the error that marked a location unhealthy.
 
     Attributes
     ----------

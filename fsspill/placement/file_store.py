@@ -130,7 +130,7 @@ class FileStore:
         return self.transfer.open(frame)
 
     def renew(self, file: FileRef) -> bool:
-        """Look for the credentials of a file's URI again; return True if a retry makes sense."""
+        """Renew the credentials of a file's URI; return True if a retry makes sense."""
         return self._clients.renew(file.location)
 
     def delete(self, files: Sequence[FileRef]) -> None:

@@ -89,7 +89,7 @@ def _for_raylet(config: Mapping[str, Any], storage: ExternalStorage) -> dict[str
 
 
 def on_head_started(node: Any) -> None:
-    """Give the session a heartbeat, once the head has started its processes.
+    """Start the heartbeat of the session, once the head has started its processes.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ __all__ = ["RestoreFailures"]
 _KIND = "restore_failure"
 
 _MAX_GAP = 120.0
-"""Seconds between two failures that count at most: an object that nobody asked for in between was
+"""Seconds between two failures that count at most: an object that was not asked for in between was
 not unreachable all that time, as far as is known. Ray asks again within this time at first."""
 
 

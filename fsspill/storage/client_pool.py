@@ -59,7 +59,7 @@ class ClientPool:
         return self._readers[location.uri]
 
     def renew(self, location: SpillLocation) -> bool:
-        """Look for a URI's credentials again, after they were refused.
+        """Renew the credentials of a URI, after they were refused.
 
         Returns
         -------

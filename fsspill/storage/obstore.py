@@ -1,7 +1,7 @@
 """A bucket for obstore, with the endpoint and the credentials of an fsspec filesystem.
 
 The filesystem has found both in all the places where it looks: options, environment, profiles,
-SSO, web identity, roles of instances and pods. obstore is told what was found, and asks the
+SSO, web identity, roles of instances and pods. obstore gets the result, and asks the
 filesystem's own objects for fresh credentials, so nothing has to be configured twice.
 """
 
@@ -65,7 +65,7 @@ async def _open_s3(fs: Any, bucket: str) -> Any:
     return S3Store(
         bucket,
         endpoint=endpoint,
-        # What stands in AWS_ENDPOINT_URL_S3 would win, where the filesystem was told another.
+        # AWS_ENDPOINT_URL_S3 would override an endpoint that the options of the filesystem set.
         aws_endpoint_url_s3=endpoint,
         region=client.meta.region_name or "us-east-1",
         virtual_hosted_style_request=style == "virtual",

@@ -157,7 +157,7 @@ class ObstoreReader:
         return data
 
     def _disable(self, seconds: float, reason: str) -> None:
-        """Let the filesystem read for so many seconds, and log once why."""
+        """Read through the filesystem for so many seconds, and log the reason once."""
         now = time.monotonic()
         if now >= self._disabled_until:
             self._disabled_until = now + seconds

@@ -1,4 +1,4 @@
-"""How long a call waits for storage that does not answer, and how often it asks."""
+"""Retries of requests, until storage has made no progress for too long."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ __all__ = ["RequestSkippedError", "Retrier", "backoff"]
 T = TypeVar("T")
 
 _TICK = 0.25
-"""Seconds between two looks at a request that is under way."""
+"""Seconds between two checks of a request in flight."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 
 
 class RequestSkippedError(FsspillError):
-    """Not tried, because another request of the same call had failed for good."""
+    """A request that was not made, because another one of the same call had failed for good."""
 
 
 class Retrier:
-    """The patience of one call with one place.
+    """Retries of the requests of one call to one location.
 
-    A failure that may pass is tried again after a jittered pause that doubles, up to 4 seconds. A
-    request that is under way while nothing makes progress for half of the time is given up and
-    made again on a connection of its own. Without any progress for the whole time, the last error
-    is raised.
+    A failure that may pass is retried after a jittered pause that doubles, up to 4 seconds. A
+    request during which nothing makes progress for half of the stall timeout is cancelled and made
+    again on a connection of its own. Without any progress for the whole stall timeout, the last
+    error is raised.
 
     Parameters
     ----------
     seconds : float
-        Without progress: no request of the call has succeeded, and no body got further on its
-        way. So a call may take as long as its bytes need, but not longer than this because the
-        storage is down.
+        Stall timeout: the time without progress, in which no request of the call has succeeded and
+        no body got further on its way. So a call may take as long as its bytes need, but not
+        longer than this because the storage is down.
     is_abandoned : callable, optional
-        Whether somebody else has found out that it is no use.
+        Returns True once another process has found the location unhealthy.
 
     Notes
     -----
     Belongs to the event loop. Time in which the event loop stood still (Ray holds the GIL while it
-    waits for room in its object store) counts for nothing.
+    waits for room in its object store) does not count.
     """
 
     def __init__(self, seconds: float, is_abandoned: Callable[[], bool] = lambda: False) -> None:
         self.seconds = seconds
         self._is_abandoned = is_abandoned
-        self._next_look = 0.0
-        self._given_up = False
+        self._next_check = 0.0
+        self._abandoned = False
         self._progress = 0
         self._stopped = False
 
     def progress(self) -> None:
-        """Say that bytes have moved."""
+        """Record that bytes have moved."""
         self._progress += 1
 
     def stop(self) -> None:
-        """Let no further request begin; those that have begun go on."""
+        """Skip all further requests; those in flight continue."""
         self._stopped = True
 
     def require(self) -> None:
@@ -68,7 +68,7 @@ class Retrier:
             raise RequestSkippedError
 
     async def attempt(self, request: Callable[[], Awaitable[T]], action: str, location: str) -> T:
-        """Make a request, again and again if it fails for reasons that may pass.
+        """Make a request, and retry it if it fails for reasons that may pass.
 
         Parameters
         ----------
@@ -80,53 +80,53 @@ class Retrier:
         Raises
         ------
         FsspillError
-            What the request failed with, at once if it cannot pass, else at the retrier.
+            The error of the request: immediately if it cannot pass, else after the stall timeout.
         RequestSkippedError
-            `stop` was called before it began.
+            `stop` was called before the request.
         """
         self.require()
-        patience = _StallClock(self)
+        clock = _StallClock(self)
         for attempts, pause in enumerate(backoff(), 1):
             try:
-                result = await self._watched(request(), patience)
+                result = await self._watch(request(), clock)
             except Exception as error:
                 failure = translate(error, action, location)
                 if not is_transient(failure):
                     raise failure from original_cause(failure, error)
-                if self._abandoned() or not patience.allows(pause):
-                    raise _gave_up(failure, attempts) from error
+                if self._check_abandoned() or not clock.allows(pause):
+                    raise _final_error(failure, attempts) from error
             else:
                 self.progress()
                 return result
             await asyncio.sleep(pause)
-            patience.spend(pause)
-        raise AssertionError("backoff never end")
+            clock.spend(pause)
+        raise AssertionError("backoff never ends")
 
-    async def _watched(self, awaitable: Awaitable[T], patience: _StallClock) -> T:
-        """Wait for one attempt, but no longer than half of the time without progress."""
+    async def _watch(self, awaitable: Awaitable[T], clock: _StallClock) -> T:
+        """Wait for one attempt, for half of the stall timeout without progress at most."""
         task = asyncio.ensure_future(awaitable)
         silence = _StallClock(self)
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
-                patience.spend(_TICK)
+                clock.spend(_TICK)
                 silence.spend(_TICK)
-                if self._abandoned() or silence.seconds >= self.seconds / 2:
+                if self._check_abandoned() or silence.seconds >= self.seconds / 2:
                     raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
             return task.result()
         finally:
-            task.add_done_callback(_forget)
+            task.add_done_callback(_retrieve_exception)
             task.cancel()
 
-    def _abandoned(self) -> bool:
+    def _check_abandoned(self) -> bool:
         now = asyncio.get_running_loop().time()
-        if not self._given_up and now >= self._next_look:
-            self._next_look = now + _TICK
-            self._given_up = self._is_abandoned()
-        return self._given_up
+        if not self._abandoned and now >= self._next_check:
+            self._next_check = now + _TICK
+            self._abandoned = self._is_abandoned()
+        return self._abandoned
 
 
 class _StallClock:
-    """The seconds that were spent since the call last made progress."""
+    """The seconds since the call last made progress."""
 
     def __init__(self, retrier: Retrier) -> None:
         self._retrier = retrier
@@ -143,8 +143,8 @@ class _StallClock:
         return self.seconds + pause < self._retrier.seconds
 
 
-def _forget(task: asyncio.Future[T]) -> None:
-    """Look at how a task ended that nobody waits for: asyncio would log it otherwise."""
+def _retrieve_exception(task: asyncio.Future[T]) -> None:
+    """Retrieve the exception of an abandoned task: asyncio would log it otherwise."""
     if not task.cancelled():
         task.exception()
 
@@ -157,5 +157,5 @@ def backoff() -> Iterator[float]:
         longest = min(2 * longest, _LONGEST_PAUSE)
 
 
-def _gave_up(failure: FsspillError, attempts: int) -> FsspillError:
+def _final_error(failure: FsspillError, attempts: int) -> FsspillError:
     return type(failure)(f"{failure} Tried {attempts} times.")

@@ -23,7 +23,7 @@ class UploadBody(io.BytesIO):
     Parameters
     ----------
     buffers : iterable of bytes-like
-        What the file consists of. Held until `release`.
+        The content of the file. Held until `release`.
     progress : callable, optional
         Called when it is read further than ever before.
 
@@ -43,8 +43,8 @@ class UploadBody(io.BytesIO):
         super().__init__()
         self._progress = progress
         self._farthest = 0
-        self._chunks = [memoryview(buffer) for buffer in buffers if len(buffer)]
-        self._ends = list(accumulate(map(len, self._chunks)))
+        self._buffers = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        self._ends = list(accumulate(map(len, self._buffers)))
         self._length = self._ends[-1] if self._ends else 0
         self._position = 0
 
@@ -66,7 +66,7 @@ class UploadBody(io.BytesIO):
         return self._position
 
     def getbuffer(self) -> Any:
-        """Return something of the length of the file: all that aiohttp wants to know."""
+        """Return an object of the length of the file: all that aiohttp uses."""
         return _Sized(self._length)
 
     def read(self, size: int | None = -1, /) -> Any:
@@ -93,14 +93,14 @@ class UploadBody(io.BytesIO):
         return memoryview(b"".join(buffers))
 
     def _at(self, position: int, size: int) -> memoryview:
-        """Return what one buffer has at `position`, up to `size` bytes of it."""
+        """Return up to `size` bytes at `position`, as far as one buffer has them."""
         index = bisect_right(self._ends, position)
-        start = position - (self._ends[index] - len(self._chunks[index]))
-        return self._chunks[index][start : start + size]
+        start = position - (self._ends[index] - len(self._buffers[index]))
+        return self._buffers[index][start : start + size]
 
     def release(self) -> None:
-        """Let go of the buffers; nothing can be read any more."""
-        self._chunks, self._ends, self._length = [], [], 0
+        """Drop the buffers; nothing can be read any more."""
+        self._buffers, self._ends, self._length = [], [], 0
 
     def __exit__(self, *reason: object) -> None:
         self.release()

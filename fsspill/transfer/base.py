@@ -102,7 +102,7 @@ class FrameStream(ABC):
 
     @abstractmethod
     def prefetch(self) -> None:
-        """Wait until the whole frame has arrived, or half of what the limits let be held."""
+        """Wait until the whole frame has arrived, or half of what the limits allow to be held."""
 
     @abstractmethod
     def readinto(self, buffer: memoryview, /) -> int:
@@ -110,7 +110,7 @@ class FrameStream(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what was not read."""
+        """Drop what was not read."""
 
     def __enter__(self) -> FrameStream:
         return self

@@ -25,7 +25,7 @@ class CPUPool:
 
     Notes
     -----
-    Few threads: hashing and compression let go of the GIL, Ray runs up to 4 IO workers of each kind
+    Few threads: hashing and compression release the GIL, Ray runs up to 4 IO workers of each kind
     on a node, and the C library keeps freed memory for every thread that there ever was. A forked
     child gets threads of its own: those of its parent do not exist there.
     """

@@ -301,7 +301,7 @@ def _create(path: str) -> int:
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        # The first file of this node, or somebody removed the directory.
+        # The first file of this node, or the directory has been removed.
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         return os.open(path, flags, 0o600)
 

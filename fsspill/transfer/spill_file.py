@@ -15,7 +15,7 @@ __all__ = ["Encoding", "SpillFile", "WrittenFile"]
 
 
 class Encoding(NamedTuple):
-    """How the frames of files are encoded.
+    """The encoding of the frames of files.
 
     Attributes
     ----------
