@@ -36,7 +36,7 @@ __all__ = ["IOWorkerStorage"]
 
 logger = logging.getLogger(__name__)
 
-_CONFIRMATION_PAUSES = (0.5, 1.0, 2.0)
+_CONFIRMATION_PAUSES = (0.3, 0.7, 1.1)
 """Seconds between the attempts to restore an object that is missing or corrupt."""
 
 _RETRY_INTERVAL = 60.0
