@@ -110,7 +110,9 @@ def encode_raw(frame: Frame, algorithm: str | None) -> EncodedFrame:
     return EncodedFrame(frame.nbytes, (digests.parameter(),))
 
 
-def split_buffers(buffers: Iterable[bytes | memoryview], sizes: Iterable[int]) -> Iterator[Buffers]:
+def split_buffers(
+    buffers: Iterable[bytes | memoryview], sizes: Iterable[int]
+) -> Generator[Buffers, None, None]:
     """Split consecutive buffers into parts of the given sizes, in bytes, without copying."""
     views = deque(memoryview(buffer) for buffer in buffers if len(buffer))
     for size in sizes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MIB = 2**20
 Buffers = Sequence[bytes | memoryview]
+PartStream = Generator[Buffers, None, None]
+MakeParts = Callable[[], PartStream]
 
 STREAM_BLOCK_SIZE = 8 * MIB
 """Bytes of a block that is written to an open file."""
@@ -121,16 +123,19 @@ class StorageClient:
         raise NotImplementedError
 
     async def write_stream(
-        self, path: str, parts: Iterable[Buffers], written: Callable[[int], None]
+        self, path: str, make_parts: MakeParts, written: Callable[[int], None]
     ) -> None:
         """Write a file block by block, telling `written` how many bytes have been.
+
+        `make_parts` is called for each time that the file is written from its beginning: again
+        where its directory turns out to be missing.
 
         Runs in a thread, which cannot be cancelled: when this is cancelled, the thread takes no
         further part and does not commit what it has. When this raises, the file is discarded as
         far as the filesystem can.
         """
         cancelled = Event()
-        write = partial(self._write_stream, path, parts, written, cancelled)
+        write = partial(self._write_stream, path, make_parts, written, cancelled)
         try:
             await self._in_directory(path, lambda: asyncio.to_thread(write))
         except asyncio.CancelledError:
@@ -140,13 +145,13 @@ class StorageClient:
     def _write_stream(
         self,
         path: str,
-        parts: Iterable[Buffers],
+        make_parts: MakeParts,
         written: Callable[[int], None],
         cancelled: Event,
     ) -> None:
         with self.connection.exclusive():
             target = self.connection.sync_fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE)
-            _copy_into(target, parts, written, cancelled)
+            _copy_into(target, make_parts(), written, cancelled)
 
     async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -326,9 +331,10 @@ class StorageClient:
 
 
 def _copy_into(
-    target: Any, parts: Iterable[Buffers], written: Callable[[int], None], cancelled: Event
+    target: Any, parts: PartStream, written: Callable[[int], None], cancelled: Event
 ) -> None:
     nbytes = 0
+    part: Buffers = ()
     try:
         for part in parts:
             _require_running(cancelled)
@@ -341,6 +347,10 @@ def _copy_into(
     except BaseException:
         _discard(target)
         raise
+    finally:
+        # A traceback holds this frame, and a suspended generator the objects.
+        part = ()
+        parts.close()
 
 
 def _require_running(cancelled: Event) -> None:

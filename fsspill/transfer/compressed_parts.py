@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -76,7 +76,7 @@ class CompressedParts(PartSource):
         self.frames = self._encoder.encoded
         return buffers
 
-    def stream(self) -> Iterable[Buffers]:
+    def stream(self) -> Generator[Buffers, None, None]:
         """Return the file block by block, by a pass of its own: an earlier one may still go on."""
         encoder = self._make_encoder()
         yield from encoder

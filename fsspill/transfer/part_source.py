@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class PartSource(ABC):
         """Return the whole file."""
 
     @abstractmethod
-    def stream(self) -> Iterable[Buffers]:
+    def stream(self) -> Generator[Buffers, None, None]:
         """Return the file as consecutive parts, for one attempt to write one after another."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ class RawParts(PartSource):
         """Return the whole file."""
         return list(self._file.buffers())
 
-    def stream(self) -> Iterable[Buffers]:
+    def stream(self) -> Generator[Buffers, None, None]:
         """Return the file as consecutive parts."""
         return self._file.parts(STREAM_BLOCK_SIZE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from fsspill.format.compression import is_compressible
@@ -60,7 +60,7 @@ class SpillFile:
         for frame in self.frames:
             yield from frame.buffers()
 
-    def parts(self, part_size: int) -> Iterator[Buffers]:
+    def parts(self, part_size: int) -> Generator[Buffers, None, None]:
         """Yield the file in parts of `part_size` bytes (the last may be shorter), uncopied."""
         sizes = [part_size] * -(-self.nbytes // part_size)
         return split_buffers(self.buffers(), sizes)

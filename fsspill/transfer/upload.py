@@ -108,7 +108,7 @@ class FileUpload:
         file = self.file
         try:
             await self._client.write_stream(
-                self._client.path(file), self._source.stream(), self._advance
+                self._client.path(file), self._source.stream, self._advance
             )
         except BaseException:
             # Its thread may go on, and write when this attempt's successor has succeeded.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,15 @@ from typing import Any
 import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableError
+from fsspill import (
+    ExternalStorage,
+    InMemoryObjectStore,
+    StoragePermissionError,
+    StorageUnavailableError,
+)
 from fsspill.testing.filesystems import CountingFileSystem, register
 from tests.at_rest import files
 from tests.running import PATIENCE
@@ -137,3 +144,79 @@ def test_an_abandoned_attempt_spoils_no_file(monkeypatch: pytest.MonkeyPatch) ->
     storage.destroy_external_storage()
     assert storage.list_spilled_files() == []
     CountingFileSystem.clear_instance_cache()
+
+
+class Unreliable(MemoryFileSystem):  # type: ignore[misc]
+    """A filesystem whose open files meet a fault."""
+
+    protocol = "unreliable"
+    cachable = False
+    error: Exception | None = None
+    writes = 0
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        file = super().open(path, mode, **kwargs)
+        return UnreliableFile(file) if "w" in mode else file
+
+
+class UnreliableFile:
+    """A file whose second write fails, once if it is told so by a directory that is missing."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def write(self, data: bytes) -> None:
+        Unreliable.writes += 1
+        if Unreliable.error is not None and Unreliable.writes > 1:
+            error = Unreliable.error
+            if isinstance(error, FileNotFoundError):
+                Unreliable.error = None
+            raise error
+        self._file.write(data)
+
+
+@pytest.fixture
+def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    fsspec.register_implementation("unreliable", Unreliable, clobber=True)
+    monkeypatch.setattr(Unreliable, "writes", 0)
+    yield f"unreliable://{uuid.uuid4().hex}"
+    _registry.pop("unreliable", None)
+
+
+@pytest.mark.parametrize("codec", [None, "zstd"])
+def test_a_file_whose_directory_vanishes_is_written_again_from_its_beginning(
+    unreliable: str, monkeypatch: pytest.MonkeyPatch, codec: str | None
+) -> None:
+    """The parts that the first pass took are in the file too."""
+    monkeypatch.setattr(Unreliable, "error", FileNotFoundError(2, "the directory is gone"))
+    store = large()
+    storage = ExternalStorage(unreliable, object_store=store, compression=codec)
+    urls = storage.spill_objects([b"x"])
+    assert Unreliable.error is None
+    store.delete(b"x")
+    assert storage.restore_spilled_objects([b"x"], urls) == 40 * MIB
+    assert store.get(b"x") == bytes(range(256)) * (40 * MIB // 256)
+    storage.destroy_external_storage()
+
+
+@pytest.mark.parametrize("codec", [None, "zstd"])
+def test_a_stream_that_fails_releases_the_objects(
+    unreliable: str, monkeypatch: pytest.MonkeyPatch, codec: str | None
+) -> None:
+    """At once, and not when the garbage collector next runs."""
+    monkeypatch.setattr(Unreliable, "error", PermissionError("no"))
+    data = bytearray(bytes(range(256)) * (40 * MIB // 256))
+    store = InMemoryObjectStore()
+    store.put(b"x", data)
+    storage = ExternalStorage(unreliable, object_store=store, compression=codec)
+    gc.disable()
+    try:
+        with pytest.raises(StoragePermissionError) as caught:
+            storage.spill_objects([b"x"])
+        store.delete(b"x")
+        data.append(0)  # raises BufferError while a view is left
+    finally:
+        gc.enable()
+    assert caught.value is not None
+    storage.destroy_external_storage()
