@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import uuid
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -172,7 +173,7 @@ class UnreliableFile:
             error = Unreliable.error
             if isinstance(error, FileNotFoundError):
                 Unreliable.error = None
-            raise error
+            raise copy(error)
         self._file.write(data)
 
 
@@ -204,7 +205,7 @@ def test_a_file_whose_directory_vanishes_is_written_again_from_its_beginning(
 def test_a_stream_that_fails_releases_the_objects(
     unreliable: str, monkeypatch: pytest.MonkeyPatch, codec: str | None
 ) -> None:
-    """At once, and not when the garbage collector next runs."""
+    """Immediately, and not when the garbage collector next runs."""
     monkeypatch.setattr(Unreliable, "error", PermissionError("no"))
     data = bytearray(bytes(range(256)) * (40 * MIB // 256))
     store = InMemoryObjectStore()
