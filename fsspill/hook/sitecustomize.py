@@ -14,9 +14,13 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _fsspill_startup.start()
 
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _HERE]
-sys.modules.pop("sitecustomize", None)
+_own = sys.modules.pop("sitecustomize", None)
 try:
     import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
 except ImportError as error:
     if error.name != "sitecustomize":
         raise
+    # There is none. Python looks for the module that it has just run, and reports an error if it
+    # is gone.
+    if _own is not None:
+        sys.modules["sitecustomize"] = _own

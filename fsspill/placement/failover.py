@@ -118,9 +118,9 @@ class FailoverWriter:
             if isinstance(outcome, WrittenFile):
                 written[file] = outcome
                 self._candidates.record_write(ref.location, file.nbytes)
-            elif not isinstance(outcome, RequestSkippedError):
-                self._unreferenced.append(ref)
-                self._fail_over(ref.location, outcome)
+            elif not isinstance(outcome.error, RequestSkippedError):
+                self._fail_over(ref.location, outcome.error)
+            self._unreferenced += outcome.abandoned
         return written
 
     def _fail_over(self, location: SpillLocation, failure: FsspillError) -> None:

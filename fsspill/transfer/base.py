@@ -18,7 +18,7 @@ from fsspill.format.planning import plan_blocks
 from fsspill.format.url import SpillURL, create_url_with_offset
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import Retrier
-from fsspill.transfer.spill_file import SpillFile, WrittenFile
+from fsspill.transfer.spill_file import FailedWrite, SpillFile, WrittenFile
 
 __all__ = ["FrameRef", "FrameStream", "Transfer"]
 
@@ -137,7 +137,7 @@ class Transfer(ABC):
         self,
         files: Sequence[tuple[SpillFile, FileRef]],
         retriers: Mapping[SpillLocation, Retrier],
-    ) -> list[WrittenFile | FsspillError]:
+    ) -> list[WrittenFile | FailedWrite]:
         """Write files, and compute the digests of their frames.
 
         Parameters
@@ -149,10 +149,10 @@ class Transfer(ABC):
 
         Returns
         -------
-        list of WrittenFile or FsspillError
-            Each file as it is stored, in full; or the reason why it is not. Of a file that is not,
-            something may be there: the caller deletes it. Once one has failed, no other of its
-            location is begun (`RequestSkippedError`).
+        list of WrittenFile or FailedWrite
+            Each file as it is stored, in full; or the reason why it is not. Either names files that
+            the caller deletes. Once one has failed, no other of its location is begun
+            (`RequestSkippedError`).
         """
 
     @abstractmethod

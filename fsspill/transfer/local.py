@@ -17,7 +17,7 @@ from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
-from fsspill.transfer.spill_file import SpillFile, WrittenFile
+from fsspill.transfer.spill_file import FailedWrite, SpillFile, WrittenFile
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
     EQUAL_MISMATCHES,
@@ -65,14 +65,15 @@ class LocalTransfer(Transfer):
         self,
         files: Sequence[tuple[SpillFile, FileRef]],
         retriers: Mapping[SpillLocation, Retrier],
-    ) -> list[WrittenFile | FsspillError]:
+    ) -> list[WrittenFile | FailedWrite]:
         """Write the files one after another."""
-        outcomes: list[WrittenFile | FsspillError] = []
+        outcomes: list[WrittenFile | FailedWrite] = []
         failed: set[SpillLocation] = set()
         for file, ref in files:
             skipped = ref.location in failed
-            outcomes.append(RequestSkippedError() if skipped else _write(file, ref))
-            if isinstance(outcomes[-1], FsspillError):
+            outcome = FailedWrite(RequestSkippedError(), []) if skipped else _write(file, ref)
+            outcomes.append(outcome)
+            if isinstance(outcome, FailedWrite):
                 failed.add(ref.location)
         return outcomes
 
@@ -242,13 +243,13 @@ class VerifiedFileStream(VerifiedStream):
         self._file.close()
 
 
-def _write(file: SpillFile, ref: FileRef) -> WrittenFile | FsspillError:
+def _write(file: SpillFile, ref: FileRef) -> WrittenFile | FailedWrite:
     try:
         return WrittenFile(ref, _write_frames(file, ref.url))
     except OSError as error:
         failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = error
-        return failure
+        return FailedWrite(failure, [ref])
 
 
 def _write_frames(file: SpillFile, path: str) -> list[EncodedFrame]:

@@ -16,23 +16,19 @@ from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
-from fsspill.storage.retry import Retrier
+from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.compressed_parts import select_source
 from fsspill.transfer.destroy import destroy
 from fsspill.transfer.download import RemoteFrameStream
 from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel
-from fsspill.transfer.spill_file import SpillFile, WrittenFile
+from fsspill.transfer.spill_file import FailedWrite, SpillFile, WrittenFile
 from fsspill.transfer.upload import FileUpload
 
 __all__ = ["RemoteTransfer"]
 
 DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take, since Ray waits for it at every shutdown."""
-
-
-ABANDONED_SECONDS = 2.0
-"""Seconds for deleting what attempts that failed may have written: a spill waits for it."""
 
 
 class RemoteTransfer(Transfer):
@@ -74,7 +70,7 @@ class RemoteTransfer(Transfer):
         self,
         files: Sequence[tuple[SpillFile, FileRef]],
         retriers: Mapping[SpillLocation, Retrier],
-    ) -> list[WrittenFile | FsspillError]:
+    ) -> list[WrittenFile | FailedWrite]:
         """Upload files concurrently, as many as the limits allow."""
         clients = {location: self._clients.client(location) for location in retriers}
         run = next(iter(clients.values())).run
@@ -85,7 +81,7 @@ class RemoteTransfer(Transfer):
         files: Sequence[tuple[SpillFile, FileRef]],
         clients: Mapping[SpillLocation, StorageClient],
         retriers: Mapping[SpillLocation, Retrier],
-    ) -> list[WrittenFile | FsspillError]:
+    ) -> list[WrittenFile | FailedWrite]:
         concurrent = all(client.concurrent for client in clients.values())
         max_requests = self._limits.max_requests_in_flight if concurrent else 1
         limiter = InFlightLimiter(max_requests, self._limits.max_bytes_in_flight)
@@ -166,25 +162,19 @@ async def _write(
     ref: FileRef,
     limiter: InFlightLimiter,
     retrier: Retrier,
-) -> WrittenFile | FsspillError:
-    """Upload one file, and compute its digests meanwhile; return an error if it is not stored."""
+) -> WrittenFile | FailedWrite:
+    """Upload one file, and compute its digests meanwhile."""
+    upload: FileUpload | None = None
     try:
         with closing(await select_source(file)) as source:
             upload = FileUpload(client, ref, source, limiter, retrier)
-            try:
-                await gather_or_cancel([upload.run(), source.encode()])
-            finally:
-                await _delete_abandoned(client, upload)
-            return WrittenFile(upload.file, source.frames)
+            await gather_or_cancel([upload.run(), source.encode()])
+            return WrittenFile(upload.file, source.frames, upload.abandoned)
     except Exception as error:
         retrier.stop()
         failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = original_cause(failure, error)
-        return failure
-
-
-async def _delete_abandoned(client: StorageClient, upload: FileUpload) -> None:
-    """Delete the files of failed attempts; those written later go when the node is destroyed."""
-    paths = [client.path(file) for file in upload.abandoned]
-    if paths:
-        await client.delete_with_retry(paths, len(paths), ABANDONED_SECONDS)
+        abandoned = list(upload.abandoned) if upload else []
+        if upload and not isinstance(failure, RequestSkippedError):
+            abandoned.append(upload.file)
+        return FailedWrite(failure, abandoned)

@@ -1,17 +1,18 @@
-"""A fused file before it is written, and after."""
+"""A fused file before it is written, and the outcomes of a write."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
+from fsspill.errors import FsspillError
 from fsspill.format.compression import is_compressible
 from fsspill.format.encoding import Buffers, EncodedFrame, encode_raw, split_buffers
 from fsspill.format.frame import Frame
 from fsspill.format.url import create_url_with_offset
 from fsspill.storage.layout import FileRef
 
-__all__ = ["Encoding", "SpillFile", "WrittenFile"]
+__all__ = ["Encoding", "FailedWrite", "SpillFile", "WrittenFile"]
 
 
 class Encoding(NamedTuple):
@@ -91,10 +92,13 @@ class WrittenFile(NamedTuple):
         The file.
     frames : list of EncodedFrame
         Its frames, in order.
+    abandoned : list of FileRef
+        Files that attempts before may have left, or may still write: the caller deletes them.
     """
 
     ref: FileRef
     frames: list[EncodedFrame]
+    abandoned: Sequence[FileRef] = ()
 
     def urls(self) -> Iterator[str]:
         """Yield the URL of each frame, with its digests and compression."""
@@ -103,3 +107,18 @@ class WrittenFile(NamedTuple):
             url = create_url_with_offset(url=self.ref.url, offset=offset, size=frame.size)
             yield "&".join([url, *frame.parameters])
             offset += frame.size
+
+
+class FailedWrite(NamedTuple):
+    """A fused file that is not stored.
+
+    Attributes
+    ----------
+    error : FsspillError
+        The reason.
+    abandoned : list of FileRef
+        Files that its attempts may have left, or may still write: the caller deletes them.
+    """
+
+    error: FsspillError
+    abandoned: Sequence[FileRef]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 from fsspill.errors import StorageNotFoundError
 from fsspill.storage.client import STREAM_BLOCK_SIZE, MultipartUpload, StorageClient
 from fsspill.storage.layout import FileRef
 from fsspill.storage.retry import Retrier
+from fsspill.transfer.cpu import COMPRESS
 from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel
 from fsspill.transfer.part_source import Part, PartSource, copied_bytes
 
@@ -95,8 +98,11 @@ class FileUpload:
             self._retrier.require()
             buffers = await self._source.whole()
             held = 0 if self._client.copies_bodies else copied_bytes(buffers)
-            with self._client.body(buffers, self._retrier.progress) as body:
-                del buffers
+            making = partial(self._client.body, buffers, self._retrier.progress)
+            del buffers
+            # Compressed files are joined in the thread that has compressed them.
+            with await COMPRESS.run(making, inline=not self._source.copies) as body:
+                del making
                 await reservation.shrink(held + self._client.body_memory(self._source.nbytes))
                 await self._attempt(lambda: self._client.put(self._path, body))
 
@@ -110,7 +116,7 @@ class FileUpload:
             await self._client.write_stream(
                 self._client.path(file), self._source.stream, self._advance
             )
-        except BaseException:
+        except asyncio.CancelledError:
             # Its thread may go on, and write when this attempt's successor has succeeded.
             self.abandoned.append(file)
             self.file = file.renamed()

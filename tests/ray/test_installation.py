@@ -30,6 +30,14 @@ def test_child_processes_inherit_the_hook(tmp_path: Path) -> None:
     assert printed.count("'RayHook'") == 1
 
 
+def test_child_processes_without_a_sitecustomize_are_silent() -> None:
+    """The hook is armed there, and nothing is printed."""
+    child = "import sys; print([type(f).__name__ for f in sys.meta_path].count('RayHook'))"
+    path = [str(Path(fsspill.__file__).parent / "hook"), *(entry for entry in sys.path if entry)]
+    environment = {"FSSPILL_HOOK": "", "PYTHONPATH": os.pathsep.join(path)}
+    assert python("-c", child, environment=environment).strip() == "1"
+
+
 def test_modules_of_ray_that_are_imported_already_are_wrapped() -> None:
     """install() works after the import of Ray too."""
     pytest.importorskip("ray")
