@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fsspill.cleanup.listing import Listing, has_fresh_heartbeat, take_listing
+from fsspill.cleanup.evidence import Suspect, reason_to_keep
+from fsspill.cleanup.listing import Listing, take_listing
 from fsspill.cleanup.sessions import (
     DAY,
     STALE_AFTER,
@@ -117,13 +118,15 @@ def clean(
 
     Notes
     -----
-    *Safety.* The heartbeats of a session are listed again just before it is removed, and it is kept
-    if there is a new one. They are removed last, and only when all other files are gone, so that an
-    interrupted cleaning can be repeated.
+    *Safety.* A session is kept unless independent evidence agrees that it is dead; see
+    `fsspill.cleanup.evidence`. Its heartbeats are listed again just before it is removed, and again
+    after every 8000 files; it is kept if one has changed, or if the newest one is young by the time
+    in it. They are removed last, and only when all other files are gone, so that an interrupted
+    cleaning can be repeated.
 
-    *Requests.* Those of `scan`; for each session one or two listings and the deletion of its files
-    (S3: one request for 1000 files; elsewhere: one for each file), and one for each upload and
-    each directory.
+    *Requests.* Those of `scan`; for each session one or two listings, one that reads a heartbeat,
+    and the deletion of its files (S3: one request for 1000 files; elsewhere: one for each file),
+    and one for each upload and each directory. A dry run makes all but those that delete.
     """
     if dead_nodes and (sessions or nodes):
         raise ConfigError(
@@ -138,11 +141,8 @@ def clean(
         removals = [*_named_sessions(listing, sessions), *_named_nodes(listing, nodes)]
     else:
         removals = [*_dead_sessions(listing, dead_nodes, summary), _leftovers(listing, older_than)]
-    if dry_run:
-        for removal in removals:
-            _count(summary, removal)
-    else:
-        _remove_all(client, listing, removals, summary, progress)
+    cleaning = _Cleaning(client, listing, max(older_than, stale_after), dry_run, summary)
+    cleaning.remove_all(removals, progress)
     return summary
 
 
@@ -154,7 +154,7 @@ class _Removal:
     """Files, uploads and directories that are removed together.
 
     They are those of a session, of a node of a session, of a node-local directory, or leftovers
-    without any.
+    without any; `named` is True if the user named it.
     """
 
     session: str | None = None
@@ -163,10 +163,19 @@ class _Removal:
     heartbeats: list[FileInfo] = field(default_factory=list)
     uploads: list[IncompleteUpload] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
+    named: bool = False
 
     @property
     def title(self) -> str:
         return _title(self.session, self.node)
+
+    @property
+    def suspect(self) -> Suspect | None:
+        """What to look at again before it is removed; None where there are no heartbeats."""
+        if self.session is None:
+            return None
+        ages = {heartbeat.path: heartbeat.age for heartbeat in self.heartbeats}
+        return Suspect(self.session, self.node, ages, self.named)
 
     @property
     def all_files(self) -> list[FileInfo]:
@@ -179,7 +188,7 @@ def _title(session: str | None, node: str | None = None) -> str:
     return f"node {node}" if session is None else f"node {node} of session {session}"
 
 
-def _session_removal(session: Session) -> _Removal:
+def _session_removal(session: Session, *, named: bool = False) -> _Removal:
     names = [*(f"{OBJECT_PREFIX}_{node_id}" for node_id in session.nodes), HEARTBEAT_DIRECTORY, ""]
     return _Removal(
         session=session.name,
@@ -187,6 +196,7 @@ def _session_removal(session: Session) -> _Removal:
         heartbeats=session.heartbeats,
         uploads=session.uploads,
         directories=[f"{session.name}/{name}".rstrip("/") for name in names],
+        named=named,
     )
 
 
@@ -222,7 +232,7 @@ def _named_sessions(listing: Listing, names: Sequence[str]) -> Iterator[_Removal
                 f"{format_seconds(listing.stale_after)} old. Stop its cluster, and try again after "
                 "that time."
             )
-        yield _session_removal(session)
+        yield _session_removal(session, named=True)
 
 
 def _named_nodes(listing: Listing, node_ids: Sequence[str]) -> Iterator[_Removal]:
@@ -245,11 +255,10 @@ def _named_nodes(listing: Listing, node_ids: Sequence[str]) -> Iterator[_Removal
         yield _node_removal(local, local.nodes[node_id])
 
 
-_REASONS: Mapping[Liveness, str] = {
-    "alive": "alive",
-    "recent": "not old enough",
-    "unknown": "nothing says whether it is alive",
-}
+def _reason(session: Session) -> str:
+    """Return why a session that is not dead is kept."""
+    reasons: Mapping[Liveness, str] = {"alive": "alive", "recent": "not old enough"}
+    return reasons.get(session.liveness, session.doubt)
 
 
 def _dead_sessions(listing: Listing, dead_nodes: bool, summary: Summary) -> Iterator[_Removal]:
@@ -257,11 +266,11 @@ def _dead_sessions(listing: Listing, dead_nodes: bool, summary: Summary) -> Iter
     for session in listing.sessions.values():
         if session.name is None:
             titles = [_title(None, node_id) for node_id in session.nodes]
-            summary.kept.update(dict.fromkeys(titles, _REASONS["unknown"]))
+            summary.kept.update(dict.fromkeys(titles, session.doubt))
         elif session.liveness == "dead":
             yield _session_removal(session)
         elif session.nodes or session.head:
-            summary.kept[_title(session.name)] = _REASONS[session.liveness]
+            summary.kept[_title(session.name)] = _reason(session)
             for node in _dead_nodes(session, listing.stale_after):
                 if dead_nodes:
                     yield _node_removal(session, node)
@@ -295,51 +304,69 @@ def _leftovers(listing: Listing, older_than: float) -> _Removal:
 # Removal
 
 
-def _remove_all(
-    client: StorageClient,
-    listing: Listing,
-    removals: Sequence[_Removal],
-    summary: Summary,
-    progress: Progress,
-) -> None:
-    done, total = 0, sum(len(removal.all_files) for removal in removals)
-    for removal in removals:
-        report = partial(_report, progress, done, total)
-        try:
-            if _has_new_heartbeat(client, listing, removal):
-                summary.kept[removal.title] = "new heartbeat seen"
-            else:
-                _remove(client, removal, summary, report)
-        except Exception as error:
-            summary.failures[removal.title] = translate(error, "cannot remove", removal.title)
-        done += len(removal.all_files)
-        if removal.all_files:
-            report(len(removal.all_files))
+@dataclass
+class _Cleaning:
+    """The removals of one call of `clean`, and the summary that they are recorded in."""
+
+    client: StorageClient
+    listing: Listing
+    limit: float
+    dry_run: bool
+    summary: Summary
+
+    def remove_all(self, removals: Sequence[_Removal], progress: Progress) -> None:
+        done, total = 0, sum(len(removal.all_files) for removal in removals)
+        for removal in removals:
+            report = partial(_report, progress, done, total)
+            try:
+                self._remove_unless_alive(removal, report)
+            except Exception as error:
+                failure = translate(error, "cannot remove", removal.title)
+                self.summary.failures[removal.title] = failure
+            done += len(removal.all_files)
+            if removal.all_files and not self.dry_run:
+                report(len(removal.all_files))
+
+    def _remove_unless_alive(self, removal: _Removal, report: Callable[[int], None]) -> None:
+        if self._must_keep(removal):
+            return
+        if self.dry_run:
+            _count(self.summary, removal)
+        else:
+            self._remove(removal, report)
+
+    def _must_keep(self, removal: _Removal) -> bool:
+        """Look at a session again; return True, and record why, if it must not be removed."""
+        suspect = removal.suspect
+        if suspect is None:
+            return False
+        client = self.client
+        reason = client.run(reason_to_keep, client, self.listing, suspect, self.limit)
+        if reason is not None:
+            self.summary.kept[removal.title] = reason
+        return reason is not None
+
+    def _remove(self, removal: _Removal, report: Callable[[int], None]) -> None:
+        """Remove uploads, files and, only when those are gone, heartbeats and directories."""
+        failures = _abort_uploads(self.client, removal.uploads, self.summary)
+        for start in range(0, len(removal.files), _FILES_PER_STEP):
+            if start:
+                report(start)
+                if self._must_keep(removal):
+                    return
+            step = removal.files[start : start + _FILES_PER_STEP]
+            failures |= _delete_files(self.client, step, self.summary)
+        if not failures:  # otherwise they are kept: without them it would be unknown, not dead
+            failures = _delete_files(self.client, removal.heartbeats, self.summary)
+        if failures:
+            self.summary.failures.update(failures)
+            return
+        _remove_directories(self.client, removal.directories)
+        _count_name(self.summary, removal)
 
 
 def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress("files handled", before + done, total)
-
-
-def _has_new_heartbeat(client: StorageClient, listing: Listing, removal: _Removal) -> bool:
-    if removal.session is None:
-        return False
-    return client.run(has_fresh_heartbeat, client, listing, removal.session, removal.node)
-
-
-def _remove(
-    client: StorageClient, removal: _Removal, summary: Summary, report: Callable[[int], None]
-) -> None:
-    """Remove uploads, files and, only when those are gone, heartbeats and directories."""
-    failures = _abort_uploads(client, removal.uploads, summary)
-    failures |= _delete_files(client, removal.files, summary, report)
-    if not failures:  # otherwise they are kept: without them it would be unknown, not dead
-        failures = _delete_files(client, removal.heartbeats, summary, report)
-    if failures:
-        summary.failures.update(failures)
-        return
-    _remove_directories(client, removal.directories)
-    _count_name(summary, removal)
 
 
 def _abort_uploads(
@@ -351,18 +378,11 @@ def _abort_uploads(
 
 
 def _delete_files(
-    client: StorageClient,
-    files: Sequence[FileInfo],
-    summary: Summary,
-    report: Callable[[int], None],
+    client: StorageClient, files: Sequence[FileInfo], summary: Summary
 ) -> dict[str, FsspillError]:
-    failures: dict[str, FsspillError] = {}
-    for start in range(0, len(files), _FILES_PER_STEP):
-        if start:
-            report(start)
-        step = files[start : start + _FILES_PER_STEP]
-        failures |= client.run(client.delete, [file.path for file in step], _MAX_REQUESTS)
-        _count_files(summary, [file for file in step if file.path not in failures])
+    paths = [file.path for file in files]
+    failures = client.run(client.delete, paths, _MAX_REQUESTS) if paths else {}
+    _count_files(summary, [file for file in files if file.path not in failures])
     return failures
 
 

@@ -25,7 +25,6 @@ from fsspill.cleanup.sessions import (
     IncompleteUpload,
     Node,
     Session,
-    classify,
     classify_session,
 )
 from fsspill.errors import (
@@ -46,7 +45,7 @@ from fsspill.storage.layout import (
 )
 from fsspill.storage.uri import check_uri, is_local
 
-__all__ = ["Listing", "has_fresh_heartbeat", "scan", "take_listing"]
+__all__ = ["Listing", "list_directory", "scan", "take_listing"]
 
 logger = logging.getLogger(__name__)
 Info = Mapping[str, Any]
@@ -185,23 +184,6 @@ def take_listing(
     return client, listing
 
 
-async def has_fresh_heartbeat(
-    client: StorageClient, listing: Listing, session: str, node_id: str | None
-) -> bool:
-    """Return True if a session, or one of its nodes, is alive by a new listing of its heartbeats.
-
-    Ages are by the time of the first listing: a heartbeat that was written since is newer than
-    that, and counts as of age 0.
-    """
-    entries = await _list_directory(client, f"{session}/{HEARTBEAT_DIRECTORY}")
-    ages = [
-        listing.age_of(info)
-        for path, info in entries.items()
-        if info["type"] == "file" and node_id in (None, path.rpartition("/")[2])
-    ]
-    return classify(ages, [], 0.0, listing.stale_after) == "alive"
-
-
 # Requests to the storage
 
 
@@ -237,10 +219,10 @@ async def _list_entries(client: StorageClient) -> dict[str, Info]:
     """Return files and directories by path below the URI, as deep as the layout goes."""
     if not client.has_directories:
         return _below_root(client, await client.find(client.root))
-    entries = await _list_directory(client, "")
+    entries = await list_directory(client, "")
     for directory in _directories(entries):
         try:
-            children = await _list_directory(client, directory)
+            children = await list_directory(client, directory)
         except Exception as error:
             if isinstance(translate(error, "", ""), StoragePermissionError):
                 continue  # another user's: files that cannot be seen cannot be removed
@@ -248,7 +230,7 @@ async def _list_entries(client: StorageClient) -> dict[str, Info]:
         entries |= children
         for child in _directories(children):
             if _is_layout_name(child.rpartition("/")[2]):
-                entries |= await _list_directory(client, child)
+                entries |= await list_directory(client, child)
     return entries
 
 
@@ -257,7 +239,7 @@ def _directories(entries: Mapping[str, Info]) -> list[str]:
     return [path for path, info in entries.items() if info["type"] == "directory"]
 
 
-async def _list_directory(client: StorageClient, directory: str) -> dict[str, Info]:
+async def list_directory(client: StorageClient, directory: str) -> dict[str, Info]:
     """Return the entries of one directory by path below the URI; none if it is gone."""
     path = f"{client.root}/{directory}".rstrip("/")
     return _below_root(client, await client.list_directory(path))

@@ -9,10 +9,16 @@ for days.
 alive      one of its heartbeats is younger than `STALE_AFTER`
 dead       it has heartbeats, and all of its files are older than both `STALE_AFTER` and the limit
 recent     it has heartbeats, none younger than `STALE_AFTER`, but a file younger than the limit
-unknown    it has no heartbeat (fsspill as a library), or the storage reports no times
+unknown    it has no heartbeat (fsspill as a library), the storage reports no times, or its
+           heartbeats stopped before the session did
 =========  ========================================================================================
 
 Incomplete multipart uploads count as files.
+
+*Lost heartbeats.* A session ends with its head: its nodes write nothing a few minutes later. Where
+something was written long after the last heartbeat of the head, or after that of its node, the
+heartbeats had failed while the session was alive, and their age proves nothing. Such a session or
+node is unknown, as is a session of which the head has no heartbeat.
 """
 
 from __future__ import annotations
@@ -20,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from fsspill.errors import format_seconds
 
 __all__ = [
     "DAY",
@@ -40,6 +48,8 @@ STALE_AFTER = 30 * 60.0
 """Seconds after which a heartbeat is stale: six in a row were missed."""
 
 DAY = 24 * 3600.0
+
+NOT_KNOWN = "nothing says whether it is alive"
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,15 @@ class Node:
         Its heartbeat file.
     liveness : str
         By the rules for a session, from these files alone.
+    doubt : str
+        Why it is not known if it is alive; of no meaning if that is known.
     """
 
     node_id: str
     files: list[FileInfo] = field(default_factory=list, repr=False)
     heartbeat: FileInfo | None = None
     liveness: Liveness = "unknown"
+    doubt: str = NOT_KNOWN
 
     @property
     def nbytes(self) -> int:
@@ -125,6 +138,8 @@ class Session:
         Incomplete multipart uploads; S3 only.
     liveness : str
         By the rules in the module's documentation.
+    doubt : str
+        Why it is not known if it is alive; of no meaning if that is known.
     """
 
     name: str | None
@@ -132,6 +147,7 @@ class Session:
     head: FileInfo | None = None
     uploads: list[IncompleteUpload] = field(default_factory=list)
     liveness: Liveness = "unknown"
+    doubt: str = NOT_KNOWN
 
     @property
     def files(self) -> list[FileInfo]:
@@ -162,7 +178,7 @@ def classify(
     older_than: float,
     stale_after: float = STALE_AFTER,
 ) -> Liveness:
-    """Return the liveness of a session from the ages of its files.
+    """Return the liveness of a session from the ages of its files, if no heartbeat was lost.
 
     Parameters
     ----------
@@ -184,15 +200,29 @@ def classify(
 
 
 def classify_session(session: Session, older_than: float, stale_after: float) -> None:
-    """Set the liveness of a session and of each of its nodes; see `classify`."""
+    """Set the liveness of a session and of each of its nodes, and why it is not known."""
     heartbeats = [heartbeat.age for heartbeat in session.heartbeats]
     others = [file.age for file in session.files]
     others += [upload.age for upload in session.uploads]
     session.liveness = classify(heartbeats, others, older_than, stale_after)
+    if session.liveness == "dead":
+        _doubt(session, session.head, session.age, "head")
     for node in session.nodes.values():
         heartbeats = [node.heartbeat.age] if node.heartbeat else []
         files = [file.age for file in node.files]
         node.liveness = classify(heartbeats, files, older_than, stale_after)
+        if node.liveness == "dead":
+            _doubt(node, node.heartbeat, node.age, "node")
+
+
+def _doubt(found: Session | Node, last: FileInfo | None, age: float | None, writer: str) -> None:
+    """Make what looks dead unknown if its heartbeats stopped long before it did."""
+    if last is None:
+        found.liveness, found.doubt = "unknown", f"its {writer} has no heartbeat"
+    elif age is not None and last.age is not None and last.age - age > STALE_AFTER:
+        late = format_seconds(last.age - age)
+        found.liveness = "unknown"
+        found.doubt = f"written to until {late} after the last heartbeat of its {writer}"
 
 
 def _youngest(ages: Iterable[float | None]) -> float | None:

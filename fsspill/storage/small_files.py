@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -19,6 +20,7 @@ __all__ = [
     "RemoteSmallFiles",
     "SmallFiles",
     "check_location",
+    "parse_heartbeat",
     "write_heartbeats",
 ]
 
@@ -29,6 +31,9 @@ CHECK_SECONDS = 10.0
 
 CHECK_REMOVAL_SECONDS = 2.0
 """Seconds for deleting the file of a check that failed."""
+
+HEARTBEAT_LENGTH = 32
+"""Bytes to read of a heartbeat: more than a time has."""
 
 _DATA = b"x"
 
@@ -216,11 +221,25 @@ def write_heartbeats(
         files = open_small_files(clients, location, stall_timeout)
         file = location.heartbeat_file(name)
         try:
-            files.put(file, b"alive", "cannot write", file.url)
+            files.put(file, format_heartbeat(time.time()), "cannot write", file.url)
         except FsspillError as error:
             failures.append(error)
     if failures:
         raise failures[0]
+
+
+def format_heartbeat(seconds: float) -> bytes:
+    """Return the content of a heartbeat: the time by its writer's clock, in seconds since 1970.
+
+    For clean-up it is independent of the time that the storage gives the file.
+    """
+    return f"{seconds:.0f}".encode()
+
+
+def parse_heartbeat(data: bytes) -> float | None:
+    """Return the time in a heartbeat by its writer's clock; None if there is none."""
+    digits = data.strip()
+    return float(digits) if digits.isdigit() else None
 
 
 def _write(file: FileRef, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,35 @@ from fsspill.cleanup.sessions import DAY, STALE_AFTER
 MINUTE, HOUR = 60.0, 3600.0
 
 
-def write(path: Path, age: float) -> Path:
-    """Write a file of 3 bytes that is `age` seconds old by the clock of its filesystem."""
+def write(path: Path, age: float, data: bytes = b"abc") -> Path:
+    """Write a file, of 3 bytes, that is `age` seconds old by the clock of its filesystem."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"abc")
+    path.write_bytes(data)
     written = path.stat().st_mtime - age
     os.utime(path, (written, written))
     return path
 
 
+def heartbeat_data(age: float) -> bytes:
+    """Return the 10 bytes that were written to a heartbeat so many seconds ago."""
+    return str(int(time.time() - age)).encode()
+
+
+def write_heartbeat(root: Path, session: str, name: str, age: float) -> Path:
+    """Write a heartbeat that is `age` seconds old by both clocks."""
+    return write(root / session / "fsspill_heartbeats" / name, age, heartbeat_data(age))
+
+
 def write_spilled(root: Path, session: str, node: str, age: float, heartbeat: float | None) -> Path:
     """Write a spilled file of a node, and its heartbeat of the age `heartbeat`, if any."""
     if heartbeat is not None:
-        write(root / session / "fsspill_heartbeats" / node, heartbeat)
+        write_heartbeat(root, session, node, heartbeat)
     return write(root / session / f"ray_spilled_objects_{node}" / f"f-{age:.0f}", age)
 
 
 def write_head_heartbeat(root: Path, session: str, age: float) -> Path:
     """Write the heartbeat of the head."""
-    return write(root / session / "fsspill_heartbeats" / "head", age)
+    return write_heartbeat(root, session, "head", age)
 
 
 def write_dead_session(root: Path, name: str) -> None:

@@ -12,11 +12,13 @@ import pytest
 
 from fsspill import StoragePermissionError
 from fsspill.cleanup import clean, scan
+from fsspill.cleanup.sessions import DAY
 from fsspill.testing.s3_server import S3Server
 from tests.altered_answers import alter_s3_answers
 from tests.at_rest import keys, open_uploads
-from tests.cleanup.layouts import HOUR, liveness_of, only_session
+from tests.cleanup.layouts import HOUR, heartbeat_data, liveness_of, only_session
 
+BEATS = "fsspill_heartbeats"
 SESSION = ("s/fsspill_heartbeats/head", "s/fsspill_heartbeats/n1", "s/ray_spilled_objects_n1/f")
 """Keys of a session below its URI."""
 
@@ -40,8 +42,9 @@ def s3_answers(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
 
 
 def put(*names: str, prefix: str = "bucket/p") -> None:
-    """Write files of 3 bytes."""
-    fsspec.filesystem("s3").pipe({f"{prefix}/{name}": b"abc" for name in names})
+    """Write spilled files of 3 bytes, and heartbeats that are two days old by the time in them."""
+    files = {name: heartbeat_data(2 * DAY) if BEATS in name else b"abc" for name in names}
+    fsspec.filesystem("s3").pipe({f"{prefix}/{name}": data for name, data in files.items()})
 
 
 @pytest.fixture
@@ -58,6 +61,19 @@ def files_two_days_old(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_find", _find)
+
+
+@pytest.fixture
+def heartbeats_two_days_old(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all heartbeats two days old in a listing of their directory."""
+    s3fs = pytest.importorskip("s3fs")
+    ls = s3fs.S3FileSystem._ls
+
+    async def _ls(self: Any, *args: Any, **kwargs: Any) -> Any:
+        old = {"LastModified": datetime.now(timezone.utc) - timedelta(days=2)}
+        return [{**info, **old} for info in await ls(self, *args, **kwargs)]
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_ls", _ls)
 
 
 def test_a_session_on_s3_is_removed_once_dead(s3_bucket: str) -> None:
@@ -82,7 +98,7 @@ def test_a_uri_may_be_a_whole_bucket(s3_bucket: str) -> None:
 
 
 def test_requests_of_scan_and_clean(s3_server: S3Server, s3_bucket: str) -> None:
-    """A scan is four requests; a dead session is one more listing and two bulk deletions."""
+    """A scan is four requests; a dead session is a listing, a read and two bulk deletions more."""
     put(*SESSION)
     before = len(s3_server.requests())
     scan("s3://bucket/p")
@@ -90,7 +106,7 @@ def test_requests_of_scan_and_clean(s3_server: S3Server, s3_bucket: str) -> None
     assert counts == {"PUT": 1, "GET": 2, "DELETE": 1}
     clean_regardless_of_age("s3://bucket/p")
     counts = Counter(request.method for request in s3_server.requests()[before + 4 :])
-    assert counts == {"PUT": 1, "GET": 3, "DELETE": 1, "POST": 2}
+    assert counts == {"PUT": 1, "GET": 4, "DELETE": 1, "POST": 2}
 
 
 def test_a_session_on_s3_with_a_new_heartbeat_is_kept(files_two_days_old: None) -> None:
@@ -142,7 +158,9 @@ def test_recent_uploads_are_aborted_only_with_their_session(s3_answers: dict[str
     assert open_uploads() == []
 
 
-def test_uploads_of_a_dead_session_are_aborted_with_it(files_two_days_old: None) -> None:
+def test_uploads_of_a_dead_session_are_aborted_with_it(
+    files_two_days_old: None, heartbeats_two_days_old: None
+) -> None:
     """They are counted once."""
     put(*SESSION)
     begin_uploads(SPILLED_KEY)

@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 import fsspill
 from fsspill.cli.demo import Report
 from fsspill.cli.main import main
-from tests.cli.conftest import old_file
+from tests.cli.conftest import old_file, old_heartbeat
 
 FSSPILL = os.path.join(os.path.dirname(sys.executable), "fsspill")
 
@@ -123,8 +123,7 @@ def test_clean_dead_nodes(left_behind: Path, capsys: pytest.CaptureFixture[str])
     """Only with --dead-nodes; --older-than is the age of their last heartbeat."""
     old_file(left_behind / "alive" / "ray_spilled_objects_n3" / "f", 9 * 3600)
     beat = left_behind / "alive" / "fsspill_heartbeats" / "n3"
-    beat.write_bytes(b"")
-    os.utime(beat, (0, beat.stat().st_mtime - 9 * 3600))
+    old_heartbeat(beat, 9 * 3600)
     uri = f"file://{left_behind}"
     assert main(["clean", uri, "--older-than", "600m"]) == 0
     assert main(["clean", uri, "--older-than", "60m"]) == 0
