@@ -44,15 +44,17 @@ def run_in_child(function: Callable[[], object], *, timeout: float) -> None:
     subprocess.run(_COMMAND, input=_message(function), timeout=timeout, check=True)
 
 
-def start_in_child(function: Callable[[], object], *, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_in_child(
+    function: Callable[[], object], *, output: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
     """Call a function in a child process that may outlive this one.
 
     Parameters
     ----------
     function : callable
         As for `run_in_child`.
-    output : file
-        Receives standard output and standard error of the child.
+    output : file, optional
+        Receives standard output and standard error of the child; this process's own if not given.
     """
     process = subprocess.Popen(
         _COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -27,7 +28,7 @@ from fsspill.placement.file_store import MARKED_UNHEALTHY
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.driver import DriverNotifier
-from fsspill.ray.heartbeat import Heartbeat
+from fsspill.ray.heartbeat import Heartbeat, start_node_process
 from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.ray.restore_failures import RestoreFailures
 from fsspill.settings import Settings
@@ -77,7 +78,8 @@ class IOWorkerStorage(Storage):
         state = SharedState(session_name, node_id)
         self._notifier = DriverNotifier(state, node_id)
         self._restore_failures = RestoreFailures(state)
-        self._heartbeat = Heartbeat(self._storage, node_id)
+        start_process = partial(start_node_process, settings, session_name, node_id)
+        self._heartbeat = Heartbeat(self._storage, node_id, before_first=start_process)
         self._lost_after = settings.lost_after
         self._restoring = ""
         self._last_retry = -inf
