@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from fsspill.cleanup.evidence import Suspect, reason_to_keep
-from fsspill.cleanup.listing import Listing, take_listing
+from fsspill.cleanup.listing import Listing, Target, take_listing
 from fsspill.cleanup.sessions import (
     DAY,
     STALE_AFTER,
@@ -133,7 +133,7 @@ def clean(
             "cannot clean: expected either dead nodes or names of sessions and nodes, found both. "
             "Clean once for each."
         )
-    client, listing = take_listing(uri, storage_options, older_than, stale_after)
+    target, listing = take_listing(uri, storage_options, older_than, stale_after)
     summary = Summary()
     if listing.uploads_error:
         summary.failures[uri] = listing.uploads_error
@@ -141,7 +141,7 @@ def clean(
         removals = [*_named_sessions(listing, sessions), *_named_nodes(listing, nodes)]
     else:
         removals = [*_dead_sessions(listing, dead_nodes, summary), _leftovers(listing, older_than)]
-    cleaning = _Cleaning(client, listing, max(older_than, stale_after), dry_run, summary)
+    cleaning = _Cleaning(target, listing, max(older_than, stale_after), dry_run, summary)
     cleaning.remove_all(removals, progress)
     return summary
 
@@ -308,7 +308,7 @@ def _leftovers(listing: Listing, older_than: float) -> _Removal:
 class _Cleaning:
     """The removals of one call of `clean`, and the summary that they are recorded in."""
 
-    client: StorageClient
+    target: Target
     listing: Listing
     limit: float
     dry_run: bool
@@ -340,50 +340,53 @@ class _Cleaning:
         suspect = removal.suspect
         if suspect is None:
             return False
-        client = self.client
-        reason = client.run(reason_to_keep, client, self.listing, suspect, self.limit)
+
+        def look(client: StorageClient) -> str | None:
+            reason: str | None = client.run(
+                reason_to_keep, client, self.listing, suspect, self.limit
+            )
+            return reason
+
+        reason = self.target.call(look, "cannot list the heartbeats under")
         if reason is not None:
             self.summary.kept[removal.title] = reason
         return reason is not None
 
     def _remove(self, removal: _Removal, report: Callable[[int], None]) -> None:
         """Remove uploads, files and, only when those are gone, heartbeats and directories."""
-        failures = _abort_uploads(self.client, removal.uploads, self.summary)
+        failures = self._abort_uploads(removal.uploads)
         for start in range(0, len(removal.files), _FILES_PER_STEP):
             if start:
                 report(start)
                 if self._must_keep(removal):
                     return
             step = removal.files[start : start + _FILES_PER_STEP]
-            failures |= _delete_files(self.client, step, self.summary)
+            failures |= self._delete_files(step)
         if not failures:  # otherwise they are kept: without them it would be unknown, not dead
-            failures = _delete_files(self.client, removal.heartbeats, self.summary)
+            failures = self._delete_files(removal.heartbeats)
         if failures:
             self.summary.failures.update(failures)
             return
-        _remove_directories(self.client, removal.directories)
+        _remove_directories(self.target.client, removal.directories)
         _count_name(self.summary, removal)
+
+    def _abort_uploads(self, uploads: Sequence[IncompleteUpload]) -> dict[str, FsspillError]:
+        infos = [upload.info for upload in uploads]
+        failures = self.target.remove(lambda client: client.run(client.abort_uploads, infos))
+        self.summary.uploads += len(uploads) - len(failures)
+        return failures
+
+    def _delete_files(self, files: Sequence[FileInfo]) -> dict[str, FsspillError]:
+        paths = [file.path for file in files]
+        failures = self.target.remove(
+            lambda client: client.run(client.delete, paths, _MAX_REQUESTS)
+        )
+        _count_files(self.summary, [file for file in files if file.path not in failures])
+        return failures
 
 
 def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress("files handled", before + done, total)
-
-
-def _abort_uploads(
-    client: StorageClient, uploads: Sequence[IncompleteUpload], summary: Summary
-) -> dict[str, FsspillError]:
-    failures = client.run(client.abort_uploads, [upload.info for upload in uploads])
-    summary.uploads += len(uploads) - len(failures)
-    return failures
-
-
-def _delete_files(
-    client: StorageClient, files: Sequence[FileInfo], summary: Summary
-) -> dict[str, FsspillError]:
-    paths = [file.path for file in files]
-    failures = client.run(client.delete, paths, _MAX_REQUESTS) if paths else {}
-    _count_files(summary, [file for file in files if file.path not in failures])
-    return failures
 
 
 def _remove_directories(client: StorageClient, directories: Sequence[str]) -> None:

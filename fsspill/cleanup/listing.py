@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspill.cleanup.sessions import (
     DAY,
@@ -35,7 +35,7 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.storage.client import StorageClient
-from fsspill.storage.client_pool import open_client
+from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import (
     CHECK_PREFIX,
     HEAD,
@@ -45,10 +45,11 @@ from fsspill.storage.layout import (
 )
 from fsspill.storage.uri import check_uri, is_local
 
-__all__ = ["Listing", "list_directory", "scan", "take_listing"]
+__all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]
 
 logger = logging.getLogger(__name__)
 Info = Mapping[str, Any]
+T = TypeVar("T")
 
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
@@ -169,19 +170,52 @@ class Listing:
         return self.sessions.setdefault(name, Session(name))
 
 
+class Target:
+    """A URI that is listed and cleaned, with credentials that are renewed where they are refused.
+
+    Parameters
+    ----------
+    uri, storage_options
+        As for `scan`.
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None) -> None:
+        self.uri = check_uri(uri)
+        self.local = is_local(self.uri)
+        self._clients = ClientPool(storage_options or {})
+
+    @property
+    def client(self) -> StorageClient:
+        """The client with the newest credentials."""
+        return self._clients.client(self)
+
+    def call(self, call: Callable[[StorageClient], T], action: str) -> T:
+        """Make a call; see `fsspill.storage.client_pool.ClientPool.retry_if_refused`."""
+        return self._clients.retry_if_refused(self, call, action, self.uri)
+
+    def remove(
+        self, remove: Callable[[StorageClient], dict[str, FsspillError]]
+    ) -> dict[str, FsspillError]:
+        """Make a call that removes files and returns its failures; again if it was refused."""
+        failures = remove(self.client)
+        refused = any(isinstance(error, StoragePermissionError) for error in failures.values())
+        return remove(self.client) if refused and self._clients.renew(self) else failures
+
+
 def take_listing(
     uri: str, storage_options: Mapping[str, Any] | None, older_than: float, stale_after: float
-) -> tuple[StorageClient, Listing]:
-    """Return the client for a URI, and the classified sessions under it."""
-    checked = check_uri(uri)
-    client = open_client(checked, storage_options or {})
-    try:
-        listing = client.run(_list_all, client, checked, stale_after)
-    except Exception as error:
-        raise translate(error, "cannot list", checked) from error
+) -> tuple[Target, Listing]:
+    """Return a URI, and the classified sessions under it."""
+    target = Target(uri, storage_options)
+
+    def list_all(client: StorageClient) -> Listing:
+        listing: Listing = client.run(_list_all, client, target.uri, stale_after)
+        return listing
+
+    listing = target.call(list_all, "cannot list")
     for session in listing.sessions.values():
         classify_session(session, older_than, stale_after)
-    return client, listing
+    return target, listing
 
 
 # Requests to the storage

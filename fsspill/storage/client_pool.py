@@ -5,21 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fsspill.errors import FsspillError, StoragePermissionError, original_cause, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import connect
-from fsspill.storage.layout import SpillLocation
 from fsspill.storage.range_reader import RangeReader, make_reader
 from fsspill.storage.s3 import S3Client
 
-__all__ = ["ClientPool", "open_client"]
+__all__ = ["ClientPool", "Location", "open_client"]
 
 T = TypeVar("T")
 
 RENEW_INTERVAL = 60
 """Seconds between two renewals of a URI's client because its credentials were refused."""
+
+
+class Location(Protocol):
+    """A URI, such as that of a `fsspill.storage.layout.SpillLocation`."""
+
+    @property
+    def uri(self) -> str:
+        """The checked URI."""
+
+    @property
+    def local(self) -> bool:
+        """True if it is a directory in this machine's own tree of files."""
 
 
 class ClientPool:
@@ -45,20 +56,20 @@ class ClientPool:
         self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
 
-    def client(self, location: SpillLocation) -> StorageClient:
+    def client(self, location: Location) -> StorageClient:
         """Return the client of a URI."""
         if location.uri not in self._clients:
             self._clients[location.uri] = open_client(location.uri, self._storage_options)
         return self._clients[location.uri]
 
-    def reader(self, location: SpillLocation) -> RangeReader:
+    def reader(self, location: Location) -> RangeReader:
         """Return the reader of ranges of a URI's files."""
         if location.uri not in self._readers:
             connection = self.client(location).connection
             self._readers[location.uri] = make_reader(connection, self._engine)
         return self._readers[location.uri]
 
-    def renew(self, location: SpillLocation) -> bool:
+    def renew(self, location: Location) -> bool:
         """Renew the credentials of a URI, after they were refused.
 
         Returns
@@ -80,7 +91,7 @@ class ClientPool:
         return True
 
     def retry_if_refused(
-        self, location: SpillLocation, call: Callable[[StorageClient], T], action: str, where: str
+        self, location: Location, call: Callable[[StorageClient], T], action: str, where: str
     ) -> T:
         """Make a call with a URI's client, and again if out-of-date credentials were refused.
 
@@ -106,7 +117,7 @@ class ClientPool:
         return self._call(location, call, action, where)
 
     def _call(
-        self, location: SpillLocation, call: Callable[[StorageClient], T], action: str, where: str
+        self, location: Location, call: Callable[[StorageClient], T], action: str, where: str
     ) -> T:
         try:
             return call(self.client(location))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from fsspill.errors import (
@@ -26,6 +27,8 @@ from fsspill.transfer.spill_file import FailedWrite, SpillFile, WrittenFile
 from fsspill.transfer.upload import FileUpload
 
 __all__ = ["RemoteTransfer"]
+
+logger = logging.getLogger(__name__)
 
 DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take, since Ray waits for it at every shutdown."""
@@ -72,9 +75,29 @@ class RemoteTransfer(Transfer):
         retriers: Mapping[SpillLocation, Retrier],
     ) -> list[WrittenFile | FailedWrite]:
         """Upload files concurrently, as many as the limits allow."""
-        clients = {location: self._clients.client(location) for location in retriers}
-        run = next(iter(clients.values())).run
-        return run(self._write_all, files, clients, retriers)
+        clients, failures = self._open_clients(retriers)
+        placed = [(file, ref) for file, ref in files if ref.location in clients]
+        outcomes: Iterator[WrittenFile | FailedWrite] = iter(())
+        if placed:
+            run = next(iter(clients.values())).run
+            outcomes = iter(run(self._write_all, placed, clients, retriers))
+        return [
+            FailedWrite(failures[ref.location], []) if ref.location in failures else next(outcomes)
+            for _, ref in files
+        ]
+
+    def _open_clients(
+        self, locations: Iterable[SpillLocation]
+    ) -> tuple[dict[SpillLocation, StorageClient], dict[SpillLocation, FsspillError]]:
+        """Return the clients of locations, and why others have none: each fails by itself."""
+        clients: dict[SpillLocation, StorageClient] = {}
+        failures: dict[SpillLocation, FsspillError] = {}
+        for location in locations:
+            try:
+                clients[location] = self._clients.client(location)
+            except FsspillError as error:
+                failures[location] = error
+        return clients, failures
 
     async def _write_all(
         self,
@@ -109,17 +132,15 @@ class RemoteTransfer(Transfer):
         return failures | (self._delete(again, seconds) if again else {})
 
     def _delete(self, files: Sequence[FileRef], seconds: float) -> dict[FileRef, FsspillError]:
-        failures: dict[FileRef, FsspillError] = {}
-        clients: dict[int, tuple[StorageClient, dict[str, FileRef]]] = {}
+        opened, closed = self._open_clients(dict.fromkeys(file.location for file in files))
+        failures = {file: closed[file.location] for file in files if file.location in closed}
+        filesystems: dict[int, tuple[StorageClient, dict[str, FileRef]]] = {}
         for file in files:
-            try:
-                client = self._clients.client(file.location)
-            except FsspillError as error:
-                failures[file] = error
-            else:
+            if file not in failures:
+                client = opened[file.location]
                 key = id(client.connection.fs)
-                clients.setdefault(key, (client, {}))[1][client.path(file)] = file
-        for client, paths in clients.values():
+                filesystems.setdefault(key, (client, {}))[1][client.path(file)] = file
+        for client, paths in filesystems.values():
             requests = self._limits.max_requests_in_flight
             failed = client.run(client.delete_with_retry, list(paths), requests, seconds)
             failures.update({paths[path]: failure for path, failure in failed.items()})
@@ -138,13 +159,35 @@ class RemoteTransfer(Transfer):
         return self._clients.retry_if_refused(location, find, "cannot list", location.uri)
 
     def destroy(self) -> None:
-        """Delete the files in this node's directories, until a listing shows nothing."""
-        clients = {location: self._clients.client(location) for location in self._locations}
-        outcomes = clients[self._locations[0]].run(self._destroy_all, clients)
-        for location, error in zip(clients, outcomes, strict=True):
-            if error is not None:
-                failure = translate(error, "cannot remove", location.node_directory)
-                raise failure from original_cause(failure, error)
+        """Delete the files in this node's directories, until a listing shows nothing.
+
+        Under every URI, also where another one fails.
+        """
+        failures = self._destroy(self._locations)
+        refused = [
+            at for at, error in failures.items() if isinstance(error, StoragePermissionError)
+        ]
+        renewed = [location for location in refused if self._clients.renew(location)]
+        for location in renewed:
+            del failures[location]
+        failures |= self._destroy(renewed)
+        first, *others = failures.values() or [None]
+        for failure in others:
+            logger.warning("%s", failure)
+        if first is not None:
+            raise first
+
+    def _destroy(self, locations: Sequence[SpillLocation]) -> dict[SpillLocation, FsspillError]:
+        """Delete this node's files under URIs, and return the errors of those that failed."""
+        clients, failures = self._open_clients(locations)
+        if clients:
+            outcomes = next(iter(clients.values())).run(self._destroy_all, clients)
+            for location, error in zip(clients, outcomes, strict=True):
+                if error is not None:
+                    failure = translate(error, "cannot remove", location.node_directory)
+                    failure.__cause__ = original_cause(failure, error)
+                    failures[location] = failure
+        return failures
 
     async def _destroy_all(
         self, clients: Mapping[SpillLocation, StorageClient]

@@ -13,11 +13,17 @@ import fsspec
 import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StoragePermissionError
+from fsspill.cleanup import clean
+from fsspill.ray import heartbeat
+from fsspill.ray.heartbeat import Heartbeat
+from fsspill.storage.layout import HEAD
 from fsspill.storage.range_reader import FilesystemReader
+from fsspill.storage.s3 import S3Client
 from fsspill.testing.s3_server import S3Server
 from tests.running import PROGRAMS, poll
 
 URI = "s3://bucket/x"
+BEAT = "bucket/x/s/fsspill_heartbeats/head"
 EVERYTHING = json.dumps(
     {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 )
@@ -42,6 +48,7 @@ class StrictServer:
         )
         self._users: dict[Key, str] = {}
         admin, self.old, self.new = (self._add(before, name) for name in ("admin", "old", "new"))
+        self._admin = admin
         before.close()
         server.check_credentials()
         self._iam = session.create_client(
@@ -55,6 +62,11 @@ class StrictServer:
         key = Key(answer["AccessKeyId"], answer["SecretAccessKey"])
         self._users[key] = user
         return key
+
+    def filesystem(self) -> Any:
+        """Return a filesystem with a key that is never revoked."""
+        options = {"key": self._admin.id, "secret": self._admin.secret}
+        return fsspec.filesystem("s3", **options, use_listings_cache=False)
 
     def revoke(self, key: Key) -> None:
         """Stop accepting a key."""
@@ -253,6 +265,78 @@ def test_rotated_credentials_file_is_read_again(
     restore(storage, store, b"one", url)
     storage.delete_spilled_objects([url])
     assert storage.list_spilled_files() == []
+
+
+def test_rotated_credentials_do_not_end_heartbeats(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The heartbeat of a head goes on with the new ones, in the same process."""
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.1)
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, node_id=HEAD, session_name="s")
+    beat = Heartbeat(storage, HEAD)
+    beat.start()
+    admin = strict_server.filesystem()
+    poll(lambda: admin.find("bucket") == [BEAT], "a heartbeat")
+    credentials_file.write(strict_server.new)
+    strict_server.revoke(strict_server.old)
+    for _ in range(2):
+        admin.rm_file(BEAT)
+        poll(lambda: admin.find("bucket"), "another heartbeat")
+    beat.stop()
+    storage.destroy_external_storage()
+    assert admin.find("bucket") == []
+
+
+def test_destroying_a_node_with_rotated_credentials_leaves_nothing(
+    strict_server: StrictServer, credentials_file: CredentialsFile, store: InMemoryObjectStore
+) -> None:
+    """A driver may run for weeks before its shutdown is the first call that is refused."""
+    credentials_file.write(strict_server.old)
+    storage = ExternalStorage(URI, object_store=store)
+    spill(storage, store, b"one")
+    credentials_file.write(strict_server.new)
+    strict_server.revoke(strict_server.old)
+    storage.destroy_external_storage()
+    assert strict_server.filesystem().find("bucket") == []
+
+
+@pytest.mark.parametrize("step", ["listing", "look", "deletion"])
+def test_credentials_may_be_rotated_while_clean_runs(
+    strict_server: StrictServer,
+    credentials_file: CredentialsFile,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """Listing, second look and deletion go on with the new ones."""
+    credentials_file.write(strict_server.old)
+    fs = strict_server.filesystem()
+    fs.pipe({BEAT: b"1", "bucket/x/s/ray_spilled_objects_n/f": b"data"})
+    rotated: list[str] = []
+
+    def rotate_before(target: type, name: str) -> None:
+        original = getattr(target, name)
+
+        async def call(*arguments: Any) -> Any:
+            if not rotated:
+                rotated.append(name)
+                credentials_file.write(strict_server.new)
+                strict_server.revoke(strict_server.old)
+            return await original(*arguments)
+
+        monkeypatch.setattr(target, name, call)
+
+    names = {"listing": "find", "look": "list_directory", "deletion": "delete"}
+    rotate_before(S3Client, names[step])
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    summary = clean("s3://bucket/x", older_than=0, stale_after=0)
+    assert rotated == [names[step]]
+    # The listing that was refused could not delete its file of one byte either.
+    assert summary.files == (3 if step == "listing" else 2)
+    assert (summary.sessions, summary.failures) == (["s"], {})
+    assert [key for key in fs.find("bucket") if "check" not in key] == []
 
 
 def test_late_credentials_end_the_refusals(
