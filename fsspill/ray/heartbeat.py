@@ -89,7 +89,7 @@ class Heartbeat:
         try:
             self._before_first()
         except Exception as error:
-            logger.warning("heartbeat of this process alone: %s", error)
+            logger.warning("the heartbeat of this node depends on this process: %s", error)
         while not self._stopping.is_set():
             self.write()
             self.wait()
