@@ -437,3 +437,82 @@ def test_a_head_that_is_told_to_end(environment: dict[str, str], with_files: boo
         poll(lambda: set(processes(environment["RAY_TMPDIR"])) <= set(drivers), "Ray to end")
     assert bool(spilled()) == with_files
     assert any(key.endswith("/head") for key in keys()) == with_files
+
+
+HEAD_FLAGS = ("--head", "--port=0", "--num-cpus=1", "--block", "--include-dashboard=false")
+
+
+def start_head(environment: dict[str, str]) -> Program:
+    """Start a head with `ray start`."""
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")
+    memory = f"--object-store-memory={STORE}"
+    spilling = f"--object-spilling-directory={URI}"
+    command = [ray, "start", *HEAD_FLAGS, "--disable-usage-stats", memory, spilling]
+    return Program(*command, environment=environment)
+
+
+def heartbeats(name: str) -> dict[str, Any]:
+    """Return when the heartbeats of a name were last written, by their keys."""
+    fs = fsspec.filesystem("s3")
+    found = fs.find("bucket/prefix", detail=True, refresh=True)
+    return {key: f["LastModified"] for key, f in found.items() if key.endswith(f"/{name}")}
+
+
+def heartbeat_writers(environment: dict[str, str]) -> list[int]:
+    """Return the processes of heartbeats that have a standby, as the parents of those."""
+    pids = named(environment, "child_process.py")
+    return [pid for pid in pids if any(parent_of(other) == pid for other in pids)]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_head_whose_heartbeat_process_is_killed(environment: dict[str, str]) -> None:
+    """Its standby takes over within seconds, and another one waits for its turn."""
+    with start_head(environment) as head:
+        head.expect("Ray runtime started")
+        poll(lambda: heartbeats("head"), "the heartbeat")
+        for _ in range(2):
+            poll(lambda: heartbeat_writers(environment), "a writer and its standby")
+            [beat] = heartbeats("head")
+            fsspec.filesystem("s3").rm_file(beat)
+            [writer] = heartbeat_writers(environment)
+            os.kill(writer, signal.SIGKILL)
+            poll(lambda: heartbeats("head"), "another heartbeat")
+
+
+def test_a_node_whose_io_workers_are_killed(environment: dict[str, str]) -> None:
+    """Ray starts no others while the node is idle. A process of its own writes its heartbeat.
+
+    It ends with the node.
+    """
+    with start(environment) as program:
+        program.expect("started")
+        do(program, PUT, "the slowest")
+        # One for the head, one for its node, however many IO workers have spilled.
+        poll(lambda: len(heartbeat_writers(environment)) == 2, "the writers")
+        kill_all(environment, "SpillWorker")
+        poll(lambda: not named(environment, "SpillWorker"), "the IO workers to end")
+        assert len(heartbeat_writers(environment)) == 2
+        do(program, "verify", "right: 30 of 30")
+        assert len(heartbeat_writers(environment)) == 2
+        program.output()
+    poll(lambda: not named(environment, "child_process.py"), "the writers to end")
+    assert keys() == []
+
+
+def test_a_head_that_restarts_in_its_session(environment: dict[str, str], tmp_path: Path) -> None:
+    """A head that finds its state again has the same session, and its heartbeat goes on."""
+    environment |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
+    with start_head(environment) as head:
+        head.expect("Ray runtime started")
+        poll(lambda: heartbeats("head"), "the heartbeat")
+        before = heartbeats("head")
+    poll(lambda: not kill_processes(environment["RAY_TMPDIR"]), "Ray's processes to end")
+    assert heartbeats("head") == before
+    with start_head(environment) as head:
+        head.expect("Ray runtime started")
+        poll(lambda: heartbeats("head") != before, "the heartbeat of the same session")
+        assert heartbeats("head").keys() == before.keys()
+        poll(lambda: len(heartbeat_writers(environment)) == 1, "a writer and its standby")
