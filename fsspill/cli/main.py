@@ -89,7 +89,8 @@ def _add_ls(commands: _Commands) -> None:
         description="List the sessions and nodes that have files at a URI. A session is alive if "
         "its heartbeat is at most 30 minutes old, dead if it is older and no file of the session "
         "is younger than --older-than, recent in between, and unknown if it never writes "
-        "heartbeats (fsspill as a library, node-local directories). Ages are by the clock of the "
+        "heartbeats (fsspill as a library, node-local directories), or if they stopped before it "
+        "did. Ages are by the clock of the "
         "storage, for which a file of 1 byte is written and deleted.",
     )
     _add_uri(ls)
@@ -102,7 +103,9 @@ def _add_clean(commands: _Commands) -> None:
         help="remove what dead sessions left at a URI",
         description="Remove dead sessions, incomplete multipart uploads of S3 and files of "
         "interrupted checks. A live session is never touched, and an unknown one only if "
-        "--session names it. 'fsspill ls URI' shows the state of each.",
+        "--session names it. 'fsspill ls URI' shows the state of each. Before a session is removed "
+        "its heartbeats are listed again, and the clock of the machine that wrote the newest is "
+        "compared with the one of this machine; it is kept if they disagree.",
     )
     _add_uri(clean)
     clean.add_argument(
