@@ -171,7 +171,7 @@ class _Removal:
 
     @property
     def suspect(self) -> Suspect | None:
-        """What to look at again before it is removed; None where there are no heartbeats."""
+        """Evidence to check again before removal; None where there are no heartbeats."""
         if self.session is None:
             return None
         ages = {heartbeat.path: heartbeat.age for heartbeat in self.heartbeats}
@@ -336,7 +336,7 @@ class _Cleaning:
             self._remove(removal, report)
 
     def _must_keep(self, removal: _Removal) -> bool:
-        """Look at a session again; return True, and record why, if it must not be removed."""
+        """Check the evidence again; return True, and record why, if the session must be kept."""
         suspect = removal.suspect
         if suspect is None:
             return False
