@@ -1,13 +1,15 @@
-"""Options, markers and the S3 server of the tests. Imports no cloud SDK and no Ray."""
+"""Options, markers and shared fixtures of the tests. Imports no cloud SDK and no Ray."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 
+from fsspill import InMemoryObjectStore
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
 from tests.timeouts import PATIENT, cleanup_limit
@@ -45,6 +47,19 @@ def _patient_cleanup() -> Iterator[None]:
     """Wait for deletions as long as a busy machine may need for them."""
     with cleanup_limit(PATIENT):
         yield
+
+
+@pytest.fixture
+def store() -> InMemoryObjectStore:
+    """Give a test an empty object store."""
+    return InMemoryObjectStore()
+
+
+@pytest.fixture
+def memory_uri() -> Iterator[str]:
+    """Give a test a URI of its own in fsspec's memory filesystem."""
+    yield f"memory://{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").store.clear()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.format.compression import CODECS
+
+codecs = pytest.mark.parametrize("codec", sorted(CODECS))
 
 
 def spill(storage: ExternalStorage, *objects: bytes) -> list[str]:

@@ -9,11 +9,6 @@ import pytest
 from fsspill import InMemoryObjectStore, ObjectStore
 
 
-@pytest.fixture
-def store() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
-
-
 def test_it_is_an_object_store(store: InMemoryObjectStore) -> None:
     """It has the protocol's methods; mypy checks their types here."""
     as_protocol: ObjectStore = store

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,15 @@ from fsspill.format.digest import Digests
 from fsspill.format.url import SpillURL
 from fsspill.testing.contract import split_url
 from tests.samples import KIB, MIB, compressible_bytes, random_bytes
-from tests.spilling import compression_numbers, restore, spill
+from tests.spilling import codecs, compression_numbers, restore, spill
 
 pytest.importorskip("lz4.block")
 pytest.importorskip("zstandard")
 
-codecs = pytest.mark.parametrize("codec", sorted(CODECS))
-
 
 @pytest.fixture
-def store() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
-
-
-@pytest.fixture
-def uri() -> Iterator[str]:
-    yield f"memory://{uuid.uuid4().hex}"
-    fsspec.filesystem("memory").store.clear()
+def uri(memory_uri: str) -> str:
+    return memory_uri
 
 
 @codecs

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from fsspill.testing.contract import ExternalStorageContract
@@ -16,10 +13,8 @@ from fsspill.testing.contract import ExternalStorageContract
 
 class TestMemory(ExternalStorageContract):
     @pytest.fixture
-    def uri(self) -> Iterator[str]:
-        uri = f"memory://{uuid.uuid4().hex}"
-        yield uri
-        fsspec.filesystem("memory").store.clear()
+    def uri(self, memory_uri: str) -> str:
+        return memory_uri
 
 
 class TestLocalDirectory(ExternalStorageContract):

@@ -98,11 +98,6 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictServer]:
         strict.close()
 
 
-@pytest.fixture
-def store() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
-
-
 class Process:
     """A `credential_process` in the configuration of the AWS tools."""
 

@@ -26,11 +26,6 @@ KIB, MIB = 2**10, 2**20
 
 
 @pytest.fixture
-def store() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
-
-
-@pytest.fixture
 def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,19 @@ import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageNotFoundError
 from fsspill.format import encoding
-from fsspill.format.compression import CODECS, compress
+from fsspill.format.compression import compress
 from fsspill.testing.contract import split_url
 from tests.at_rest import files, keys
 from tests.samples import KIB, MIB, compressible_bytes, random_bytes
-from tests.spilling import compression_numbers, restore, spill
+from tests.spilling import codecs, compression_numbers, restore, spill
 
 pytest.importorskip("lz4.block")
 pytest.importorskip("zstandard")
 
-codecs = pytest.mark.parametrize("codec", sorted(CODECS))
-
 
 @pytest.fixture
-def store() -> InMemoryObjectStore:
-    return InMemoryObjectStore()
-
-
-@pytest.fixture
-def uri() -> Iterator[str]:
-    yield f"memory://{uuid.uuid4().hex}"
-    fsspec.filesystem("memory").store.clear()
+def uri(memory_uri: str) -> str:
+    return memory_uri
 
 
 def test_file_name_carries_the_uncompressed_size(uri: str, store: InMemoryObjectStore) -> None:
