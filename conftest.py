@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from fsspill import InMemoryObjectStore
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
+from tests.recording import RequestRecorder
 from tests.timeouts import PATIENT, cleanup_limit
 
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
@@ -78,6 +79,12 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     s3_server.create_bucket("bucket")
     yield "bucket"
     s3_server.reset()
+
+
+@pytest.fixture
+def recorder(s3_server: S3Server, s3_bucket: str) -> RequestRecorder:
+    """Give a test the requests that the server answers from here on."""
+    return RequestRecorder(s3_server)
 
 
 @pytest.fixture

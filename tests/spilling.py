@@ -10,6 +10,14 @@ from fsspill.format.compression import CODECS
 codecs = pytest.mark.parametrize("codec", sorted(CODECS))
 
 
+def fill(store: InMemoryObjectStore, count: int, size: int) -> list[bytes]:
+    """Put `count` objects of `size` equal bytes into an object store, and return their refs."""
+    refs = [b"%d-%d" % (size, number) for number in range(count)]
+    for number, ref in enumerate(refs):
+        store.put(ref, bytes([number % 251]) * size, metadata=b"m")
+    return refs
+
+
 def spill(storage: ExternalStorage, *objects: bytes) -> list[str]:
     """Spill objects with the refs 0, 1, ..., delete them, and return their URLs."""
     store = storage.object_store

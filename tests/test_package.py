@@ -5,8 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import types
+from pathlib import Path
 
 import fsspill
+
+PACKAGE = Path(fsspill.__file__).parent
+TESTS = Path(__file__).parent
+
+LONG_ENOUGH = 40
+"""Lines beyond which a module has a test module of its own."""
+
+TESTED_ELSEWHERE = {
+    "__init__": "names only: this module tests them",
+    "external_storage": "the contract, which tests/contract/test_contract.py runs on every storage",
+    "hook/_fsspill_startup": "installed outside of the package: tests/ray/test_hook.py",
+    "testing/contract": "itself a test class, which tests/contract/test_contract.py runs",
+}
+"""Longer modules without a test module of the same name, and the reason."""
 
 
 def test_the_public_names_are_those_that_are_visible() -> None:
@@ -52,3 +67,20 @@ def test_the_extras() -> None:
 def test_versions_agree() -> None:
     """The package and its metadata tell the same version."""
     assert importlib.metadata.version("fsspill") == fsspill.__version__
+
+
+def has_tests(module: Path) -> bool:
+    folder = module.relative_to(PACKAGE).parts[:-1][:1]
+    # A package is tested by the module of its own name.
+    name = module.parent.name if module.stem == "__init__" else module.stem
+    return TESTS.joinpath(*folder, f"test_{name}.py").exists()
+
+
+def test_every_module_has_a_test_module_of_its_name() -> None:
+    """``fsspill/storage/uri.py`` is tested by ``tests/storage/test_uri.py``, and so on."""
+    missing = {
+        str(module.relative_to(PACKAGE).with_suffix(""))
+        for module in PACKAGE.rglob("*.py")
+        if len(module.read_text().splitlines()) > LONG_ENOUGH and not has_tests(module)
+    }
+    assert missing == set(TESTED_ELSEWHERE)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
-import fsspec
 import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.errors import CorruptObjectError
 from fsspill.format.digest import ALGORITHMS, Digests
 from tests.format.urls import parse_digests
@@ -79,27 +76,3 @@ def test_a_url_without_digests_is_refused(parameters: str) -> None:
     """Nothing is restored unchecked: no digest, half of one, an unknown or a second one."""
     with pytest.raises(CorruptObjectError, match="expected a URL that carries the digest"):
         parse_digests(parameters)
-
-
-class UntouchedStore(InMemoryObjectStore):
-    """An object store that nothing may be put into."""
-
-    def put_file_like_object(self, *arguments: Any) -> None:
-        raise AssertionError("an object was made")
-
-
-@pytest.mark.parametrize("limit", [16 * MIB, 40 * MIB, 128 * MIB])
-def test_a_frame_of_half_of_the_limit_is_whole_before_the_object_is_made(limit: int) -> None:
-    """With a wrong last byte the object store is not even asked for room."""
-    store = InMemoryObjectStore()
-    store.put(b"ref", bytes(limit // 2 - 200))
-    arguments: dict[str, Any] = {"node_id": "n", "session_name": "s", "max_bytes_in_flight": limit}
-    spilling = ExternalStorage("memory://whole", object_store=store, **arguments)
-    urls = spilling.spill_objects([b"ref"])
-    files = fsspec.filesystem("memory")
-    [path] = files.find("/whole")
-    files.pipe_file(path, files.cat_file(path)[:-1] + b"x")
-    storage = ExternalStorage("memory://whole", object_store=UntouchedStore(), **arguments)
-    with pytest.raises(CorruptObjectError):
-        storage.restore_spilled_objects([b"ref"], urls)
-    storage.destroy_external_storage()

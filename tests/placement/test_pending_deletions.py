@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from fsspill import ExternalStorage, InMemoryObjectStore, StorageUnavailableError
+from fsspill import StorageUnavailableError
 from fsspill.errors import FsspillError
 from fsspill.placement import pending_deletions
 from fsspill.placement.pending_deletions import PendingDeletions
@@ -62,24 +62,3 @@ def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         PendingDeletions().add(failures(*"abc") | failures("d", reason="other"))
     assert [record.getMessage() for record in caplog.records] == ["refused", "other"]
-
-
-def test_later_calls_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose deletion failed is deleted by the next call, whatever that is asked for."""
-    store = InMemoryObjectStore()
-    store.put("x", b"data")
-    storage = ExternalStorage("memory://pending-deletions", object_store=store)
-    urls = storage.spill_objects(["x"])
-    delete = storage.files.transfer.delete
-    error = StorageUnavailableError("refused")
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            storage.files.transfer, "delete", lambda files, seconds: dict.fromkeys(files, error)
-        )
-        storage.delete_spilled_objects(urls)
-    assert len(storage.list_spilled_files()) == 1
-    assert storage.files.transfer.delete == delete
-    storage.delete_spilled_objects([])
-    assert storage.list_spilled_files() == []
-    assert not storage.files.pending_deletions
-    storage.destroy_external_storage()

@@ -3,62 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import Any
 
 import pytest
 
-from fsspill import ConfigError, MissingPackageError
+from fsspill import ConfigError
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
-from fsspill.storage.uri import check_uri
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("", "expected a URI with a protocol"),
-        ("bucket/prefix", "expected a URI with a protocol"),
-        ("nonsense://x", "fsspec knows no protocol 'nonsense'"),
-        ("simplecache::s3://b", "expected a URI with a protocol"),
-        ("s3://b::memory://c", "expected a single filesystem"),
-        ("s3://", "expected a bucket or directory"),
-        ("file:///", "expected a bucket or directory"),
-        ("file://relative/path", "expected an absolute path"),
-        ("s3://bucket/a?versionId=1", "without any of"),
-        ("s3://bucket/a*", "without any of"),
-        ("s3://bucket/a[1]", "without any of"),
-        ("s3://bucket/../other", "without '..'"),
-    ],
-)
-def test_bad_uris_are_named(uri: str, message: str) -> None:
-    """All that can be known without a request is checked, and said."""
-    with pytest.raises(ConfigError, match=message):
-        check_uri(uri)
-
-
-def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
-    """Ray shows the configuration in logs and process lists; the environment is the place."""
-    with pytest.raises(ConfigError, match="FSSPEC_SFTP_PASSWORD") as caught:
-        check_uri("sftp://me:hunter2@host/dir")
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("protocol", "module", "extra"),
-    [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs"), ("abfs", "adlfs", "azure")],
-)
-def test_a_missing_package_names_the_extra(
-    protocol: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The message is the command that installs it; it is an ImportError and a ValueError."""
-    monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
-    with pytest.raises(MissingPackageError, match=rf'pip install "fsspill\[{extra}\]"') as caught:
-        check_uri(f"{protocol}://bucket")
-    assert isinstance(caught.value, ImportError)
-    assert isinstance(caught.value, ValueError)
 
 
 def test_what_the_user_sets_wins_over_the_tuning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import fsspec
 import pytest
 
 from fsspill import (
     ExternalStorage,
+    FsspillError,
     InMemoryObjectStore,
     StorageNotFoundError,
     StoragePermissionError,
     StorageUnavailableError,
 )
 from fsspill.format.digest import Digests
+from fsspill.storage import s3
+from fsspill.storage.client_pool import open_client
 from fsspill.testing.contract import split_url
-from fsspill.testing.s3_server import Request, S3Server
-from fsspill.transfer import part_source
-from tests.at_rest import keys, open_uploads
-from tests.timeouts import IMPATIENT, cleanup_limit, limited_attempts
+from fsspill.testing.s3_server import S3Server
+from tests.altered_answers import alter_s3_answers
+from tests.at_rest import keys
+from tests.recording import RequestRecorder
+from tests.spilling import fill
+from tests.timeouts import IMPATIENT, cleanup_limit
 
 KIB, MIB = 2**10, 2**20
 
@@ -30,47 +35,21 @@ def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
-class Recorder:
-    """The requests that the server answered since it was made or last asked."""
-
-    def __init__(self, server: S3Server) -> None:
-        self._server = server
-        self._seen = len(server.requests())
-
-    def methods(self) -> Counter[str]:
-        return Counter(request.method for request in self.requests())
-
-    def requests(self) -> list[Request]:
-        requests = self._server.requests()[self._seen :]
-        self._seen += len(requests)
-        return requests
-
-
-@pytest.fixture
-def recorder(s3_server: S3Server, s3_bucket: str) -> Recorder:
-    return Recorder(s3_server)
-
-
-def fill(store: InMemoryObjectStore, count: int, size: int) -> list[bytes]:
-    refs = [b"%d-%d" % (size, number) for number in range(count)]
-    for number, ref in enumerate(refs):
-        store.put(ref, bytes([number % 251]) * size, metadata=b"m")
-    return refs
-
-
-def test_making_a_storage_makes_no_request(recorder: Recorder, storage: ExternalStorage) -> None:
+def test_making_a_storage_makes_no_request(
+    recorder: RequestRecorder, storage: ExternalStorage
+) -> None:
     """An IO worker starts without asking the network."""
     assert recorder.methods() == {}
 
 
-def test_check_makes_three_requests(recorder: Recorder, storage: ExternalStorage) -> None:
+def test_check_makes_three_requests(recorder: RequestRecorder, storage: ExternalStorage) -> None:
     """The head writes, reads and deletes one byte."""
     storage.check()
     assert recorder.methods() == {"PUT": 1, "GET": 1, "DELETE": 1}
 
 
 def test_one_request_per_file_per_small_object_and_per_deletion(
-    recorder: Recorder, storage: ExternalStorage, store: InMemoryObjectStore
+    recorder: RequestRecorder, storage: ExternalStorage, store: InMemoryObjectStore
 ) -> None:
     """One PUT per fused file, one GET per small object, one POST to delete; no HEAD, no LIST."""
     refs = fill(store, 100, 400 * KIB)
@@ -86,22 +65,8 @@ def test_one_request_per_file_per_small_object_and_per_deletion(
     assert recorder.methods() == {"POST": 1}
 
 
-def test_a_large_object_is_read_in_ranges_of_exactly_its_bytes(
-    recorder: Recorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
-) -> None:
-    """One GET per range, no HEAD, and not a byte more than the frame."""
-    [ref] = fill(store, 1, 10 * MIB)
-    urls = storage.spill_objects([ref])
-    store.delete(ref)
-    recorder.requests()
-    storage.restore_spilled_objects([ref], urls)
-    requests = recorder.requests()
-    assert [(request.method, request.status) for request in requests] == [("GET", 206)] * 10
-    assert store.get(ref) == bytes(10 * MIB)
-
-
 def test_a_deletion_of_files_in_two_buckets(
-    s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore, recorder: Recorder
+    s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore, recorder: RequestRecorder
 ) -> None:
     """One bulk request for each bucket, though s3fs cannot delete from two at once."""
     s3_server.create_bucket("second")
@@ -114,7 +79,7 @@ def test_a_deletion_of_files_in_two_buckets(
 
 
 def test_a_deletion_of_files_under_two_uris_of_a_bucket(
-    s3_bucket: str, store: InMemoryObjectStore, recorder: Recorder
+    s3_bucket: str, store: InMemoryObjectStore, recorder: RequestRecorder
 ) -> None:
     """One bulk request, because it is one bucket."""
     storage = ExternalStorage([f"s3://{s3_bucket}/a", f"s3://{s3_bucket}/b"], object_store=store)
@@ -123,101 +88,6 @@ def test_a_deletion_of_files_under_two_uris_of_a_bucket(
     storage.delete_spilled_objects(urls)
     assert recorder.methods() == {"POST": 1}
     assert keys(s3_bucket) == []
-
-
-def test_a_file_above_the_limit_goes_up_in_parts(
-    recorder: Recorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
-) -> None:
-    """40 MiB go up as a multipart upload of 5 parts side by side, and come back."""
-    [ref] = fill(store, 1, 40 * MIB)
-    urls = storage.spill_objects([ref])
-    assert recorder.methods() == {"POST": 2, "PUT": 5}
-    store.delete(ref)
-    assert storage.restore_spilled_objects([ref], urls) == 40 * MIB
-    assert store.get(ref) == bytes(40 * MIB)
-    assert open_uploads(s3_bucket) == []
-
-
-def test_a_failed_multipart_upload_is_aborted(
-    store: InMemoryObjectStore, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the server refuses to complete it, no part stays, and the object is let go."""
-    # S3 refuses parts under 5 MiB, at the very end.
-    monkeypatch.setattr(part_source, "PART_SIZE", MIB)
-    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
-    data = bytearray(33 * MIB)
-    store.put(b"x", data)
-    with limited_attempts(2), pytest.raises(StorageUnavailableError):
-        storage.spill_objects([b"x"])
-    store.delete(b"x")
-    data.append(0)  # raises BufferError while anybody holds a view
-    assert open_uploads(s3_bucket) == []
-    assert keys(s3_bucket) == []
-    storage.destroy_external_storage()
-
-
-def test_destroying_aborts_uploads_that_nobody_knows(
-    storage: ExternalStorage, s3_bucket: str
-) -> None:
-    """Those of the node whose id was lost with an answer, or with a worker; and no others."""
-    node = storage.files.locations[0].node_directory.removeprefix(f"s3://{s3_bucket}/")
-    fs = fsspec.filesystem("s3")
-    for key in (f"{node}/file", f"{node}2/file", "prefix/of-others"):
-        fs.call_s3("create_multipart_upload", Bucket=s3_bucket, Key=key)
-    storage.destroy_external_storage()
-    assert open_uploads(s3_bucket) == [
-        "prefix/of-others",
-        f"{node}2/file",
-    ]
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_write_goes_to_the_next_healthy_uri(
-    s3_bucket: str, store: InMemoryObjectStore, first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What one URI does not take, another gets in the same call; all objects are spilled."""
-    monkeypatch.setattr("fsspill.placement.placement.randrange", lambda n: 0)
-    uris = [f"s3://{s3_bucket}/good", "s3://no-such-bucket/bad"]
-    storage = ExternalStorage(uris[::-1] if first else uris, object_store=store)
-    refs = fill(store, 6, 8 * MIB)
-    urls = storage.spill_objects(refs)
-    assert sorted(keys(s3_bucket)) == sorted(split_url(url)[0][len("s3://") :] for url in urls)
-    for ref in refs:
-        store.delete(ref)
-    assert storage.restore_spilled_objects(refs, urls) == 6 * 8 * MIB
-    storage.destroy_external_storage()
-
-
-def test_a_failed_spill_lets_go_of_the_objects(s3_bucket: str, store: InMemoryObjectStore) -> None:
-    """Nothing pins the objects after an error, not even its traceback."""
-    storage = ExternalStorage("s3://no-such-bucket/x", object_store=store)
-    data = [bytearray(MIB) for _ in range(3)]
-    for number, buffer in enumerate(data):
-        store.put(number, buffer)
-    with pytest.raises(StorageNotFoundError) as caught:
-        storage.spill_objects([0, 1, 2])
-    for number, buffer in enumerate(data):
-        store.delete(number)
-        buffer.append(0)  # raises BufferError while anybody holds a view
-    assert caught.value is not None
-    storage.destroy_external_storage()  # or the probe of the URI goes on while other tests run
-
-
-def test_a_bucket_that_is_not_seen_is_no_lost_object(
-    s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore
-) -> None:
-    """A node with the wrong endpoint or account must not take what others see for gone."""
-    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store)
-    [ref] = fill(store, 1, KIB)
-    urls = storage.spill_objects([ref])
-    store.delete(ref)
-    s3_server.reset()
-    invisible = pytest.raises(StorageUnavailableError, match="bucket itself is not visible")
-    with limited_attempts(2), invisible:
-        storage.restore_spilled_objects([ref], urls)
-    s3_server.create_bucket(s3_bucket)
-    with pytest.raises(StorageNotFoundError):
-        storage.restore_spilled_objects([ref], urls)
 
 
 def test_a_missing_bucket_is_named(s3_bucket: str) -> None:
@@ -271,3 +141,137 @@ def test_refused_credentials(
         storage.restore_spilled_objects(
             [b"x"], ["s3://bucket/x/session/ray_spilled_objects_1/f?offset=0&size=24&" + digest]
         )
+
+
+@pytest.fixture
+def s3_answers(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the altered answers to S3's calls, by name."""
+    return alter_s3_answers(monkeypatch)
+
+
+def delete(uri: str, paths: Sequence[str]) -> dict[str, FsspillError]:
+    client = open_client(uri, {})
+    return client.run(client.delete, paths, 8)
+
+
+def put(bucket: str, *keys: str) -> None:
+    fsspec.filesystem("s3").pipe({f"{bucket}/{key}": b"abc" for key in keys})
+
+
+def test_files_are_deleted_in_batches_of_one_bucket(
+    s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request deletes as many files of a bucket as S3 takes, missing ones included."""
+    monkeypatch.setattr(s3, "_BULK", 4)
+    s3_server.create_bucket("second")
+    names = [f"f{number}" for number in range(10)]
+    for bucket in ("bucket", "second"):
+        put(bucket, *names)
+    before = len(s3_server.requests())
+    paths = [f"{bucket}/{name}" for name in [*names, "missing"] for bucket in ("bucket", "second")]
+    assert delete("s3://bucket", paths) == {}
+    assert [request.method for request in s3_server.requests()[before:]] == ["POST"] * 6
+    assert keys("bucket") == keys("second") == []
+
+
+def test_refusals_of_single_files_are_reported(s3_answers: dict[str, Any]) -> None:
+    """S3 answers a bulk deletion with success and a list of refusals."""
+    put("bucket", "p/a", "p/b", "p/c", "p/d")
+
+    def refuse(answer: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        codes = {"p/a": "AccessDenied", "p/b": "SlowDown", "p/c": "NoSuchKey", "p/d": "NewCode"}
+        errors = [{"Key": key, "Code": code, "Message": "m"} for key, code in codes.items()]
+        return {**answer, "Errors": errors}
+
+    s3_answers["delete_objects"] = refuse
+    failures = delete("s3://bucket/p", [f"bucket/p/{name}" for name in "abcd"])
+    assert {path: type(error) for path, error in failures.items()} == {
+        "bucket/p/a": StoragePermissionError,
+        "bucket/p/b": StorageUnavailableError,
+        "bucket/p/d": StorageUnavailableError,
+    }
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        None,
+        [],
+        [{}],
+        [{"Code": "AccessDenied"}],
+        [{"Key": None, "Code": "AccessDenied", "Message": "m"}],
+        [{"Key": "p/unknown", "Code": "AccessDenied"}],
+        [{"Key": "p/a"}, {"Code": "SlowDown"}],
+        ["<html>"],
+        "<html>",
+        17,
+    ],
+)
+def test_answers_of_no_known_shape_lose_no_file(s3_answers: dict[str, Any], errors: Any) -> None:
+    """Where an answer does not say of which file an error is, each file is asked for by itself."""
+    put("bucket", "p/a", "p/b")
+    asked: list[str] = []
+
+    def answer_only(answer: dict[str, Any], **kwargs: Any) -> Any:
+        return {"Errors": errors}
+
+    def record(answer: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["Key"])
+        return answer
+
+    s3_answers["delete_objects"] = answer_only
+    s3_answers["delete_object"] = record
+    assert delete("s3://bucket/p", ["bucket/p/a", "bucket/p/b"]) == {}
+    assert sorted(asked) == ([] if not errors else ["p/a", "p/b"])
+    assert keys() == []
+
+
+@pytest.mark.parametrize("answer", [None, "<html>", [], 3])
+def test_an_answer_that_is_no_answer_is_not_believed(
+    s3_answers: dict[str, Any], answer: Any
+) -> None:
+    """A proxy's page with status 200 deletes nothing."""
+    put("bucket", "p/a")
+    s3_answers["delete_objects"] = lambda _, **kwargs: answer
+    assert delete("s3://bucket/p", ["bucket/p/a"]) == {}
+    assert keys() == []
+
+
+def test_a_refusal_without_code_and_message_is_reported(s3_answers: dict[str, Any]) -> None:
+    """The file may still be there, which is all that is known."""
+    put("bucket", "p/a")
+    s3_answers["delete_objects"] = lambda _, **kwargs: {"Errors": [{"Key": "p/a"}]}
+    assert list(delete("s3://bucket/p", ["bucket/p/a"])) == ["bucket/p/a"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Uploads": None},
+        {"Uploads": [{}, {"Key": "p/x"}, {"UploadId": "1"}]},
+        {"IsTruncated": True},
+        {"IsTruncated": True, "NextKeyMarker": "", "Uploads": []},
+        {"IsTruncated": True, "NextKeyMarker": "p/x", "NextUploadIdMarker": "1"},
+    ],
+)
+def test_listings_of_uploads_of_no_known_shape_end(
+    s3_answers: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    """An upload without key or id cannot be aborted; a page that leads to itself is the last."""
+    s3_answers["list_multipart_uploads"] = lambda _, **kwargs: answer
+    client = open_client("s3://bucket/p", {})
+    assert client.run(client.list_uploads, "bucket/p") == []
+
+
+def test_servers_without_bulk_deletion_are_supported(s3_answers: dict[str, Any]) -> None:
+    """Files are deleted one by one where the bulk request fails."""
+    put("bucket", "p/a", "p/b")
+    s3_answers["delete_objects"] = OSError("NotImplemented")
+    assert delete("s3://bucket/p", ["bucket/p/a", "bucket/p/b", "bucket/p/missing"]) == {}
+    assert keys() == []
+
+
+def test_deletion_in_a_missing_bucket_succeeds(s3_bucket: str) -> None:
+    """Missing files are no failure."""
+    assert delete("s3://no-such-bucket", ["no-such-bucket/a"]) == {}

@@ -23,9 +23,10 @@ from fsspill import (
     StorageUnavailableError,
 )
 from fsspill.testing.filesystems import CountingFileSystem, register
-from tests.at_rest import files
+from fsspill.transfer import part_source
+from tests.at_rest import files, keys, open_uploads
 from tests.running import PATIENCE
-from tests.timeouts import FORGIVING
+from tests.timeouts import FORGIVING, limited_attempts
 
 MIB = 2**20
 
@@ -220,4 +221,23 @@ def test_a_stream_that_fails_releases_the_objects(
     finally:
         gc.enable()
     assert caught.value is not None
+    storage.destroy_external_storage()
+
+
+def test_a_failed_multipart_upload_is_aborted(
+    store: InMemoryObjectStore, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the server refuses to complete it, no part stays, and the object is let go."""
+    # S3 refuses parts under 5 MiB, at the very end.
+    monkeypatch.setattr(part_source, "PART_SIZE", MIB)
+    storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
+    data = bytearray(33 * MIB)
+    store.put(b"x", data)
+    with limited_attempts(2), pytest.raises(StorageUnavailableError):
+        storage.spill_objects([b"x"])
+    store.delete(b"x")
+    data.append(0)  # raises BufferError while anybody holds a view
+    assert open_uploads(s3_bucket) == []
+    # A probe of the unhealthy URI may be writing its own file.
+    assert [key for key in keys(s3_bucket) if "fsspill-check" not in key] == []
     storage.destroy_external_storage()

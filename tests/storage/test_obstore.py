@@ -1,0 +1,105 @@
+"""Buckets of obstore with the endpoint and the credentials of a filesystem."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec
+import pytest
+
+from fsspill.storage.connection import connect
+from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
+
+pytest.importorskip("obstore")
+pytest.importorskip("s3fs")
+
+AZURE_KEY = "a2V5"
+
+
+@pytest.fixture
+def fresh() -> None:
+    """Forget filesystems that were made with another environment."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_anonymous_access(s3_bucket: str, fresh: None) -> None:
+    """No credentials are looked for where the filesystem uses none."""
+    fs = fsspec.filesystem("s3")
+    fs.pipe_file(f"{s3_bucket}/public", b"data", ACL="public-read")
+    connection = connect(f"s3://{s3_bucket}/x", {"anon": True})
+    store = connection.run(open_bucket, connection.fs, "s3", s3_bucket)
+    assert store.config["skip_signature"] in (True, "true")
+    assert store.credential_provider is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"s3_additional_kwargs": {"SSECustomerAlgorithm": "AES256"}}, "SSECustomerAlgorithm"),
+        ({"s3_additional_kwargs": {"ExpectedBucketOwner": "123"}}, "ExpectedBucketOwner"),
+        ({"config_kwargs": {"s3": {"use_accelerate_endpoint": True}}}, "accelerated"),
+        ({"config_kwargs": {"proxies": {"https": "http://127.0.0.1:9"}}}, "proxies"),
+        ({"config_kwargs": {"client_cert": "file.pem"}}, "client certificate"),
+    ],
+)
+def test_settings_that_do_not_carry_over(
+    s3_bucket: str, options: dict[str, Any], reason: str
+) -> None:
+    """It is not asked where it would read otherwise than the filesystem, and it says why."""
+    connection = connect(f"s3://{s3_bucket}/x", options)
+    with pytest.raises(UnsupportedByObstoreError, match=reason):
+        connection.run(open_bucket, connection.fs, "s3", s3_bucket)
+
+
+@pytest.mark.parametrize("bucket", ["arn:aws:s3:us-east-1:1:accesspoint", "b--use1-az4--x-s3"])
+def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -> None:
+    """Access points and directory buckets are left to the filesystem."""
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    with pytest.raises(UnsupportedByObstoreError):
+        connection.run(open_bucket, connection.fs, "s3", bucket)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"account_key": AZURE_KEY}, {"account_key": AZURE_KEY}),
+        ({"sas_token": "sv=1&sig=x"}, {"sas_key": "sv=1&sig=x"}),
+        ({"anon": True}, {"skip_signature": True}),
+    ],
+)
+def test_what_adlfs_was_told(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The account's endpoint, and the key or signature, or none."""
+    pytest.importorskip("adlfs")
+    connection = connect("abfs://container/x", {"account_name": "account", **options})
+    store = connection.run(open_bucket, connection.fs, "azure", "container")
+    assert store.config["endpoint"] == "https://account.blob.core.windows.net"
+    assert {name: store.config.get(name) for name in expected} == {
+        name: str(value).lower() if value is True else value for name, value in expected.items()
+    }
+
+
+def test_a_token_of_azure_is_asked_of_its_credential() -> None:
+    """A credential of azure-identity gives obstore its tokens, for as long as it lives."""
+    pytest.importorskip("adlfs")
+
+    class Credential:
+        async def get_token(self, *scopes: str) -> Any:
+            assert scopes == ("https://storage.azure.com/.default",)
+            return SimpleNamespace(token="secret", expires_on=0)
+
+    options = {"account_name": "account", "credential": Credential()}
+    connection = connect("abfs://container/x", options)
+    store = connection.run(open_bucket, connection.fs, "azure", "container")
+    assert connection.run(store.credential_provider)["token"] == "secret"
+
+
+def test_a_token_of_google_is_asked_of_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gcsfs keeps fresh, obstore signs with."""
+    pytest.importorskip("gcsfs")
+    from google.oauth2.credentials import Credentials
+
+    token = Credentials("secret")  # type: ignore[no-untyped-call]
+    connection = connect("gs://bucket/x", {"token": token})
+    store = connection.run(open_bucket, connection.fs, "gcs", "bucket")
+    assert connection.run(store.credential_provider)["token"] == "secret"
