@@ -9,7 +9,7 @@ import pytest
 from fsspill import InMemoryObjectStore, ObjectStore
 
 
-def test_it_is_an_object_store(store: InMemoryObjectStore) -> None:
+def test_the_in_memory_store_implements_the_protocol(store: InMemoryObjectStore) -> None:
     """It has the protocol's methods; mypy checks their types here."""
     as_protocol: ObjectStore = store
     assert as_protocol.get_if_local([b"x"]) == [(None, b"")]
@@ -26,8 +26,8 @@ def test_put_does_not_copy_and_get_is_read_only(store: InMemoryObjectStore) -> N
         store.get(b"x")[0] = 1
 
 
-def test_a_short_source_leaves_nothing(store: InMemoryObjectStore) -> None:
-    """An object appears whole or not at all."""
+def test_a_truncated_source_leaves_no_object(store: InMemoryObjectStore) -> None:
+    """An object appears as a whole or not at all."""
     with pytest.raises(EOFError, match="expected 5 bytes"):
         store.put_file_like_object(b"m", 5, io.BytesIO(b"1234"), b"x", b"o")
     assert b"x" not in store
@@ -41,8 +41,8 @@ def test_objects_never_change(store: InMemoryObjectStore) -> None:
     assert bytes(store.get(b"x")) == b"first"
 
 
-def test_missing_objects(store: InMemoryObjectStore) -> None:
-    """Get raises KeyError, get_if_local answers (None, b""), delete does nothing."""
+def test_missing_objects_are_reported_as_rays_are(store: InMemoryObjectStore) -> None:
+    """Get raises KeyError, get_if_local returns (None, b""), delete does nothing."""
     with pytest.raises(KeyError):
         store.get(b"x")
     assert store.get_if_local([b"x"]) == [(None, b"")]
@@ -50,7 +50,7 @@ def test_missing_objects(store: InMemoryObjectStore) -> None:
     assert list(store) == []
 
 
-def test_an_object_must_be_something(store: InMemoryObjectStore) -> None:
-    """Neither data nor metadata could not be told from a missing object."""
+def test_an_empty_object_is_refused(store: InMemoryObjectStore) -> None:
+    """Without data and metadata it would look like a missing object."""
     with pytest.raises(ValueError, match="expected data or metadata"):
         store.put(b"x", None)

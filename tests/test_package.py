@@ -24,7 +24,7 @@ TESTED_ELSEWHERE = {
 """Longer modules without a test module of the same name, and the reason."""
 
 
-def test_the_public_names_are_those_that_are_visible() -> None:
+def test_all_lists_the_visible_names() -> None:
     """`__all__` is complete, and holds nothing else."""
     visible = {
         name
@@ -34,8 +34,8 @@ def test_the_public_names_are_those_that_are_visible() -> None:
     assert visible | {"__version__"} == set(fsspill.__all__)
 
 
-def test_the_contract_is_importable_from_the_top() -> None:
-    """Ray's names, in one place."""
+def test_the_names_of_the_contract_are_public() -> None:
+    """They are those of Ray."""
     for name in (
         "create_url_with_offset",
         "parse_url_with_offset",
@@ -54,8 +54,8 @@ def test_the_contract_is_importable_from_the_top() -> None:
         assert name in fsspill.__all__
 
 
-def test_the_extras() -> None:
-    """They are called what a user says, and the core needs fsspec and a hash."""
+def test_the_extras_are_those_of_the_documentation() -> None:
+    """The core requires only fsspec and a hash."""
     metadata = importlib.metadata.metadata("fsspill")
     extras = set(metadata.get_all("Provides-Extra") or [])
     assert extras >= {"s3", "gcs", "azure", "ray", "cli", "compression", "all", "test"}
@@ -65,7 +65,7 @@ def test_the_extras() -> None:
 
 
 def test_versions_agree() -> None:
-    """The package and its metadata tell the same version."""
+    """The package and its metadata have the same version."""
     assert importlib.metadata.version("fsspill") == fsspill.__version__
 
 

@@ -42,7 +42,7 @@ def test_a_live_session_is_named_with_the_age_that_keeps_it(tmp_path: Path) -> N
         clean(f"file://{tmp_path}", sessions=["s"], stale_after=0.5)
 
 
-def test_a_deletion_without_an_answer_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_without_an_answer_states_its_duration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second is not 0 s."""
 
     async def delete(*arguments: object) -> None:

@@ -25,7 +25,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("arguments", [[], ["--s3"]])
-def test_demo(environment: dict[str, str], arguments: list[str]) -> None:
+def test_the_demo_leaves_no_file(environment: dict[str, str], arguments: list[str]) -> None:
     """It exits with 0, shows its progress, and ends with a table with 0 files left."""
     pytest.importorskip("ray")
     command = [FSSPILL, "demo", "--store-mib", "80", *arguments]

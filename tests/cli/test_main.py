@@ -60,16 +60,20 @@ def test_a_missing_package_names_the_extra(
         [],
     ],
 )
-def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Impossible arguments print the usage, with exit code 2."""
+def test_invalid_arguments_print_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 2."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: fsspill" in capsys.readouterr().err
 
 
-def test_ls(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line of words per session and node: files, bytes, age, whether it is alive, uploads."""
+def test_ls_prints_a_line_per_session_and_node(
+    left_behind: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has files, bytes, age, liveness and uploads."""
     assert main(["ls", f"file://{left_behind}"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "session node files bytes age alive uploads",
@@ -83,8 +87,10 @@ def test_ls(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_clean(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what it removed, what it kept and why; a dry run prints the same, removing none."""
+def test_clean_reports_removed_and_kept_sessions(
+    left_behind: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A dry run prints the same, and removes nothing."""
     kept = [
         "kept session alive: alive",
         "kept session library: nothing says whether it is alive",
@@ -104,7 +110,7 @@ def test_clean(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_clean_of_named_sessions_and_nodes(
+def test_clean_removes_named_sessions_and_nodes(
     left_behind: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Several sessions and node-local directories in one call; a live one is refused."""
@@ -119,7 +125,9 @@ def test_clean_of_named_sessions_and_nodes(
     assert [path.name for path in left_behind.iterdir()] == ["alive"]
 
 
-def test_clean_dead_nodes(left_behind: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_removes_dead_nodes_on_request(
+    left_behind: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Only with --dead-nodes; --older-than is the age of their last heartbeat."""
     old_file(left_behind / "alive" / "ray_spilled_objects_n3" / "f", 9 * 3600)
     beat = left_behind / "alive" / "fsspill_heartbeats" / "n3"
@@ -168,7 +176,7 @@ def test_a_missing_bucket_is_reported_in_one_line(
     assert line.startswith("fsspill: cannot list s3://no-such-bucket/x")
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     """The command is installed."""
     printed = subprocess.run([FSSPILL, "--version"], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == f"fsspill {fsspill.__version__}"

@@ -14,10 +14,10 @@ from fsspill.cli.main import main
 from fsspill.cli.tables import _age, print_report, print_summary, show_progress
 
 
-def test_ls_on_a_terminal(
+def test_ls_prints_a_table_on_a_terminal(
     left_behind: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table, for which a package is needed."""
+    """It needs a package."""
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["ls", f"file://{left_behind}", "--older-than", "7d"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

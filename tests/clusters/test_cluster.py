@@ -42,7 +42,7 @@ def spill_and_drop(program: Program, at_rest: object, empty: object) -> None:
     program.output()
 
 
-def test_a_directory_that_is_a_bucket(environment: dict[str, str]) -> None:
+def test_spilling_to_a_bucket_needs_only_the_directory(environment: dict[str, str]) -> None:
     """ray.init(object_spilling_directory="s3://...") is all it takes: spill, restore, delete.
 
     Keys are <uri>/<session name>/ray_spilled_objects_<node id>/<unique file>.
@@ -62,8 +62,10 @@ def assert_remote_keys() -> bool:
     return len(found) > 0
 
 
-def test_a_directory_that_is_a_file_uri(environment: dict[str, str], tmp_path: Path) -> None:
-    """With file:// the files lie in Ray's own layout, and are private to the user."""
+def test_files_of_a_file_uri_have_rays_layout_and_are_private(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Only their user can read the files of a ``file://`` URI."""
     arguments = {**LOCAL, "object_spilling_directory": f"file://{tmp_path}/spill"}
 
     def at_rest() -> bool:
@@ -78,23 +80,25 @@ def test_a_directory_that_is_a_file_uri(environment: dict[str, str], tmp_path: P
         spill_and_drop(program, at_rest, lambda: not files(tmp_path))
 
 
-def test_a_plain_path_stays_rays_own(environment: dict[str, str], tmp_path: Path) -> None:
-    """Without a scheme Ray's own storage is used, as before."""
+def test_a_plain_path_uses_the_storage_of_ray(environment: dict[str, str], tmp_path: Path) -> None:
+    """Without a protocol Ray's own storage is used, as before."""
     arguments = {**LOCAL, "object_spilling_directory": str(tmp_path)}
     with Program("spill.py", json.dumps(arguments), environment=environment) as program:
         spill_and_drop(program, lambda: files(tmp_path), lambda: not files(tmp_path))
 
 
-def test_the_environment_variable(environment: dict[str, str]) -> None:
-    """RAY_object_spilling_directory works like the argument."""
+def test_the_environment_variable_works_like_the_argument(environment: dict[str, str]) -> None:
+    """RAY_object_spilling_directory has the same effect."""
     environment["RAY_object_spilling_directory"] = "s3://bucket"
     with Program("spill.py", json.dumps(LOCAL), environment=environment) as program:
         spill_and_drop(program, spilled, lambda: not spilled())
 
 
 @pytest.mark.parametrize("where", ["_system_config", "environment"])
-def test_a_configuration_of_type_fsspec(environment: dict[str, str], where: str) -> None:
-    """All parameters, through _system_config or RAY_object_spilling_config."""
+def test_a_configuration_of_type_fsspec_takes_all_parameters(
+    environment: dict[str, str], where: str
+) -> None:
+    """It is given through _system_config or RAY_object_spilling_config."""
     params = {"uri": ["s3://bucket/a", "s3://bucket/b"], "prefix": "below", "file_size": 2**20}
     config = json.dumps({"type": "fsspec", "params": params})
     arguments: dict[str, object] = dict(LOCAL)
@@ -111,8 +115,8 @@ def test_a_configuration_of_type_fsspec(environment: dict[str, str], where: str)
         spill_and_drop(program, at_rest, lambda: not spilled())
 
 
-def test_ray_start(environment: dict[str, str]) -> None:
-    """`ray start --head --object-spilling-directory=s3://...` works, for drivers that join."""
+def test_ray_start_takes_a_uri_as_directory(environment: dict[str, str]) -> None:
+    """Drivers that join the cluster spill to it."""
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
     flags = ["--head", "--port=0", "--num-cpus=1", f"--object-store-memory={STORE}", "--block"]
     start = [ray, "start", *flags, "--object-spilling-directory=s3://bucket/started"]
@@ -124,7 +128,7 @@ def test_ray_start(environment: dict[str, str]) -> None:
             spill_and_drop(program, spilled, lambda: not spilled())
 
 
-def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
+def test_a_driver_that_exits_without_shutdown_leaves_no_file(environment: dict[str, str]) -> None:
     """The end of a driver that holds all its refs leaves an empty prefix, from atexit."""
     arguments = json.dumps({**LOCAL, "object_spilling_directory": "s3://bucket/prefix"})
     with Program("spill.py", arguments, "--exit-with-objects", environment=environment) as program:
@@ -135,7 +139,7 @@ def test_a_driver_that_never_shuts_down(environment: dict[str, str]) -> None:
     assert "could not remove" not in output
 
 
-def test_another_node_reads_what_a_killed_node_spilled(environment: dict[str, str]) -> None:
+def test_another_node_restores_the_objects_of_a_killed_node(environment: dict[str, str]) -> None:
     """On S3 every node restores by itself, also after SIGKILL of the raylet that spilled."""
     with Program("two_nodes.py", "s3://bucket/x", "--kill", environment=environment) as program:
         assert int(program.expect("spilled").split()[1]) > 30
@@ -144,8 +148,10 @@ def test_another_node_reads_what_a_killed_node_spilled(environment: dict[str, st
         program.output()
 
 
-def test_two_nodes_with_local_directories(environment: dict[str, str], tmp_path: Path) -> None:
-    """With file:// the node that spilled serves the bytes to the other one."""
+def test_objects_in_a_node_local_directory_are_restored_on_another_node(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The node that spilled serves the bytes."""
     with Program("two_nodes.py", f"file://{tmp_path}", environment=environment) as program:
         assert int(program.expect("spilled").split()[1]) > 30
         program.expect("read on the other node")
@@ -161,7 +167,7 @@ def test_two_nodes_with_local_directories(environment: dict[str, str], tmp_path:
         ("/tmp", "s3://bucket/a"),
     ],
 )
-def test_a_worker_node_with_another_directory(
+def test_a_worker_node_with_another_directory_is_refused(
     environment: dict[str, str], head: str, worker: str
 ) -> None:
     """It does not start, and the message names both and says what to do."""
@@ -173,16 +179,16 @@ def test_a_worker_node_with_another_directory(
     assert "Leave out --object-spilling-directory" in message
 
 
-def test_a_worker_node_with_the_same_directory(environment: dict[str, str]) -> None:
-    """Naming the directory of the head again is fine."""
+def test_a_worker_node_with_the_same_directory_starts(environment: dict[str, str]) -> None:
+    """Naming the directory of the head again is allowed."""
     same = ("s3://bucket/a", "s3://bucket/a/")
     with Program("worker_node.py", *same, environment=environment) as program:
         program.expect("started")
         program.output()
 
 
-def test_a_shuffle_of_ray_data(environment: dict[str, str]) -> None:
-    """A dataset four times the object store is shuffled over S3, and every row is right."""
+def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[str, str]) -> None:
+    """A dataset of four times the object store is shuffled by Ray Data over S3."""
     pytest.importorskip("ray.data")
     with Program("shuffle.py", "s3://bucket/shuffle", environment=environment) as program:
         line = program.expect("shuffled")
@@ -204,8 +210,8 @@ BAD: list[tuple[str | None, object, str, str]] = [
 ]
 
 
-def test_what_is_wrong_is_said_when_ray_starts(environment: dict[str, str]) -> None:
-    """Each bad configuration stops ray.init with its own error; nothing is started by it.
+def test_an_invalid_configuration_stops_ray_init(environment: dict[str, str]) -> None:
+    """Each one raises its own error, and nothing is started by it.
 
     Afterwards a good one starts.
     """
@@ -227,8 +233,8 @@ def test_what_is_wrong_is_said_when_ray_starts(environment: dict[str, str]) -> N
     assert keys() == []
 
 
-def test_ray_start_says_what_is_wrong(environment: dict[str, str]) -> None:
-    """The flag is checked too: the command fails, with the message, and nothing runs."""
+def test_an_invalid_directory_stops_ray_start(environment: dict[str, str]) -> None:
+    """The command fails with the message, and no process runs."""
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
     flags = ["--head", "--port=0", "--object-spilling-directory=s3://no-such-bucket"]
     ended = subprocess.run(

@@ -100,8 +100,8 @@ def kill_in_the_middle(
         kill_all(environment, worker)
 
 
-def test_io_workers_that_are_killed(environment: dict[str, str], proxy: FaultProxy) -> None:
-    """SIGKILL of IO workers in the middle of spilling and of restoring costs no byte.
+def test_killed_io_workers_lose_no_byte(environment: dict[str, str], proxy: FaultProxy) -> None:
+    """SIGKILL strikes IO workers while they spill and while they restore.
 
     Files that they had stored and uploads that they had begun, which no object refers to, go with
     their node.
@@ -123,8 +123,10 @@ def test_io_workers_that_are_killed(environment: dict[str, str], proxy: FaultPro
     assert open_uploads() == []
 
 
-def test_a_server_that_is_down(environment: dict[str, str], proxy: FaultProxy) -> None:
-    """While it is down every ray.put returns, and afterwards every object is there and right.
+def test_an_outage_of_the_server_loses_no_object(
+    environment: dict[str, str], proxy: FaultProxy
+) -> None:
+    """Meanwhile every ray.put returns; afterwards every object is restored correctly.
 
     What was made meanwhile lies in memory and on the node's own disk; when the server is back,
     objects are spilled to it again. The driver is told why, and not again and again.
@@ -159,10 +161,10 @@ def finish(program: Program, began: float) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", [None, Fault.UNAVAILABLE, Fault.STALL, Fault.RESET])
-def test_half_a_minute_without_the_server(
+def test_outages_of_30_seconds_under_load_lose_no_object(
     environment: dict[str, str], proxy: FaultProxy, fault: Fault | None
 ) -> None:
-    """A server that is down for 30 s under load, in whatever way, costs no object."""
+    """The server is down, answers 503, never answers, or resets connections."""
     began = time.monotonic()
     with start(environment) as program, ExitStack() as until_up:
         program.expect("started")
@@ -212,8 +214,8 @@ def flip_a_bit(key: str, index: int) -> None:
     fs.pipe_file(key, bytes(data))
 
 
-def test_files_that_others_changed_or_removed(environment: dict[str, str]) -> None:
-    """ray.get raises an ObjectLostError that names object, URL and reason, and does not hang.
+def test_altered_and_removed_files_raise_object_lost_error(environment: dict[str, str]) -> None:
+    """The error of ray.get names object, URL and reason; nothing hangs.
 
     So does a task whose argument it is. All other objects are right.
     """
@@ -241,8 +243,8 @@ def test_files_that_others_changed_or_removed(environment: dict[str, str]) -> No
         program.output()
 
 
-def test_a_large_object_that_is_wrong_at_its_end(environment: dict[str, str]) -> None:
-    """The restore had begun to fill it: its IO worker ends itself, and the next one says why."""
+def test_a_large_object_that_is_corrupt_at_its_end_is_lost(environment: dict[str, str]) -> None:
+    """The restore had begun to fill it: its IO worker ends itself, and the next one reports why."""
     with start(environment, max_bytes_in_flight=2**24) as program:
         program.expect("started")
         do(program, "put 5 40000000", "the slowest")
@@ -270,10 +272,10 @@ unreachable = pytest.mark.parametrize(
 
 
 @unreachable
-def test_files_that_cannot_be_reached(
+def test_ray_get_waits_for_an_unreachable_storage(
     environment: dict[str, str], proxy: FaultProxy, fault: Fault
 ) -> None:
-    """ray.get waits while the storage refuses, and returns when it no longer does."""
+    """It returns when the storage no longer refuses."""
     with start(environment, stall_timeout=FORGIVING) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
@@ -285,10 +287,10 @@ def test_files_that_cannot_be_reached(
 
 
 @unreachable
-def test_files_out_of_reach_for_long_are_lost(
+def test_objects_unreachable_for_lost_after_are_lost(
     environment: dict[str, str], proxy: FaultProxy, fault: Fault
 ) -> None:
-    """After lost_after seconds without the storage ray.get raises, and says how long that was."""
+    """ray.get raises, and the error states how long the storage was unreachable."""
     with start(environment, stall_timeout=FORGIVING, lost_after=5) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
@@ -346,10 +348,10 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         pytest.param("package", "fsspill[s3]", marks=pytest.mark.nightly),
     ],
 )
-def test_a_node_that_cannot_spill(
+def test_the_driver_is_told_that_a_node_cannot_spill(
     strict_server: S3Server, tmp_path: Path, cause: str, message: str
 ) -> None:
-    """The driver is told which node and what to do; tasks there finish, and all is right."""
+    """The message names the node and what to do; tasks there finish with correct results."""
     (tmp_path / "s3fs.py").write_text("raise ImportError('not here')")
     own = {
         "secret": {"AWS_SECRET_ACCESS_KEY": "wrong"},
@@ -365,10 +367,10 @@ def test_a_node_that_cannot_spill(
         program.output()
 
 
-def test_a_cluster_that_was_killed(
+def test_clean_removes_a_killed_cluster_and_keeps_a_live_one(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Clean-up leaves a live session alone, whoever asks, and removes a dead one in full."""
+    """Nothing of a live session is removed, whoever asks; a dead one is removed in full."""
     with start(environment) as program:
         session = program.expect("started").split()[1]
         do(program, PUT, "the slowest")
@@ -397,8 +399,10 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line[0]: line[5] for line in lines if line[1] == "-"}
 
 
-def test_a_driver_that_is_told_to_end(environment: dict[str, str]) -> None:
-    """After SIGTERM no process stays, and where no file stays no heartbeat does."""
+def test_sigterm_of_a_driver_leaves_no_process_and_no_heartbeat(
+    environment: dict[str, str],
+) -> None:
+    """A heartbeat stays only where a file stays."""
     with start(environment) as program:
         program.expect("started")
         do(program, PUT, "the slowest")
@@ -413,8 +417,8 @@ def test_a_driver_that_is_told_to_end(environment: dict[str, str]) -> None:
     # Ray itself gives a driver that is connected 30 s.
     [False, pytest.param(True, marks=pytest.mark.nightly)],
 )
-def test_a_head_that_is_told_to_end(environment: dict[str, str], with_files: bool) -> None:
-    """After SIGTERM of `ray start --block` its processes end.
+def test_sigterm_of_a_head_leaves_no_process(environment: dict[str, str], with_files: bool) -> None:
+    """All processes of `ray start --block` end.
 
     The heartbeat goes with them, unless the session leaves files: then it stays, for clean-up.
     """
@@ -468,8 +472,8 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_head_whose_heartbeat_process_is_killed(environment: dict[str, str]) -> None:
-    """Its standby takes over within seconds, and another one waits for its turn."""
+def test_a_standby_continues_the_heartbeat_of_a_head(environment: dict[str, str]) -> None:
+    """It takes over within seconds of a SIGKILL, and another standby is started."""
     with start_head(environment) as head:
         head.expect("Ray runtime started")
         poll(lambda: heartbeats("head"), "the heartbeat")
@@ -482,7 +486,7 @@ def test_a_head_whose_heartbeat_process_is_killed(environment: dict[str, str]) -
             poll(lambda: heartbeats("head"), "another heartbeat")
 
 
-def test_a_node_whose_io_workers_are_killed(environment: dict[str, str]) -> None:
+def test_the_heartbeat_of_a_node_survives_its_io_workers(environment: dict[str, str]) -> None:
     """Ray starts no others while the node is idle. A process of its own writes its heartbeat.
 
     It ends with the node.
@@ -502,8 +506,10 @@ def test_a_node_whose_io_workers_are_killed(environment: dict[str, str]) -> None
     assert keys() == []
 
 
-def test_a_head_that_restarts_in_its_session(environment: dict[str, str], tmp_path: Path) -> None:
-    """A head that finds its state again has the same session, and its heartbeat goes on."""
+def test_a_restarted_head_continues_the_heartbeat_of_its_session(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A head that finds its state again has the same session."""
     environment |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
     with start_head(environment) as head:
         head.expect("Ray runtime started")

@@ -15,8 +15,8 @@ OLDEST = "2.50.0"
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-def test_the_oldest_ray(tmp_path: Path) -> None:
-    """Hook, validation and real clusters work with it as with the newest."""
+def test_the_oldest_supported_ray_works(tmp_path: Path) -> None:
+    """Hook, validation and clusters behave as with the newest."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True)
     requirements = [f"{ROOT}[s3,cli]", f"ray[data]=={OLDEST}"]
     requirements += ["moto[server]", "pytest", "pytest-timeout", "hypothesis", "numpy"]

@@ -92,7 +92,7 @@ def test_every_block_is_run(page: Path) -> None:
 @pytest.mark.parametrize(
     "program", [pytest.param(text, id=place) for place, text in blocks("python")]
 )
-def test_python(
+def test_python_examples_run_and_leave_no_file(
     program: str, environment: dict[str, str], s3_server: S3Server, tmp_path: Path
 ) -> None:
     """Each program succeeds, reaches the buckets that it names, and leaves them empty."""
@@ -126,7 +126,9 @@ def test_every_command_is_run(command: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("command", commands("ray start"))
-def test_ray_start(command: str, environment: dict[str, str]) -> None:
+def test_the_ray_start_command_starts_a_validated_head(
+    command: str, environment: dict[str, str]
+) -> None:
     """The command starts a head that has checked the bucket."""
     pytest.importorskip("ray")
     flags = ["--block", "--port=0", "--include-dashboard=false", "--disable-usage-stats"]
@@ -158,8 +160,8 @@ def config_of_raylet(directory: str) -> str | None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("command", commands("fsspill demo"))
-def test_demo(command: str, environment: dict[str, str]) -> None:
-    """The command succeeds."""
+def test_the_demo_command_succeeds(command: str, environment: dict[str, str]) -> None:
+    """It exits with 0."""
     pytest.importorskip("ray")
     pytest.importorskip("rich")
     arguments = [script("fsspill"), *shlex.split(command)[1:], "--store-mib", "80"]
@@ -168,8 +170,10 @@ def test_demo(command: str, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("command", commands("fsspill ls", "fsspill clean"))
-def test_clean_up(command: str, environment: dict[str, str], s3_server: S3Server) -> None:
-    """The commands ask the bucket that they name, and leave it as it was."""
+def test_the_clean_up_commands_leave_the_bucket_unchanged(
+    command: str, environment: dict[str, str], s3_server: S3Server
+) -> None:
+    """Each asks the bucket that it names."""
     seen = len(s3_server.requests())
     arguments = [script("fsspill"), *shlex.split(command)[1:]]
     with Program(*arguments, environment=environment) as program:
@@ -202,7 +206,7 @@ def test_the_readme_begins_with_one_line() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_extras_exist(page: Path) -> None:
-    """Whatever a page installs with an extra, the package has that extra."""
+    """Every extra that a page installs is one of the package."""
     extras = set(importlib.metadata.metadata("fsspill").get_all("Provides-Extra") or [])
     named = re.findall(r"pip install '(?:fsspill|\.)\[([\w,]+)\]'", page.read_text())
     assert {extra for names in named for extra in names.split(",")} <= extras
@@ -217,7 +221,7 @@ def test_the_links_resolve(page: Path) -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """Who begins with the README finds every page."""
+    """A reader who begins with the README finds every page."""
     reached = {target for page in PAGES for target, _ in links(page) if target != page}
     assert set(PAGES) <= reached
 
@@ -245,7 +249,7 @@ def paths_in_the_architecture() -> list[str]:
 
 
 @pytest.mark.parametrize("path", paths_in_the_architecture())
-def test_what_the_architecture_names_exists(path: str) -> None:
+def test_paths_in_the_architecture_page_exist(path: str) -> None:
     """A file or a folder is in the package or, by its whole path, in the repository."""
     found = [parent / path for parent in (PACKAGE, ROOT) if (parent / path).exists()]
     assert found

@@ -21,7 +21,7 @@ MIB = 2**20
     st.lists(st.lists(st.binary(max_size=50), max_size=3), min_size=1, max_size=9),
 )
 def test_a_url_carries_the_digests(algorithm: str, blocks: list[list[bytes]]) -> None:
-    """What the parameter says is read back, and matches the blocks it was made of."""
+    """The parameter is parsed to the digests of the same blocks."""
     digests = Digests.of(algorithm, blocks)
     found = parse_digests(f"&{digests.parameter()}")
     assert found == digests
@@ -31,7 +31,7 @@ def test_a_url_carries_the_digests(algorithm: str, blocks: list[list[bytes]]) ->
 @given(
     st.sampled_from(sorted(ALGORITHMS)), st.binary(min_size=1, max_size=200), st.integers(0, 2**30)
 )
-def test_one_bit_makes_a_difference(algorithm: str, data: bytes, bit: int) -> None:
+def test_a_flipped_bit_changes_the_digest(algorithm: str, data: bytes, bit: int) -> None:
     """A block with one bit flipped does not match."""
     digests = Digests.of(algorithm, [[data]])
     wrong = bytearray(data)
@@ -39,8 +39,8 @@ def test_one_bit_makes_a_difference(algorithm: str, data: bytes, bit: int) -> No
     assert not digests.match(0, [bytes(wrong)])
 
 
-def test_the_digests_are_the_standard_ones() -> None:
-    """Of the bytes of a block, however they are cut, as the libraries compute them."""
+def test_digests_are_those_of_the_standard_libraries() -> None:
+    """Those of the bytes of a block, however they are split into buffers."""
     blocks = [[b"one", b"", b"block"], [b"another"]]
     assert Digests.of("xxh3_128", blocks).values == (
         xxhash.xxh3_128(b"oneblock").digest(),
@@ -50,8 +50,8 @@ def test_the_digests_are_the_standard_ones() -> None:
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_a_parameter_is_what_ray_takes(algorithm: str) -> None:
-    """No character that Ray's raylet splits a URL at, whatever the bytes; 22 or 43 of them."""
+def test_parameters_have_no_character_that_ray_splits_at(algorithm: str) -> None:
+    """They have 22 or 43 characters, whatever the bytes."""
     for number in range(200):
         name, _, value = Digests.of(algorithm, [[b"%d" % number]]).parameter().partition("=")
         assert name == algorithm
@@ -72,7 +72,7 @@ def test_a_parameter_is_what_ray_takes(algorithm: str) -> None:
         "&sha256=" + "a" * 22,
     ],
 )
-def test_a_url_without_digests_is_refused(parameters: str) -> None:
-    """Nothing is restored unchecked: no digest, half of one, an unknown or a second one."""
+def test_a_url_without_valid_digests_is_refused(parameters: str) -> None:
+    """No digest, half of one, an unknown and a second one: nothing is restored unverified."""
     with pytest.raises(CorruptObjectError, match="expected a URL that carries the digest"):
         parse_digests(parameters)

@@ -28,14 +28,14 @@ def test_a_frame_decodes_to_its_object(address: bytes, metadata: bytes, buffer: 
 
 
 @given(a=lengths, m=lengths, b=lengths)
-def test_unpack_undoes_pack(a: int, m: int, b: int) -> None:
-    """Any three lengths survive the header."""
+def test_unpack_is_the_inverse_of_pack(a: int, m: int, b: int) -> None:
+    """Any three lengths are unpacked to the same values."""
     header = FrameHeader(a, m, b)
     assert FrameHeader.unpack(header.pack(), size=header.frame_length, url="u") == header
 
 
 @given(data=st.binary(max_size=64) | headers, size=st.integers(0, 100))
-def test_a_header_that_does_not_fit_its_url_is_corrupt(data: bytes, size: int) -> None:
+def test_a_header_that_contradicts_its_url_is_corrupt(data: bytes, size: int) -> None:
     """Whatever the bytes: either the lengths add up to the URL's size, or it is an error."""
     announced = struct.unpack("<3Q", data[:24]) if len(data) >= 24 else None
     if announced and sum(announced) + 24 == size:
@@ -53,13 +53,13 @@ def test_the_buffer_is_not_copied() -> None:
     assert bytes(frame.buffer) == numbers.tobytes()
 
 
-def test_no_buffer_is_an_empty_one() -> None:
+def test_an_object_without_data_has_an_empty_buffer() -> None:
     """An object that is metadata only has a buffer of 0 bytes."""
     assert Frame.of(b"a", b"m", None).nbytes == HEADER_LENGTH + 2
 
 
 @pytest.mark.parametrize("length", [0, 1, 23])
-def test_a_short_header_is_named(length: int) -> None:
-    """Fewer than 24 bytes cannot be a frame."""
+def test_a_truncated_header_is_corrupt(length: int) -> None:
+    """Fewer than 24 bytes are not a frame."""
     with pytest.raises(CorruptObjectError, match=f"found {length} bytes"):
         FrameHeader.unpack(bytes(length), size=30, url="u")

@@ -22,7 +22,7 @@ def test_files_cover_the_batch_in_order(sizes: list[int], file_size: int) -> Non
 
 
 @given(sizes=sizes, file_size=st.integers(1, 1000))
-def test_files_are_as_full_as_they_may_be(sizes: list[int], file_size: int) -> None:
+def test_files_are_filled_up_to_the_size(sizes: list[int], file_size: int) -> None:
     """None exceeds the size unless it is one object; no neighbours would fit into one."""
     filled = [(len(sizes[part]), sum(sizes[part])) for part in plan_files(sizes, file_size)]
     assert all(total <= file_size or count == 1 for count, total in filled)
@@ -52,8 +52,10 @@ def test_ranges_cover_the_bytes_in_order(start: int, length: int, size: int) -> 
         (4096 * MIB + 100, 964, 964),
     ],
 )
-def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, dear: int) -> None:
-    """The ranges of a frame, header and all, where no size is given, as each engine asks."""
+def test_small_frames_and_cheap_requests_have_smaller_ranges(
+    frame: int, cheap: int, dear: int
+) -> None:
+    """Sizes are those of each engine where the user gives none; the header belongs to the frame."""
     for reader, ranges in ((ObstoreReader, cheap), (FilesystemReader, dear)):
         plan = plan_blocks(7, 7 + frame, count_blocks(frame))
         blocks = plan_ranges(plan, None, reader.bytes_per_request)
@@ -61,8 +63,8 @@ def test_small_frames_and_cheap_requests_are_cut_finer(frame: int, cheap: int, d
 
 
 @given(length=st.integers(1, 2**33), per_request=st.integers(0, 10**7))
-def test_no_range_is_below_a_mebibyte_for_its_own_sake(length: int, per_request: int) -> None:
-    """However cheap requests are, ranges stay near 1 MiB; however dear, within 4 MiB."""
+def test_ranges_have_between_1_and_4_mebibytes(length: int, per_request: int) -> None:
+    """However cheap or expensive requests are, ranges stay within these bounds."""
     [ranges] = plan_ranges([(0, length)], None, per_request)
     longest = max(stop - start for start, stop in ranges)
     assert longest <= 4 * MIB + MIB // 4
@@ -79,8 +81,8 @@ def test_ranges_do_not_cross_blocks(start: int, length: int, count: int) -> None
 
 
 @pytest.mark.parametrize(("size", "ranges"), [(MIB // 2, 39), (4 * MIB, 6), (8 * MIB, 3)])
-def test_a_size_that_is_given_is_used(size: int, ranges: int) -> None:
-    """Whatever requests cost, 20 MiB are cut into ranges of the size that was asked for."""
+def test_a_given_range_size_is_used(size: int, ranges: int) -> None:
+    """Whatever requests cost, 20 MiB are split into ranges of that size."""
     for bytes_per_request in (0, 10**6):
         blocks = plan_ranges(plan_blocks(0, 20 * MIB, 3), size, bytes_per_request)
         assert sum(map(len, blocks)) == ranges

@@ -15,20 +15,20 @@ counts = st.integers(0, 2**63)
 
 
 @given(url=files, offset=counts, size=counts)
-def test_parse_undoes_create(url: str, offset: int, size: int) -> None:
-    """Any file, offset and size come back as they were."""
+def test_parse_is_the_inverse_of_create(url: str, offset: int, size: int) -> None:
+    """Any file, offset and size are parsed to the same values."""
     made = create_url_with_offset(url=url, offset=offset, size=size)
     assert parse_url_with_offset(made) == (url, offset, size)
 
 
 @given(url=files, extra=st.from_regex(r"[a-z]{3,5}=[a-zA-Z0-9]{0,9}", fullmatch=True))
-def test_unknown_parameters_are_passed_over(url: str, extra: str) -> None:
-    """There is room in the URL for more than Ray's two parameters."""
+def test_unknown_parameters_are_ignored(url: str, extra: str) -> None:
+    """A URL may carry more than Ray's two parameters."""
     made = create_url_with_offset(url=url, offset=1, size=2)
     assert parse_url_with_offset(f"{made}&{extra}") == (url, 1, 2)
 
 
-def test_the_form_is_the_one_that_ray_documents() -> None:
+def test_urls_have_the_form_that_ray_documents() -> None:
     r"""The raylet's pattern is ``^(.*)\?offset=(\d+)&size=(\d+)$``."""
     assert create_url_with_offset(url="/a/b", offset=3, size=40) == "/a/b?offset=3&size=40"
     assert parse_url_with_offset("s3://b/k?offset=3&size=40") == ParsedURL("s3://b/k", 3, 40)
@@ -53,15 +53,15 @@ def test_the_form_is_the_one_that_ray_documents() -> None:
         "/a?offset=" + "9" * 5000 + "&size=1",
     ],
 )
-def test_anything_else_is_refused_by_name(bad: str) -> None:
+def test_malformed_urls_are_refused(bad: str) -> None:
     """No number is guessed; the message shows the URL and the form that was expected."""
     with pytest.raises(ValueError, match=r"Expected '<file>\?offset=<bytes>&size=<bytes>'"):
         parse_url_with_offset(bad)
 
 
 @pytest.mark.parametrize(("url", "offset", "size"), [("", 0, 1), ("a?b", 0, 1), ("a#b", 0, 1)])
-def test_files_that_ray_would_cut_are_refused(url: str, offset: int, size: int) -> None:
-    """A ``?`` or ``#`` in the name of a file would be lost on the way through Ray."""
+def test_file_names_that_ray_would_split_are_refused(url: str, offset: int, size: int) -> None:
+    """Ray would drop what follows a ``?`` or ``#`` in the name of a file."""
     with pytest.raises(ValueError, match="without '\\?' and '#'"):
         create_url_with_offset(url=url, offset=offset, size=size)
 

@@ -18,10 +18,10 @@ KIB, MIB = 2**10, 2**20
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_write_goes_to_the_next_healthy_uri(
+def test_a_failed_write_goes_to_the_next_healthy_uri(
     s3_bucket: str, store: InMemoryObjectStore, first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one URI does not take, another gets in the same call; all objects are spilled."""
+    """All objects are spilled in the same call."""
     monkeypatch.setattr("fsspill.placement.placement.randrange", lambda n: 0)
     uris = [f"s3://{s3_bucket}/good", "s3://no-such-bucket/bad"]
     storage = ExternalStorage(uris[::-1] if first else uris, object_store=store)
@@ -34,8 +34,8 @@ def test_a_write_goes_to_the_next_healthy_uri(
     storage.destroy_external_storage()
 
 
-def test_a_failed_spill_lets_go_of_the_objects(s3_bucket: str, store: InMemoryObjectStore) -> None:
-    """Nothing pins the objects after an error, not even its traceback."""
+def test_a_failed_spill_releases_the_objects(s3_bucket: str, store: InMemoryObjectStore) -> None:
+    """Nothing pins them after an error, not even its traceback."""
     storage = ExternalStorage("s3://no-such-bucket/x", object_store=store)
     data = [bytearray(MIB) for _ in range(3)]
     for number, buffer in enumerate(data):
@@ -49,8 +49,8 @@ def test_a_failed_spill_lets_go_of_the_objects(s3_bucket: str, store: InMemoryOb
     storage.destroy_external_storage()  # or the probe of the URI goes on while other tests run
 
 
-def test_later_calls_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose deletion failed is deleted by the next call, whatever that is asked for."""
+def test_failed_deletions_are_retried_by_later_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next deletion deletes them, whichever files it is for."""
     store = InMemoryObjectStore()
     store.put("x", b"data")
     storage = ExternalStorage("memory://pending-deletions", object_store=store)

@@ -74,10 +74,10 @@ def test_processes_of_a_node_share_max_bytes(tmp_path: Path, store: InMemoryObje
     assert places(second.spill_objects(range(3, 6)), tmp_path) == {"a": 1, "b": 2}
 
 
-def test_a_batch_beyond_all_limits_returns_what_fits(
+def test_a_batch_beyond_all_limits_keeps_the_leading_objects(
     tmp_path: Path, store: InMemoryObjectStore
 ) -> None:
-    """The leading objects are spilled; then the error names the room at each URI."""
+    """They are spilled; the next error names the room at each URI."""
     storage = make(tmp_path, store, max_bytes=250 * KIB)
     urls = storage.spill_objects(range(12))
     assert places(urls, tmp_path) == {"a": 2, "b": 2, "c": 2}
@@ -98,8 +98,8 @@ def test_min_free_bytes_are_left_on_a_disk(
     assert places(storage.spill_objects(range(4)), tmp_path) == {"a": 2, "c": 2}
 
 
-def test_free_bytes_of_a_missing_directory(tmp_path: Path) -> None:
-    """They are those of the disk that will hold it."""
+def test_free_bytes_of_a_missing_directory_are_those_of_its_disk(tmp_path: Path) -> None:
+    """The directory is created with the first file."""
     found = os.statvfs(tmp_path)
     free = found.f_bavail * found.f_frsize
     assert placement._free_bytes(f"{tmp_path}/not/there/yet") == pytest.approx(free, rel=0.5)

@@ -19,14 +19,14 @@ from fsspill import FsspillError
 ERROR = fsspill.ray.SpilledObjectLostError("0a" * 28, "s3://b/f", "The bucket is gone.")
 
 
-def test_it_is_an_error_of_both_ray_and_fsspill() -> None:
+def test_the_error_belongs_to_both_ray_and_fsspill() -> None:
     """Handlers of either catch it."""
     assert isinstance(ERROR, ray.exceptions.ObjectLostError)
     assert isinstance(ERROR, FsspillError)
 
 
 def test_the_message_names_object_url_and_reason() -> None:
-    """And says what to do, in place of Ray's fixed text."""
+    """It also tells what to do, in place of Ray's fixed text."""
     for part in ("0a" * 28, "s3://b/f", "The bucket is gone.", "Create it again"):
         assert part in str(ERROR)
 
@@ -43,8 +43,8 @@ def test_it_is_pickled_by_its_public_name(pickler: object) -> None:
     assert str(again) == str(ERROR)
 
 
-def test_another_process_loads_it() -> None:
-    """One that has imported nothing of fsspill before."""
+def test_another_process_unpickles_the_error() -> None:
+    """The process has imported nothing of fsspill before."""
     text = "import pickle, sys; print(pickle.load(sys.stdin.buffer))"
     printed = subprocess.check_output([sys.executable, "-c", text], input=pickle.dumps(ERROR))
     assert printed.decode().strip() == str(ERROR)

@@ -50,8 +50,8 @@ def calls_of(statement: str, after: str) -> int:
     return min(int(python("-c", textwrap.dedent(text))) for _ in range(3))
 
 
-def test_it_is_light() -> None:
-    """At a start of Python nothing but the hook is imported, with few function calls."""
+def test_a_start_of_python_imports_only_the_hook() -> None:
+    """It takes few function calls."""
     imported = python("-X", "importtime", "-c", "pass")
     names = set(re.findall(r"\|\s+(\S+)$", imported, re.MULTILINE))
     assert "_fsspill_startup" in names
@@ -69,7 +69,7 @@ def test_the_environment_switches_it_off(value: str, armed: bool) -> None:
     assert ("RayHook" in printed) is armed
 
 
-def test_without_ray_it_is_silent() -> None:
+def test_the_hook_is_silent_without_ray() -> None:
     """An import of Ray's modules where there is no Ray fails as it would without the hook."""
     assert python(HOOK, "import_ray_where_there_is_none").strip() == "ray._private"
 
@@ -80,8 +80,8 @@ def test_ray_imports_nothing_of_fsspill_without_a_uri() -> None:
     assert python(HOOK, "set_up_without_uri").strip().splitlines()[-1] == "[]"
 
 
-def test_importing_fsspill_is_light() -> None:
-    """`import fsspill` brings in neither Ray nor a cloud package nor the command line's.
+def test_importing_fsspill_imports_no_optional_package() -> None:
+    """Neither Ray nor a cloud package nor those of the command line.
 
     The same holds for `import fsspill.ray`, which must work where Ray is not installed.
     """

@@ -273,8 +273,8 @@ def test_a_spill_retries_pending_deletions(directory: Path, storage: WorkerStora
 
 
 @pytest.mark.parametrize("ours", [Storage, fsspill.ExternalStorage, IOWorkerStorage])
-def test_the_signatures_are_rays(ours: type[Storage]) -> None:
-    """What Ray calls by position has Ray's parameters in Ray's order."""
+def test_the_signatures_are_those_of_ray(ours: type[Storage]) -> None:
+    """Ray passes positional arguments in its own order."""
     for name in ("spill_objects", "restore_spilled_objects", "delete_spilled_objects"):
         expected = getattr(rays.ExternalStorage, name).__code__
         found = getattr(ours, name).__code__

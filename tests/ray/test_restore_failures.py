@@ -27,8 +27,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_failing_time_adds_up_while_an_object_is_asked_for(clock: Clock) -> None:
-    """It is the same for all processes of the node, and begins again after a success."""
+def test_failing_time_adds_up_over_consecutive_restores(clock: Clock) -> None:
+    """All processes of the node share it, and a success resets it."""
     assert failures().record_failure(URL) == 0
     clock.now += 30
     assert failures().record_failure(URL) == 30
@@ -39,8 +39,8 @@ def test_failing_time_adds_up_while_an_object_is_asked_for(clock: Clock) -> None
     assert failures().record_failure(URL) == 0
 
 
-def test_time_in_which_nobody_asks_does_not_count(clock: Clock) -> None:
-    """Two failures half an hour apart are two failures, not half an hour of them."""
+def test_time_without_restores_does_not_count(clock: Clock) -> None:
+    """Two failures half an hour apart are two failures, not half an hour of failing."""
     failures().record_failure(URL)
     clock.now += 1800
     assert failures().record_failure(URL) == _MAX_GAP
@@ -48,14 +48,14 @@ def test_time_in_which_nobody_asks_does_not_count(clock: Clock) -> None:
     assert failures().record_failure(URL) == 2 * _MAX_GAP
 
 
-def test_setting_the_time_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wall clock may jump by a day: what counts is time that passed."""
+def test_changes_of_the_wall_clock_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may jump by a day: only monotonic time counts."""
     failures().record_failure(URL)
     monkeypatch.setattr("time.time", lambda: 10**10)
     assert failures().record_failure(URL) < _MAX_GAP
 
 
-def test_a_restart_of_the_machine_begins_again(clock: Clock) -> None:
+def test_a_restart_of_the_machine_resets_the_time(clock: Clock) -> None:
     """Its monotonic clock then begins at 0, before the time of the record."""
     failures().record_failure(URL)
     clock.now += 100

@@ -18,8 +18,8 @@ from fsspill.testing.s3_server import S3Server
 from tests.ray.test_driver import notified
 
 
-def test_the_hook_gives_ray_our_storage() -> None:
-    """Ray's own function returns it, and Ray's own module-level functions act on it."""
+def test_the_hook_makes_ray_use_fsspill() -> None:
+    """Ray's setup returns its storage, and Ray's module-level functions act on it."""
     config = {"type": "fsspec", "params": {"uri": "s3://bucket/x"}}
     storage = rays.setup_external_storage(config, "node1", "session1")
     assert type(storage) is IOWorkerStorage
@@ -28,8 +28,8 @@ def test_the_hook_gives_ray_our_storage() -> None:
     rays.reset_external_storage()
 
 
-def test_ray_keeps_its_own_types(tmp_path: Path) -> None:
-    """Other configurations go to Ray as before."""
+def test_other_storage_types_remain_those_of_ray(tmp_path: Path) -> None:
+    """Their configurations reach Ray's own setup."""
     config = {"type": "filesystem", "params": {"directory_path": str(tmp_path)}}
     storage = rays.setup_external_storage(config, "node1", "session1")
     assert type(storage) is rays.FileSystemStorage

@@ -20,10 +20,10 @@ def delete(uri: str, paths: Sequence[str]) -> dict[str, FsspillError]:
 
 
 @pytest.mark.parametrize("size", [None, "12", "missing"])
-def test_a_file_without_a_size_is_an_answer_cut_short(
+def test_an_answer_without_a_size_is_a_transient_error(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, size: Any
 ) -> None:
-    """It says nothing about the file."""
+    """Such an answer does not tell how long the file is."""
     client = open_client(f"s3://{s3_bucket}/p", {})
 
     async def info(path: str) -> dict[str, Any]:

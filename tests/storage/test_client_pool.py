@@ -23,8 +23,8 @@ def test_a_client_is_opened_once() -> None:
     assert pool.reader(location) is pool.reader(location)
 
 
-def test_s3_has_a_client_of_its_own(s3_bucket: str) -> None:
-    """The table of protocols says which client speaks a protocol."""
+def test_the_table_of_protocols_selects_the_client(s3_bucket: str) -> None:
+    """S3 has its own, every other protocol the one for any filesystem."""
     assert type(ClientPool({}).client(locate(f"s3://{s3_bucket}"))) is S3Client
     assert type(ClientPool({}).client(locate("memory://x"))) is StorageClient
 
@@ -57,8 +57,8 @@ def test_local_directories_have_no_credentials() -> None:
     assert not ClientPool({}).renew(locate("file:///tmp/x", shared=True))
 
 
-def test_a_refused_call_is_made_again_after_a_renewal() -> None:
-    """Once; a second refusal is raised, any other error immediately."""
+def test_a_refused_call_is_repeated_once_after_a_renewal() -> None:
+    """A second refusal is raised, and any other error immediately."""
     pool, location = ClientPool({}), locate("memory://x")
     calls: list[StorageClient] = []
 

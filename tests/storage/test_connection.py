@@ -13,8 +13,8 @@ from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
 
 
-def test_what_the_user_sets_wins_over_the_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """storage_options win over fsspec's configuration, and that wins over the table."""
+def test_options_of_the_user_override_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """storage_options override fsspec's configuration, which overrides the table."""
     pytest.importorskip("s3fs")
     from fsspec.config import conf
 
@@ -28,22 +28,24 @@ def test_what_the_user_sets_wins_over_the_tuning(monkeypatch: pytest.MonkeyPatch
     assert fs.dircache.use_listings_cache
 
 
-def test_options_that_a_filesystem_does_not_take_are_named() -> None:
+def test_unknown_options_of_a_filesystem_are_named() -> None:
     """The names of the options are shown, their values are not."""
     with pytest.raises(ConfigError, match=r"storage_options.*port") as caught:
         connect("sftp://host/dir", {"port": "hunter2", "nonsense": 1})
     assert "hunter2" not in str(caught.value)
 
 
-def test_filesystems_without_an_asynchronous_interface_are_not_used_concurrently() -> None:
+def test_synchronous_filesystems_get_one_operation_at_a_time() -> None:
     """They need not be thread-safe (two threads on one sftp connection deadlock)."""
     endpoint = connect("memory://x", {})
     assert not endpoint.concurrent
     assert endpoint.fs.async_impl
 
 
-def test_a_thread_that_nobody_waits_for_still_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a filesystem for one thread the next operation begins when the last one has ended."""
+def test_an_abandoned_operation_ends_before_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A synchronous filesystem never runs two operations at the same time."""
     from fsspec.implementations.memory import MemoryFileSystem
 
     under_way, at_once, release = [0], [0], threading.Event()

@@ -23,8 +23,8 @@ def fresh() -> None:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
-def test_anonymous_access(s3_bucket: str, fresh: None) -> None:
-    """No credentials are looked for where the filesystem uses none."""
+def test_anonymous_access_needs_no_credentials(s3_bucket: str, fresh: None) -> None:
+    """Requests are not signed if the filesystem is anonymous."""
     fs = fsspec.filesystem("s3")
     fs.pipe_file(f"{s3_bucket}/public", b"data", ACL="public-read")
     connection = connect(f"s3://{s3_bucket}/x", {"anon": True})
@@ -43,18 +43,18 @@ def test_anonymous_access(s3_bucket: str, fresh: None) -> None:
         ({"config_kwargs": {"client_cert": "file.pem"}}, "client certificate"),
     ],
 )
-def test_settings_that_do_not_carry_over(
+def test_unsupported_settings_of_s3fs_are_named(
     s3_bucket: str, options: dict[str, Any], reason: str
 ) -> None:
-    """It is not asked where it would read otherwise than the filesystem, and it says why."""
+    """The filesystem itself reads where obstore would read otherwise."""
     connection = connect(f"s3://{s3_bucket}/x", options)
     with pytest.raises(UnsupportedByObstoreError, match=reason):
         connection.run(open_bucket, connection.fs, "s3", s3_bucket)
 
 
 @pytest.mark.parametrize("bucket", ["arn:aws:s3:us-east-1:1:accesspoint", "b--use1-az4--x-s3"])
-def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -> None:
-    """Access points and directory buckets are left to the filesystem."""
+def test_access_points_and_directory_buckets_are_unsupported(s3_bucket: str, bucket: str) -> None:
+    """The filesystem reads from them, because obstore addresses them differently."""
     connection = connect(f"s3://{s3_bucket}/x", {})
     with pytest.raises(UnsupportedByObstoreError):
         connection.run(open_bucket, connection.fs, "s3", bucket)
@@ -68,7 +68,9 @@ def test_buckets_that_obstore_addresses_otherwise(s3_bucket: str, bucket: str) -
         ({"anon": True}, {"skip_signature": True}),
     ],
 )
-def test_what_adlfs_was_told(options: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_obstore_gets_the_account_and_credentials_of_adlfs(
+    options: dict[str, Any], expected: dict[str, Any]
+) -> None:
     """The account's endpoint, and the key or signature, or none."""
     pytest.importorskip("adlfs")
     connection = connect("abfs://container/x", {"account_name": "account", **options})
@@ -79,8 +81,8 @@ def test_what_adlfs_was_told(options: dict[str, Any], expected: dict[str, Any]) 
     }
 
 
-def test_a_token_of_azure_is_asked_of_its_credential() -> None:
-    """A credential of azure-identity gives obstore its tokens, for as long as it lives."""
+def test_tokens_of_azure_come_from_the_credential_of_adlfs() -> None:
+    """The credential of azure-identity is asked for each token."""
     pytest.importorskip("adlfs")
 
     class Credential:
@@ -94,8 +96,8 @@ def test_a_token_of_azure_is_asked_of_its_credential() -> None:
     assert connection.run(store.credential_provider)["token"] == "secret"
 
 
-def test_a_token_of_google_is_asked_of_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What gcsfs keeps fresh, obstore signs with."""
+def test_tokens_of_google_come_from_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are fresh, because gcsfs renews them."""
     pytest.importorskip("gcsfs")
     from google.oauth2.credentials import Credentials
 

@@ -63,23 +63,25 @@ def round_trip(uri: str, nbytes: int = 100, **arguments: Any) -> bytes:
 
 
 @pytest.mark.parametrize("engine", ["auto", "obstore"])
-def test_obstore_reads_from_s3(s3_bucket: str, obstore_alone: None, engine: str) -> None:
-    """It does by default where it is installed, and where it is asked for."""
+def test_obstore_reads_from_s3_by_default_and_by_name(
+    s3_bucket: str, obstore_alone: None, engine: str
+) -> None:
+    """`engine="auto"` selects it where it is installed."""
     round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, engine=engine)
 
 
-def test_the_filesystem_reads_where_it_is_asked_for(
+def test_the_filesystem_reads_by_name_or_without_obstore(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``engine="fsspec"``, or without obstore, nothing is asked of obstore."""
+    """With ``engine="fsspec"``, or if obstore is not installed, obstore gets no request."""
     monkeypatch.setattr(ObstoreReader, "read", None)
     round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, engine="fsspec")
     monkeypatch.setattr(reader, "_is_installed", lambda: False)
     round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
 
 
-def test_bytes_are_not_copied_on_their_way(s3_bucket: str) -> None:
-    """What obstore received is handed on as it lies in memory."""
+def test_ranges_of_obstore_are_not_copied(s3_bucket: str) -> None:
+    """The reader returns a view of the memory that obstore filled."""
     connection = connect(f"s3://{s3_bucket}/x", {})
     connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
     data = connection.run(make_reader(connection, "auto").read, f"{s3_bucket}/x", 2, 5)
@@ -87,14 +89,14 @@ def test_bytes_are_not_copied_on_their_way(s3_bucket: str) -> None:
     assert data.tobytes() == b"234"
 
 
-def test_an_endpoint_in_the_options_wins_over_the_environment(
+def test_an_endpoint_in_the_options_overrides_the_environment(
     s3_server: S3Server,
     s3_bucket: str,
     obstore_alone: None,
     fresh: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes the endpoint of the filesystem, whatever it finds in the environment itself."""
+    """The endpoint of the filesystem is passed to obstore, whatever the environment holds."""
     options = {"endpoint_url": s3_server.endpoint_url}
     for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.setenv(name, DEAD)
@@ -103,10 +105,10 @@ def test_an_endpoint_in_the_options_wins_over_the_environment(
     round_trip(f"s3://{s3_bucket}/prefix", storage_options=options)
 
 
-def test_the_filesystem_takes_over_and_one_line_says_why(
+def test_an_unsupported_setting_is_logged_once_and_the_filesystem_reads(
     s3_bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a setting that obstore cannot be told, objects come back, and it is said once."""
+    """Objects are restored although obstore does not support the setting."""
     options = {"s3_additional_kwargs": {"ExpectedBucketOwner": "123456789012"}}
     with caplog.at_level(logging.WARNING):
         round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, storage_options=options)
@@ -130,10 +132,10 @@ def opens_at(endpoint_url: str) -> Callable[..., Any]:
     return open_elsewhere
 
 
-def test_obstore_that_never_works_is_given_up(
+def test_obstore_is_replaced_after_three_initial_failures(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where it fails three times and the filesystem does not, it was told something wrong."""
+    """If the filesystem succeeds where it fails, its configuration is wrong for this storage."""
     monkeypatch.setattr(reader, "open_bucket", opens_at(DEAD))
     with caplog.at_level(logging.WARNING):
         round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB)
@@ -141,10 +143,10 @@ def test_obstore_that_never_works_is_given_up(
     assert "reading through S3FileSystem, not obstore: " in line
 
 
-def test_obstore_that_has_worked_is_kept(
+def test_obstore_is_kept_after_a_first_success(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Failures after a success are the storage's: the filesystem reads those ranges only."""
+    """Later failures are the storage's: the filesystem reads only those ranges."""
     connection = connect(f"s3://{s3_bucket}/x", {})
     connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
     engine = ObstoreReader(connection.fs, "s3")
@@ -162,8 +164,8 @@ def test_obstore_that_has_worked_is_kept(
     assert not caplog.records
 
 
-def test_a_missing_file_is_the_same_error(s3_bucket: str) -> None:
-    """Errors are those of the filesystem, whoever reads."""
+def test_a_missing_file_is_the_same_error_for_every_engine(s3_bucket: str) -> None:
+    """Errors are those of the filesystem."""
     storage = ExternalStorage(f"s3://{s3_bucket}/x", session_name="s", node_id="n")
     file = f"s3://{s3_bucket}/x/s/ray_spilled_objects_n/file-multi-1-10"
     url = f"{file}?offset=0&size=100&xxh3_128=AAAAAAAAAAAAAAAAAAAAAA"
@@ -173,20 +175,20 @@ def test_a_missing_file_is_the_same_error(s3_bucket: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["rust", "", None, 1])
-def test_an_unknown_engine(engine: Any) -> None:
-    """The message names those that there are."""
+def test_an_unknown_engine_is_refused(engine: Any) -> None:
+    """The message names the engines that exist."""
     with pytest.raises(ConfigError, match="expected one of auto, fsspec, obstore"):
         ExternalStorage("memory://x", engine=engine)
 
 
-def test_obstore_where_it_cannot_read() -> None:
-    """A protocol that it does not speak is refused when it is asked for by name."""
+def test_obstore_is_refused_for_other_protocols() -> None:
+    """The message lists the protocols that it supports."""
     with pytest.raises(ConfigError, match="expected one of s3://"):
         ExternalStorage("memory://x", engine="obstore")
 
 
-def test_obstore_that_is_not_installed(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says how to install it."""
+def test_a_missing_obstore_is_reported(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message tells how to install it."""
     monkeypatch.setattr(reader, "_is_installed", lambda: False)
     with pytest.raises(MissingPackageError, match="pip install obstore"):
         ExternalStorage(f"s3://{s3_bucket}", engine="obstore")
@@ -200,20 +202,20 @@ def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_the_filesystem_reads_where_obstore_is_silent(
+def test_an_unanswered_request_of_obstore_is_repeated_by_the_filesystem(
     s3_bucket: str, silent_proxy: None, fresh: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Silence is no exception, but it counts as a failure of obstore; one line says so."""
+    """Silence counts as a failure of obstore, and is logged once."""
     with caplog.at_level(logging.WARNING):
         round_trip(f"s3://{s3_bucket}/prefix", 10 * MIB, stall_timeout=FORGIVING)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ["reading through S3FileSystem, not obstore: it does not answer"]
 
 
-def test_silence_disables_obstore_for_a_while(
+def test_silence_disables_obstore_temporarily(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked again later, and has to answer only once to be used again."""
+    """It is tried again later, and one answer enables it."""
     monkeypatch.setattr(reader, "_SILENCE", 0.0)
     connection = connect(f"s3://{s3_bucket}/x", {})
     connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
@@ -239,10 +241,10 @@ def test_silence_disables_obstore_for_a_while(
     assert isinstance(connection.run(obstore.read, f"{s3_bucket}/x", 2, 5), memoryview)
 
 
-def test_a_bucket_that_could_not_be_opened_is_opened_again(
+def test_a_failed_opening_of_a_bucket_is_retried(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One failure, of an instance's metadata service for example, is not remembered for ever."""
+    """One failure, of an instance's metadata service for example, is not permanent."""
     connection = connect(f"s3://{s3_bucket}/x", {})
     connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
     obstore = make_reader(connection, "auto")

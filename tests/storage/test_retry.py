@@ -33,32 +33,32 @@ def attempt(retrier: Retrier, request: Callable[[], Coroutine[Any, Any, str]]) -
     return virtual_time.run(retrier.attempt(request, "cannot write", "s3://bucket/x"))[0]
 
 
-def test_what_may_pass_is_tried_again() -> None:
-    """Resets, time-outs and refusals to serve are repeated until the request succeeds."""
+def test_transient_failures_are_retried() -> None:
+    """Resets, time-outs and refusals to serve are retried until the request succeeds."""
     request = Request(ConnectionResetError(), TimeoutError(), OSError(16, "busy"))
     assert attempt(Retrier(60), request) == "done"
     assert request.attempts == 4
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), FileNotFoundError("gone"), TypeError()])
-def test_what_cannot_pass_is_raised_at_once(error: Exception) -> None:
-    """Refused credentials, missing buckets and wrong options are not asked twice."""
+def test_permanent_failures_are_raised_immediately(error: Exception) -> None:
+    """Refused credentials, missing buckets and wrong options are not retried."""
     request = Request(error)
     with pytest.raises(Exception, match="s3://bucket/x"):
         attempt(Retrier(60), request)
     assert request.attempts == 1
 
 
-def test_a_full_disk_is_not_waited_for() -> None:
-    """No space is a reason to go elsewhere, at once."""
+def test_a_full_disk_is_not_retried() -> None:
+    """No space is a reason to use another URI immediately."""
     request = Request(OSError(28, "No space left on device"))
     with pytest.raises(StorageUnavailableError, match="make room"):
         attempt(Retrier(60), request)
     assert request.attempts == 1
 
 
-def test_the_last_error_is_raised_at_the_deadline() -> None:
-    """With how often it was tried, from the error of the filesystem."""
+def test_the_last_error_is_raised_after_the_stall_timeout() -> None:
+    """It has the number of attempts, and the filesystem's error as its cause."""
     request = Request(*(OSError(16, f"busy {number}") for number in range(10_000)))
     with pytest.raises(StorageUnavailableError, match=r"busy.*Tried \d+ times") as caught:
         attempt(Retrier(60), request)
@@ -66,8 +66,8 @@ def test_the_last_error_is_raised_at_the_deadline() -> None:
     assert 60 / 4 < request.attempts < 60  # pauses of up to 4 s, shorter ones at first
 
 
-def test_a_request_that_is_never_answered_is_made_again() -> None:
-    """Silence for half of the time ends an attempt, and another one is made."""
+def test_an_unanswered_request_is_repeated() -> None:
+    """Silence for half of the stall timeout ends an attempt, and another one is made."""
     attempts = []
 
     async def request() -> str:
@@ -86,8 +86,8 @@ def test_a_request_that_is_never_answered_is_made_again() -> None:
 
 
 @pytest.mark.parametrize(("stall_timeout", "silence"), [(60, "30"), (1, "0.5")])
-def test_silence_for_ever_ends_at_the_deadline(stall_timeout: float, silence: str) -> None:
-    """A server that accepts and never answers is an error that says so, and for how long."""
+def test_permanent_silence_ends_after_the_stall_timeout(stall_timeout: float, silence: str) -> None:
+    """The error states how long a server that accepts connections has not answered."""
 
     async def request() -> str:
         await asyncio.Event().wait()
@@ -97,7 +97,7 @@ def test_silence_for_ever_ends_at_the_deadline(stall_timeout: float, silence: st
         attempt(Retrier(stall_timeout), request)
 
 
-def test_progress_prolongs_the_wait() -> None:
+def test_progress_restarts_the_stall_timeout() -> None:
     """As long as bytes move a request may take many times the stall timeout."""
     retrier = Retrier(10)
 
@@ -113,8 +113,8 @@ def test_progress_prolongs_the_wait() -> None:
     assert 400 <= seconds < 401
 
 
-def test_a_stopped_call_begins_nothing() -> None:
-    """Once another file has failed, no further request is made."""
+def test_a_stopped_retrier_makes_no_request() -> None:
+    """Once another file has failed, further requests are skipped."""
     retrier, request = Retrier(60), Request()
     retrier.stop()
     with pytest.raises(RequestSkippedError):
@@ -122,8 +122,8 @@ def test_a_stopped_call_begins_nothing() -> None:
     assert request.attempts == 0
 
 
-def test_what_others_found_out_ends_the_wait() -> None:
-    """When another process gives the place up, a request under way is given up too."""
+def test_a_circuit_opened_by_another_process_ends_the_attempt() -> None:
+    """A request in flight is cancelled too."""
 
     async def request() -> str:
         await asyncio.Event().wait()
@@ -133,16 +133,16 @@ def test_what_others_found_out_ends_the_wait() -> None:
         attempt(Retrier(600, is_abandoned=lambda: True), request)
 
 
-def test_pauses_grow_and_differ() -> None:
-    """They double up to 4 seconds, and no two processes keep step."""
+def test_pauses_grow_and_are_random() -> None:
+    """They double up to 4 seconds, and differ between processes."""
     first, second = list(islice(backoff(), 20)), list(islice(backoff(), 20))
     assert first != second
     assert all(2 <= pause <= 4 for pause in first[-3:])
     assert first[0] <= 0.1
 
 
-def test_an_error_of_ours_passes_unchanged() -> None:
-    """What a request itself explains is not explained again."""
+def test_an_fsspill_error_is_raised_unchanged() -> None:
+    """Its message already explains the failure."""
     failure = StoragePermissionError("as it was")
     with pytest.raises(StoragePermissionError, match=r"^as it was$"):
         attempt(Retrier(60), Request(failure))

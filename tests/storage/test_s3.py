@@ -35,10 +35,10 @@ def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
-def test_making_a_storage_makes_no_request(
+def test_creating_a_storage_makes_no_request(
     recorder: RequestRecorder, storage: ExternalStorage
 ) -> None:
-    """An IO worker starts without asking the network."""
+    """An IO worker starts without using the network."""
     assert recorder.methods() == {}
 
 
@@ -65,10 +65,10 @@ def test_one_request_per_file_per_small_object_and_per_deletion(
     assert recorder.methods() == {"POST": 1}
 
 
-def test_a_deletion_of_files_in_two_buckets(
+def test_files_of_two_buckets_are_deleted_by_one_request_each(
     s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore, recorder: RequestRecorder
 ) -> None:
-    """One bulk request for each bucket, though s3fs cannot delete from two at once."""
+    """The deletion of s3fs cannot delete from two buckets in one call."""
     s3_server.create_bucket("second")
     storage = ExternalStorage([f"s3://{s3_bucket}/a", "s3://second/b"], object_store=store)
     urls = storage.spill_objects(fill(store, 4, 8 * MIB))
@@ -78,10 +78,10 @@ def test_a_deletion_of_files_in_two_buckets(
     assert keys(s3_bucket) == keys("second") == []
 
 
-def test_a_deletion_of_files_under_two_uris_of_a_bucket(
+def test_files_of_two_uris_of_a_bucket_are_deleted_by_one_request(
     s3_bucket: str, store: InMemoryObjectStore, recorder: RequestRecorder
 ) -> None:
-    """One bulk request, because it is one bucket."""
+    """Requests are counted by bucket, not by URI."""
     storage = ExternalStorage([f"s3://{s3_bucket}/a", f"s3://{s3_bucket}/b"], object_store=store)
     urls = storage.spill_objects(fill(store, 4, 8 * MIB))
     recorder.requests()
@@ -90,14 +90,14 @@ def test_a_deletion_of_files_under_two_uris_of_a_bucket(
     assert keys(s3_bucket) == []
 
 
-def test_a_missing_bucket_is_named(s3_bucket: str) -> None:
-    """It is a FileNotFoundError that says that buckets are not made."""
+def test_a_missing_bucket_is_reported_by_name(s3_bucket: str) -> None:
+    """The FileNotFoundError states that fsspill creates no buckets."""
     with pytest.raises(StorageNotFoundError, match=r"s3://no-such-bucket/x.*never buckets"):
         ExternalStorage("s3://no-such-bucket/x").check()
 
 
-def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused connection is an OSError that names the URI and says what to check."""
+def test_a_refused_connection_is_reported_with_the_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is an OSError that tells what to check."""
     options = {"endpoint_url": "http://127.0.0.1:9", "key": "a", "secret": "b"}
     storage = ExternalStorage("s3://bucket/x", storage_options=options, stall_timeout=IMPATIENT)
     dead = pytest.raises(StorageUnavailableError, match=r"s3://bucket/x.*check the endpoint")
@@ -127,10 +127,10 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 
 
 @pytest.mark.parametrize("right_secret", [False, True])
-def test_refused_credentials(
+def test_refused_credentials_raise_permission_errors(
     strict_server: S3Server, monkeypatch: pytest.MonkeyPatch, right_secret: bool
 ) -> None:
-    """A wrong secret, and a user without the right, are PermissionErrors that say what to do."""
+    """A wrong secret and a user without permission raise errors that tell what to do."""
     if not right_secret:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     storage = ExternalStorage("s3://bucket/x")
@@ -207,8 +207,10 @@ def test_refusals_of_single_files_are_reported(s3_answers: dict[str, Any]) -> No
         17,
     ],
 )
-def test_answers_of_no_known_shape_lose_no_file(s3_answers: dict[str, Any], errors: Any) -> None:
-    """Where an answer does not say of which file an error is, each file is asked for by itself."""
+def test_malformed_answers_to_a_bulk_deletion_lose_no_file(
+    s3_answers: dict[str, Any], errors: Any
+) -> None:
+    """If an answer does not name the file of an error, each file is deleted by its own request."""
     put("bucket", "p/a", "p/b")
     asked: list[str] = []
 
@@ -227,10 +229,10 @@ def test_answers_of_no_known_shape_lose_no_file(s3_answers: dict[str, Any], erro
 
 
 @pytest.mark.parametrize("answer", [None, "<html>", [], 3])
-def test_an_answer_that_is_no_answer_is_not_believed(
+def test_a_page_of_a_proxy_is_not_taken_for_a_deletion(
     s3_answers: dict[str, Any], answer: Any
 ) -> None:
-    """A proxy's page with status 200 deletes nothing."""
+    """An answer of a proxy with status 200 deletes nothing."""
     put("bucket", "p/a")
     s3_answers["delete_objects"] = lambda _, **kwargs: answer
     assert delete("s3://bucket/p", ["bucket/p/a"]) == {}
@@ -238,7 +240,7 @@ def test_an_answer_that_is_no_answer_is_not_believed(
 
 
 def test_a_refusal_without_code_and_message_is_reported(s3_answers: dict[str, Any]) -> None:
-    """The file may still be there, which is all that is known."""
+    """The file may still exist, which is all that is known."""
     put("bucket", "p/a")
     s3_answers["delete_objects"] = lambda _, **kwargs: {"Errors": [{"Key": "p/a"}]}
     assert list(delete("s3://bucket/p", ["bucket/p/a"])) == ["bucket/p/a"]
@@ -255,10 +257,10 @@ def test_a_refusal_without_code_and_message_is_reported(s3_answers: dict[str, An
         {"IsTruncated": True, "NextKeyMarker": "p/x", "NextUploadIdMarker": "1"},
     ],
 )
-def test_listings_of_uploads_of_no_known_shape_end(
+def test_malformed_listings_of_uploads_end(
     s3_answers: dict[str, Any], answer: dict[str, Any]
 ) -> None:
-    """An upload without key or id cannot be aborted; a page that leads to itself is the last."""
+    """Uploads without key or id are left out; a page that is its own successor is the last."""
     s3_answers["list_multipart_uploads"] = lambda _, **kwargs: answer
     client = open_client("s3://bucket/p", {})
     assert client.run(client.list_uploads, "bucket/p") == []
@@ -273,5 +275,5 @@ def test_servers_without_bulk_deletion_are_supported(s3_answers: dict[str, Any])
 
 
 def test_deletion_in_a_missing_bucket_succeeds(s3_bucket: str) -> None:
-    """Missing files are no failure."""
+    """A missing file is not a failure."""
     assert delete("s3://no-such-bucket", ["no-such-bucket/a"]) == {}

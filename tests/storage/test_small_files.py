@@ -125,7 +125,7 @@ def test_a_failed_check_leaves_no_file(faulty: FaultyFileSystem) -> None:
 def test_a_check_that_reads_other_bytes_fails(
     faulty: FaultyFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The byte that was written must come back."""
+    """The byte that was written must be read again."""
 
     async def read(self: StorageClient, path: str, nbytes: int) -> bytes:
         return b"y"

@@ -24,8 +24,8 @@ chunk_lists = st.lists(st.integers(0, 200_000).map(lambda n: bytes([n % 251]) * 
 
 
 @given(buffers=chunk_lists, sizes=st.lists(st.integers(1000, 300_000), min_size=1, max_size=4))
-def test_it_reads_like_a_file(buffers: list[bytes], sizes: list[int]) -> None:
-    """Reads of any length give the buffers one after another, and b"" at the end."""
+def test_reads_return_the_buffers_in_order(buffers: list[bytes], sizes: list[int]) -> None:
+    """A read of any length returns the next bytes, and b"" at the end."""
     whole = b"".join(buffers)
     body = UploadBody(buffers)
     assert len(body) == len(whole)
@@ -66,7 +66,7 @@ def test_large_chunks_are_not_copied() -> None:
     assert piece[0] == 7
 
 
-def test_asking_for_the_length_rewinds() -> None:
+def test_len_rewinds_the_body() -> None:
     """s3fs repeats a request with the body where the failed attempt left it."""
     body = UploadBody([b"abc", b"def"])
     body.read(4)
@@ -76,8 +76,8 @@ def test_asking_for_the_length_rewinds() -> None:
     assert bytes(body.read(6)) == b"abcdef"
 
 
-def test_release_lets_go() -> None:
-    """Afterwards nothing pins the memory, and nothing can be read."""
+def test_release_frees_the_memory() -> None:
+    """Afterwards no view pins the memory, and nothing can be read."""
     data = bytearray(100)
     body = UploadBody([memoryview(data)])
     body.release()
@@ -93,10 +93,10 @@ def test_release_lets_go() -> None:
         {"s3": {"payload_signing_enabled": True}},
     ],
 )
-def test_checksums_and_signatures_of_the_user_are_computed_over_it(
+def test_checksums_and_signatures_cover_the_whole_body(
     s3_bucket: str, config: dict[str, object]
 ) -> None:
-    """What botocore reads of the body before it is sent does not change what arrives."""
+    """The stored bytes are the same, though botocore reads the body before it is sent."""
     store = InMemoryObjectStore()
     refs = [b"%d" % number for number in range(40)]
     data = {ref: bytes([number]) * (number * 10_000) for number, ref in enumerate(refs)}
@@ -161,9 +161,7 @@ def flaky_server(failures: tuple[str, ...]) -> Iterator[int]:
     ("attempts", "failures"),
     [(0, ("503", "503")), (3, ("503", "503")), (3, ("reset", "503"))],
 )
-def test_a_request_that_is_repeated_sends_the_whole_body_again(
-    attempts: int, failures: tuple[str, ...]
-) -> None:
+def test_a_repeated_request_sends_the_whole_body(attempts: int, failures: tuple[str, ...]) -> None:
     """Whether s3fs (0 attempts of botocore), botocore or aiohttp repeats it: no byte is missing."""
     pytest.importorskip("s3fs")
     with flaky_server(failures) as port:

@@ -27,14 +27,14 @@ from fsspill.storage.uri import check_uri
         ("s3://bucket/../other", "without '..'"),
     ],
 )
-def test_bad_uris_are_named(uri: str, message: str) -> None:
-    """All that can be known without a request is checked, and said."""
+def test_invalid_uris_are_refused_with_the_reason(uri: str, message: str) -> None:
+    """All that can be known without a request is checked."""
     with pytest.raises(ConfigError, match=message):
         check_uri(uri)
 
 
-def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
-    """Ray shows the configuration in logs and process lists; the environment is the place."""
+def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
+    """Ray shows configurations in logs and process lists: the message names a variable."""
     with pytest.raises(ConfigError, match="FSSPEC_SFTP_PASSWORD") as caught:
         check_uri("sftp://me:hunter2@host/dir")
     assert "hunter2" not in str(caught.value)
@@ -44,7 +44,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
     ("protocol", "module", "extra"),
     [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs"), ("abfs", "adlfs", "azure")],
 )
-def test_a_missing_package_names_the_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     protocol: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message is the command that installs it; it is an ImportError and a ValueError."""

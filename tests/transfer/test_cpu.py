@@ -12,7 +12,7 @@ from fsspill.transfer.cpu import CPUPool
 
 
 def test_a_cancelled_call_waits_for_its_thread() -> None:
-    """Whoever cancelled it may count on the memory that it worked on."""
+    """Its caller may rely on the memory that the thread uses being free afterwards."""
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -44,8 +44,8 @@ def test_inline_work_runs_on_the_event_loop() -> None:
     asyncio.run(check())
 
 
-def test_a_forked_child_has_threads_of_its_own() -> None:
-    """A pool that was used before a fork works in the child: its parent's threads are not there."""
+def test_a_forked_child_starts_its_own_threads() -> None:
+    """A pool that was used before a fork works in the child too, without its parent's threads."""
     pool = CPUPool("test", 1)
     asyncio.run(pool.run(int))
     child = os.fork()

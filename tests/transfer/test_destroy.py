@@ -17,10 +17,10 @@ def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
-def test_destroying_aborts_uploads_that_nobody_knows(
+def test_destroy_aborts_incomplete_uploads_of_its_node(
     storage: ExternalStorage, s3_bucket: str
 ) -> None:
-    """Those of the node whose id was lost with an answer, or with a worker; and no others."""
+    """Their ids were lost with an answer or a worker; uploads of others stay."""
     node = storage.files.locations[0].node_directory.removeprefix(f"s3://{s3_bucket}/")
     fs = fsspec.filesystem("s3")
     for key in (f"{node}/file", f"{node}2/file", "prefix/of-others"):

@@ -41,10 +41,10 @@ def test_a_large_object_is_read_in_ranges_of_exactly_its_bytes(
     assert store.get(ref) == bytes(10 * MIB)
 
 
-def test_a_bucket_that_is_not_seen_is_no_lost_object(
+def test_an_invisible_bucket_does_not_lose_objects(
     s3_server: S3Server, s3_bucket: str, store: InMemoryObjectStore
 ) -> None:
-    """A node with the wrong endpoint or account must not take what others see for gone."""
+    """A node with the wrong endpoint or account must not take the files of others for removed."""
     storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store)
     [ref] = fill(store, 1, KIB)
     urls = storage.spill_objects([ref])
@@ -66,8 +66,8 @@ class UntouchedStore(InMemoryObjectStore):
 
 
 @pytest.mark.parametrize("limit", [16 * MIB, 40 * MIB, 128 * MIB])
-def test_a_frame_of_half_of_the_limit_is_whole_before_the_object_is_made(limit: int) -> None:
-    """With a wrong last byte the object store is not even asked for room."""
+def test_a_frame_of_half_the_limit_is_verified_before_the_object_is_created(limit: int) -> None:
+    """If its last byte is wrong, the object store gets no request."""
     store = InMemoryObjectStore()
     store.put(b"ref", bytes(limit // 2 - 200))
     arguments: dict[str, Any] = {"node_id": "n", "session_name": "s", "max_bytes_in_flight": limit}

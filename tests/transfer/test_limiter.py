@@ -11,8 +11,8 @@ from fsspill.transfer.limiter import InFlightLimiter
 MIB = 2**20
 
 
-def test_room_that_is_given_back_early_is_used() -> None:
-    """A reservation that shrinks lets the next begin, and gives no byte back twice."""
+def test_a_reservation_that_shrinks_admits_the_next() -> None:
+    """No byte is returned twice."""
 
     async def check() -> None:
         in_flight = InFlightLimiter(max_requests=64, max_bytes=16 * MIB)

@@ -42,8 +42,8 @@ def file_limit() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_mount_that_is_not_there_is_no_lost_object(tmp_path: Path) -> None:
-    """A shared directory that this node does not see must not make objects count as gone."""
+def test_a_missing_mount_does_not_lose_objects(tmp_path: Path) -> None:
+    """The files of a shared directory that this node does not see may still exist."""
     storage = ExternalStorage(f"file://{tmp_path}/mount", shared=True)
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)
@@ -58,10 +58,10 @@ def test_a_mount_that_is_not_there_is_no_lost_object(tmp_path: Path) -> None:
         storage.restore_spilled_objects([b"x"], urls)
 
 
-def test_a_full_disk_returns_the_safe_prefix(
+def test_a_full_disk_keeps_the_leading_objects(
     storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path, file_limit: int
 ) -> None:
-    """Files before the one that did not fit stay, that one and those after it leave nothing."""
+    """Files before the one that did not fit stay; that one and those after it leave nothing."""
     large = bytearray(9 * MIB)
     for ref, data in {b"a": b"x" * 1000, b"b": large, b"c": b"y"}.items():
         store.put(ref, data)
@@ -73,10 +73,10 @@ def test_a_full_disk_returns_the_safe_prefix(
     large.append(0)  # raises BufferError while anybody holds a view
 
 
-def test_a_first_file_that_fails_raises(
+def test_a_failure_of_the_first_file_raises(
     storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path, file_limit: int
 ) -> None:
-    """Nothing was spilled: the error says where and why, and no file is left."""
+    """Nothing was spilled: the error names place and reason, and no file is left."""
     store.put(b"b", bytes(9 * MIB))
     with pytest.raises(StorageUnavailableError, match=str(tmp_path)):
         storage.spill_objects([b"b"])
@@ -94,10 +94,10 @@ def test_files_are_private_to_the_user(
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_directory_that_was_removed_is_made_again(
+def test_a_removed_directory_is_created_again(
     storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path
 ) -> None:
-    """Somebody who tidies up does not stop spilling."""
+    """The removal of a node's directory does not stop spilling."""
     store.put(b"a", b"x")
     storage.spill_objects([b"a"])
     storage.destroy_external_storage()
@@ -113,16 +113,16 @@ def test_check_names_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
         ExternalStorage(f"file://{tmp_path}/file/x").check()
 
 
-def test_a_read_only_directory_is_a_permission_error(tmp_path: Path) -> None:
-    """/proc takes no directories, whoever asks."""
+def test_a_directory_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    """/proc takes no directories, not even of root."""
     with pytest.raises((StorageNotFoundError, PermissionError), match="cannot spill to file:///"):
         ExternalStorage("file:///proc/fsspill").check()
 
 
-def test_a_file_that_shrinks_while_it_is_read(
+def test_a_file_truncated_during_a_read_is_corrupt(
     storage: ExternalStorage, store: InMemoryObjectStore
 ) -> None:
-    """The read that finds the end raises: it neither returns 0, which loops for ever, nor short."""
+    """The read at the end raises: it neither returns 0, which loops for ever in Ray, nor short."""
     store.put(b"a", bytes(MIB))
     [url] = storage.spill_objects([b"a"])
     path = Path(split_url(url)[0])
@@ -140,8 +140,10 @@ def test_a_file_that_shrinks_while_it_is_read(
     assert len(storage.object_store) == 0
 
 
-def test_many_small_objects(storage: ExternalStorage, store: InMemoryObjectStore) -> None:
-    """More blocks than the system takes in one call are written in several."""
+def test_thousands_of_small_objects_fit_into_one_batch(
+    storage: ExternalStorage, store: InMemoryObjectStore
+) -> None:
+    """More buffers than the system takes in one call are written in several."""
     refs = list(range(3000))
     for ref in refs:
         store.put(ref, b"%d" % ref, metadata=b"m")
@@ -153,10 +155,10 @@ def test_many_small_objects(storage: ExternalStorage, store: InMemoryObjectStore
 
 
 @pytest.mark.nightly
-def test_an_object_of_4_gib(
+def test_an_object_above_4_gib_is_restored(
     storage: ExternalStorage, store: InMemoryObjectStore, tmp_path: Path
 ) -> None:
-    """Lengths beyond 32 bits, and beyond what one system call moves, survive."""
+    """Lengths beyond 32 bits, and beyond one system call, are handled."""
     size = 4 * 2**30 + 5
     with mmap.mmap(-1, size) as data:
         data[0], data[size // 2], data[-1] = 1, 2, 3

@@ -20,10 +20,10 @@ def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
     return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
-def test_a_file_above_the_limit_goes_up_in_parts(
+def test_a_large_file_is_uploaded_in_parts(
     recorder: RequestRecorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
 ) -> None:
-    """40 MiB go up as a multipart upload of 5 parts side by side, and come back."""
+    """40 MiB are a multipart upload of 5 concurrent parts."""
     [ref] = fill(store, 1, 40 * MIB)
     urls = storage.spill_objects([ref])
     assert recorder.methods() == {"POST": 2, "PUT": 5}

@@ -52,7 +52,7 @@ def test_files_are_removed_where_another_uri_is_down(
     caplog: pytest.LogCaptureFixture,
     down: str,
 ) -> None:
-    """The failure is logged; what can be removed is."""
+    """The failure is logged; files of the other URI are removed."""
     storage = two_uris()
     storage.spill_objects(range(4))
     assert names("a")
@@ -73,7 +73,7 @@ def test_files_are_removed_where_another_uri_is_down(
 def test_every_uri_that_is_down_is_logged(
     faulty: FaultyFileSystem, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not only the first one."""
+    """A second failure is not hidden by the first."""
     storage = two_uris()
     storage.spill_objects(range(4))
     faulty.fail("find", PermissionError("refused"))
@@ -87,7 +87,7 @@ def test_every_uri_that_is_down_is_logged(
 def test_a_uri_that_cannot_be_opened_does_not_stop_the_other(
     faulty: FaultyFileSystem, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
-    """Opening may fail for one alone: its credentials are not found. Files go to the other."""
+    """The credentials of one may be missing: files are written to the other."""
     open_client = client_pool.open_client
 
     def refuse(uri: str, *arguments: Any, **options: Any) -> Any:

@@ -82,7 +82,7 @@ def large() -> InMemoryObjectStore:
 
 @pytest.mark.parametrize("protocol", ["memory", "directories"])
 def test_a_large_file_is_written_block_by_block(protocol: str, tmp_path: Path) -> None:
-    """It comes back as it was, also where its directory had to be made first."""
+    """It is restored, also where its directory had to be created first."""
     store = large()
     uri = f"{protocol}://{uuid.uuid4().hex}" if protocol == "memory" else f"{protocol}://{tmp_path}"
     storage = ExternalStorage(uri, object_store=store)
@@ -94,15 +94,15 @@ def test_a_large_file_is_written_block_by_block(protocol: str, tmp_path: Path) -
     assert storage.list_spilled_files() == []
 
 
-def test_a_large_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """What was written of it is removed."""
+def test_a_failed_large_file_leaves_nothing(tmp_path: Path) -> None:
+    """The blocks that were written are removed."""
     storage = ExternalStorage(f"full://{tmp_path}", object_store=large())
     with pytest.raises(StorageUnavailableError, match="No space left"):
         storage.spill_objects([b"x"])
     assert files(tmp_path) == []
 
 
-def test_an_abandoned_attempt_spoils_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abandoned_attempt_overwrites_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that stalls in ``open`` cannot be ended; it goes on when the objects are released.
 
     It must not put an empty file in the place of the one that another attempt has written.
@@ -187,10 +187,10 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("codec", [None, "zstd"])
-def test_a_file_whose_directory_vanishes_is_written_again_from_its_beginning(
+def test_a_file_whose_directory_vanishes_is_rewritten_from_its_beginning(
     unreliable: str, monkeypatch: pytest.MonkeyPatch, codec: str | None
 ) -> None:
-    """The parts that the first pass took are in the file too."""
+    """The file contains the parts that were sent before that, too."""
     monkeypatch.setattr(Unreliable, "error", FileNotFoundError(2, "the directory is gone"))
     store = large()
     storage = ExternalStorage(unreliable, object_store=store, compression=codec)
@@ -203,10 +203,10 @@ def test_a_file_whose_directory_vanishes_is_written_again_from_its_beginning(
 
 
 @pytest.mark.parametrize("codec", [None, "zstd"])
-def test_a_stream_that_fails_releases_the_objects(
+def test_a_failed_stream_releases_the_objects(
     unreliable: str, monkeypatch: pytest.MonkeyPatch, codec: str | None
 ) -> None:
-    """Immediately, and not when the garbage collector next runs."""
+    """It does so immediately, and not when the garbage collector next runs."""
     monkeypatch.setattr(Unreliable, "error", PermissionError("no"))
     data = bytearray(bytes(range(256)) * (40 * MIB // 256))
     store = InMemoryObjectStore()
@@ -227,7 +227,7 @@ def test_a_stream_that_fails_releases_the_objects(
 def test_a_failed_multipart_upload_is_aborted(
     store: InMemoryObjectStore, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the server refuses to complete it, no part stays, and the object is let go."""
+    """When the server refuses to complete it, no part stays, and the object is released."""
     # S3 refuses parts under 5 MiB, at the very end.
     monkeypatch.setattr(part_source, "PART_SIZE", MIB)
     storage = ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
