@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _records_of_its_own(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keep what the processes of a node share, such as a URI given up, from the next test."""
+    """Separate the state that processes of a node share, such as an unhealthy URI, by test."""
     directory = tmp_path_factory.mktemp("records")
     monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(directory))
 
@@ -52,13 +52,13 @@ def _patient_cleanup() -> Iterator[None]:
 
 @pytest.fixture
 def store() -> InMemoryObjectStore:
-    """Give a test an empty object store."""
+    """Return an empty object store."""
     return InMemoryObjectStore()
 
 
 @pytest.fixture
 def memory_uri() -> Iterator[str]:
-    """Give a test a URI of its own in fsspec's memory filesystem."""
+    """Yield a URI that no other test uses, in fsspec's memory filesystem."""
     yield f"memory://{uuid.uuid4().hex}"
     fsspec.filesystem("memory").store.clear()
 
@@ -73,7 +73,7 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Give a test an empty bucket, and the environment to reach it."""
+    """Yield an empty bucket, with the environment to reach it."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     s3_server.create_bucket("bucket")
@@ -83,7 +83,7 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture
 def recorder(s3_server: S3Server, s3_bucket: str) -> RequestRecorder:
-    """Give a test the requests that the server answers from here on."""
+    """Return a recorder of the requests that the server answers from here on."""
     return RequestRecorder(s3_server)
 
 
@@ -91,7 +91,7 @@ def recorder(s3_server: S3Server, s3_bucket: str) -> RequestRecorder:
 def proxy(
     s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
-    """Give a test the empty bucket behind a proxy that injects faults, and its environment."""
+    """Yield a proxy that injects faults before the empty bucket, with its environment."""
     # fsspec keeps filesystems with the endpoint that they found when they were made.
     s3 = fsspec.get_filesystem_class("s3")
     with FaultProxy(s3_server.endpoint_url) as proxy:

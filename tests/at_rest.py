@@ -1,4 +1,4 @@
-"""What lies in storage, looked at without fsspill."""
+"""Files in storage, listed without fsspill."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ FAKE_GCS = (
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses now."""
+    """Return a port of the loopback interface that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -49,7 +49,7 @@ def server(command: list[str], port: int) -> Iterator[None]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on `port`."""
+    """Return True if a process accepts connections on `port`."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except OSError:

@@ -60,7 +60,7 @@ def processes(directory: str) -> list[int]:
             try:
                 variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
-                continue  # ended, or somebody else's
+                continue  # ended, or of another user
             if wanted in variables:
                 found.append(int(entry.name))
     return found

@@ -69,7 +69,7 @@ def test_a_failed_setup_keeps_the_previous_storage(tmp_path: Path) -> None:
 
 
 def test_setup_makes_no_request() -> None:
-    """A bucket that does not exist is no error yet: IO workers must not use the network here."""
+    """A missing bucket is not an error yet: IO workers must not use the network here."""
     made({"type": "fsspec", "params": {"uri": "s3://does-not-exist-anywhere/x"}})
 
 

@@ -16,7 +16,7 @@ def test_the_in_memory_store_implements_the_protocol(store: InMemoryObjectStore)
 
 
 def test_put_does_not_copy_and_get_is_read_only(store: InMemoryObjectStore) -> None:
-    """What is put is viewed, not copied, and cannot be written through the store."""
+    """The store holds a view of the object, through which it cannot be written."""
     data = bytearray(b"abc")
     store.put(b"x", data, metadata=b"m", owner_address=b"o")
     data[0] = ord("z")

@@ -163,7 +163,7 @@ def test_remembered_secrets_are_redacted_in_any_text(
 
 @given(text=st.text(max_size=200))
 def test_text_without_secrets_is_unchanged(text: str) -> None:
-    """Where nothing is remembered and nothing looks like a secret, nothing changes."""
+    """Nothing changes if nothing is remembered and nothing looks like a secret."""
     harmless = text.replace("=", "").replace(":", "").replace("-----", "")
     with remembering({}):
         assert redact(harmless) == harmless

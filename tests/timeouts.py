@@ -40,7 +40,7 @@ _DESTROY_TIMEOUT = "fsspill.transfer.remote.DESTROY_TIMEOUT"
 def cleanup_limit(seconds: float) -> Iterator[None]:
     """Limit checks and deletions of this process to so many seconds.
 
-    They have `PATIENT` in every test. Less is for storage that never lets them succeed.
+    They have `PATIENT` in every test. Less is for storage where they never succeed.
     """
     with ExitStack() as limits:
         for name in _CLEANUP_LIMITS:

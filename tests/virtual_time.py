@@ -31,12 +31,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self._now += seconds
 
 
 class _Selector(selectors.SelectSelector):
-    """A selector that returns immediately, and lets the time of its timeout pass."""
+    """A selector that returns immediately, and advances the clock by its timeout."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()

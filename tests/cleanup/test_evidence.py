@@ -25,7 +25,7 @@ from tests.cleanup.layouts import (
 
 
 def jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let all files but those of this call appear older, as if the storage's clock had jumped."""
+    """Make all files but those of this call appear older, as if the storage's clock had jumped."""
     info = LocalFileSystem.info
 
     def jumped(self: Any, path: Any, **kwargs: Any) -> dict[str, Any]:

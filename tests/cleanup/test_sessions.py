@@ -68,7 +68,7 @@ def test_the_age_is_that_of_the_youngest_file() -> None:
 
 
 def test_one_unknown_age_makes_that_of_the_session_unknown() -> None:
-    """It may be that of the youngest file; without any file there is no age."""
+    """It may be that of the youngest file; a session without files has no age."""
     session = Session("s", {"n1": Node("n1", [FileInfo("f", 3, None)])}, FileInfo("head", 0, 0.0))
     assert session.age is None
     assert Session("s").age is None

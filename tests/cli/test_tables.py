@@ -62,7 +62,7 @@ def test_a_summary_shows_ten_failures(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_progress_is_a_line_per_finished_step(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the output is no terminal."""
+    """The output is not a terminal."""
     with show_progress() as progress:
         for done in range(3):
             progress("created", done, 2)

@@ -194,7 +194,7 @@ def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[s
         line = program.expect("shuffled")
         program.output()
     assert int(line.split()[2]) > STORE
-    poll(lambda: not keys(), "everything to be gone")
+    poll(lambda: not keys(), "all files to be deleted")
 
 
 BAD: list[tuple[str | None, object, str, str]] = [

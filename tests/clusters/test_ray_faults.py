@@ -82,14 +82,14 @@ def kill_all(environment: dict[str, str], text: str) -> None:
 
 
 def is_spilled(path: str) -> bool:
-    """Whether a path is that of a spilled file, and not of a heartbeat."""
+    """Return True if a path is that of a spilled file, and not of a heartbeat."""
     return "/ray_spilled_objects_" in path
 
 
 def kill_in_the_middle(
     environment: dict[str, str], proxy: FaultProxy, method: str, worker: str, part: bool = False
 ) -> None:
-    """Let one request hang, and kill all workers of a kind while it does."""
+    """Stall one request, and kill all workers of a kind meanwhile."""
     before = proxy.injected[Fault.STALL, method]
 
     def strikes(path: str) -> bool:
@@ -128,8 +128,8 @@ def test_an_outage_of_the_server_loses_no_object(
 ) -> None:
     """Meanwhile every ray.put returns; afterwards every object is restored correctly.
 
-    What was made meanwhile lies in memory and on the node's own disk; when the server is back,
-    objects are spilled to it again. The driver is told why, and not again and again.
+    Objects made meanwhile are in memory and on the node's own disk; once the server is back,
+    objects are spilled to it again. The driver is notified of the reason, at a limited rate.
     """
     began = time.monotonic()
     with start(environment, stall_timeout=FORGIVING) as program:
@@ -198,7 +198,7 @@ def lost(line: str) -> dict[str, str]:
 
 
 def verify(program: Program) -> tuple[int, list[dict[str, str]]]:
-    """Let all objects be got; return how many are right, and what is said of the others."""
+    """Get all objects; return the number of correct ones, and the errors of the others."""
     program.tell("verify")
     others = []
     while "right: " not in (line := program.expect("")):
@@ -382,7 +382,7 @@ def test_clean_removes_a_killed_cluster_and_keeps_a_live_one(
         assert main(["clean", URI, "--older-than", "0s"]) == 0
         assert before <= set(keys())
         poll(lambda: not kill_processes(environment["RAY_TMPDIR"]), "Ray's processes to end")
-    assert rows(capsys)[session] == "alive"  # which nobody can know to be wrong yet
+    assert rows(capsys)[session] == "alive"  # its heartbeat is still recent
     assert main(["clean", URI, "--older-than", "0s"]) == 0
     assert before <= set(keys())
     [found] = scan(URI, older_than=0, stale_after=0)

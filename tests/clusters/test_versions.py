@@ -21,7 +21,7 @@ def test_the_oldest_supported_ray_works(tmp_path: Path) -> None:
     requirements = [f"{ROOT}[s3,cli]", f"ray[data]=={OLDEST}"]
     requirements += ["moto[server]", "pytest", "pytest-timeout", "hypothesis", "numpy"]
     pip = [f"{tmp_path}/bin/pip", "install", "--quiet"]
-    # The pip that comes with Python 3.11 gives up on finding versions that go together.
+    # The pip that comes with Python 3.11 fails to find versions that fit together.
     subprocess.run([*pip, "--upgrade", "pip"], check=True)
     subprocess.run([*pip, *requirements], check=True)
     tests = ["clusters/test_cluster.py", "ray", "contract/test_layout.py", "cli"]

@@ -26,7 +26,7 @@ OPTIONS = {"target_protocol": "memory"}
 
 
 class Object(NamedTuple):
-    """An object as it was put into the object store."""
+    """An object before it was spilled."""
 
     owner_address: bytes
     metadata: bytes

@@ -226,7 +226,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
 def _reserve_port() -> socket.socket:
     """Bind a port without listening on it.
 
-    While the proxy is paused nobody else gets the port, and no client that connects to it gets
+    While the proxy is paused no other process gets the port, and no client that connects to it gets
     it as its own, which would connect the client with itself.
     """
     reserved = socket.socket()

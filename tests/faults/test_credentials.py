@@ -112,7 +112,7 @@ class Process:
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(directory / "none"))
 
     def give(self, key: Key) -> None:
-        """Give out this key from now on."""
+        """Issue this key from now on."""
         self._key.write_text("\n".join(key))
 
     def asked(self) -> list[str]:

@@ -72,7 +72,7 @@ CANNOT_HAPPEN = {
     "restore": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     "restore_blocks": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     "restore_a_stream": NOTHING_IS_DELETED | {Fault.FLIP_UP},
-    # S3 refuses a deletion that does not match the checksum beside it; the test's server does not.
+    # S3 refuses a deletion that does not match its checksum; the test's server does not.
     "delete": {Fault.FLIP_UP},
     "destroy": {Fault.FLIP_UP},
 }

@@ -1,4 +1,4 @@
-"""How batches become files, and frames ranges."""
+"""Plans of files for a batch, and of ranges for a frame."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def location(name: str) -> SpillLocation:
 
 
 def test_processes_of_a_node_count_together() -> None:
-    """What one of them adds or subtracts, all of them see; each location is counted by itself."""
+    """All of them see a change by one of them; each location is counted separately."""
     first, second = (Usage(SharedState("s", "n"), enabled=True) for _ in range(2))
     first.add(location("a"), 100)
     second.add(location("a"), 20)

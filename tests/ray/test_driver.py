@@ -12,7 +12,7 @@ from fsspill.ray.driver import NOTIFY_INTERVAL, DriverNotifier
 
 
 def notified(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was logged as told to the drivers."""
+    """Return the messages that were logged as sent to the drivers."""
     return [record.getMessage() for record in caplog.records if record.name == driver.__name__]
 
 

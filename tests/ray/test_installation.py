@@ -18,7 +18,7 @@ def test_the_hook_of_the_installation_is_found() -> None:
 
 
 def test_child_processes_inherit_the_hook(tmp_path: Path) -> None:
-    """Where .pth files are not run, install() reaches this process and those it starts.
+    """Even if .pth files are not run, install() reaches this process and those it starts.
 
     The user's own sitecustomize is still run there.
     """

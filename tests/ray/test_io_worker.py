@@ -227,7 +227,7 @@ def test_a_lost_object_names_its_unreachable_time(
 
 
 def test_a_restore_that_succeeds_clears_its_failures(storage: WorkerStorage) -> None:
-    """The time of being unreachable begins again."""
+    """The time of unreachability starts at zero again."""
     [url] = storage.spill_objects([b"ref"], [b""])
     path = Path(split_url(url)[0])
     data = path.read_bytes()

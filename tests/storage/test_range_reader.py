@@ -1,4 +1,4 @@
-"""Who reads: obstore with what the filesystem knows, or the filesystem."""
+"""Ranged reads through obstore or the filesystem."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEAD = "http://127.0.0.1:9"
 
 @pytest.fixture
 def obstore_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no range be read by the filesystem."""
+    """Make every read of a range by the filesystem fail."""
 
     async def refuse(self: object, path: str, start: int, stop: int) -> bytes:
         raise AssertionError(f"the filesystem read {path} from {start} to {stop}")
@@ -196,7 +196,7 @@ def test_a_missing_obstore_is_reported(s3_bucket: str, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let obstore, and nothing else, go through a proxy that accepts and never answers."""
+    """Route only obstore through a proxy that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield

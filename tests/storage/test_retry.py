@@ -1,4 +1,4 @@
-"""How often something is tried, and for how long."""
+"""Retries of requests, and their end."""
 
 from __future__ import annotations
 

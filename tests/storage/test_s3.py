@@ -1,4 +1,4 @@
-"""What S3 sees: how many requests, and what is left when something fails."""
+"""Requests to S3, bulk deletion, and errors of S3."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def flaky_server(failures: tuple[str, ...]) -> Iterator[int]:
-    """Run a server that fails as told and then works, and yield its port."""
+    """Run a server that fails as requested and then works, and yield its port."""
     Flaky.failures = failures
     Flaky.attempts.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as server:
@@ -162,7 +162,7 @@ def flaky_server(failures: tuple[str, ...]) -> Iterator[int]:
     [(0, ("503", "503")), (3, ("503", "503")), (3, ("reset", "503"))],
 )
 def test_a_repeated_request_sends_the_whole_body(attempts: int, failures: tuple[str, ...]) -> None:
-    """Whether s3fs (0 attempts of botocore), botocore or aiohttp repeats it: no byte is missing."""
+    """No byte is missing, whether s3fs (0 attempts of botocore), botocore or aiohttp repeats it."""
     pytest.importorskip("s3fs")
     with flaky_server(failures) as port:
         options = {

@@ -1,4 +1,4 @@
-"""`FaultyFileSystem` injects the faults that it is told to, and fsspill meets them."""
+"""`FaultyFileSystem` injects the requested faults, and fsspill tolerates them."""
 
 from __future__ import annotations
 

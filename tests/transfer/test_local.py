@@ -35,7 +35,7 @@ def storage(tmp_path: Path, store: InMemoryObjectStore) -> ExternalStorage:
 
 @pytest.fixture
 def file_limit() -> Iterator[int]:
-    """Let no file of this process grow beyond 1 MiB: a disk that is full."""
+    """Limit the files of this process to 1 MiB, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, hard))
     yield MIB

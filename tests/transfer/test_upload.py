@@ -162,7 +162,7 @@ class Unreliable(MemoryFileSystem):  # type: ignore[misc]
 
 
 class UnreliableFile:
-    """A file whose second write fails, once if it is told so by a directory that is missing."""
+    """A file whose second write fails; only once if the error is a missing directory."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

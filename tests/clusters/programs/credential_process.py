@@ -1,4 +1,4 @@
-"""Give out credentials as AWS's `credential_process` does, and log that it was asked.
+"""Print credentials as AWS's `credential_process` does, and log the request.
 
 Usage: credential_process.py <file with "key id" and "secret"> <log file>
 """

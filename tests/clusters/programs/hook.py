@@ -1,4 +1,4 @@
-"""Look at the hook from inside a process that it runs in. Imports nothing by itself but sys.
+"""Inspect the hook from inside a process that it runs in. Imports nothing by itself but sys.
 
 Usage: hook.py FUNCTION
 """

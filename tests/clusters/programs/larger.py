@@ -3,7 +3,7 @@
 Knows nothing of fsspill. Prints, as JSON, the seconds to put and to get, counted from after
 ``ray.init``, and the bytes that Ray counted as spilled and restored.
 
-Usage: larger.py '<arguments of ray.init as JSON>' COUNT SIZE [how many to get at once]
+Usage: larger.py '<arguments of ray.init as JSON>' COUNT SIZE [how many to get in one call]
 """
 
 import json

@@ -4,7 +4,7 @@ put COUNT SIZE: make so many more, and print how long the slowest ray.put took.
 get NUMBER, argument NUMBER: get that one, or let a task have it, and print whether it is right, or
 what was raised instead.
 verify: get all, and print how many are right, and what was raised for each of the others.
-drop: let go of all.
+drop: delete all refs.
 
 Usage: objects.py '<arguments of ray.init as JSON>'
 """
