@@ -1,6 +1,6 @@
 """fsspill: spill the objects of a Ray cluster to any fsspec URI.
 
-Three ways to use it: installed beside Ray, with a URI as ``object_spilling_directory``; as a
+Three ways to use it: installed with Ray, with a URI as ``object_spilling_directory``; as a
 library, with `ExternalStorage` and the `InMemoryObjectStore`; from the command line, ``fsspill``.
 """
 

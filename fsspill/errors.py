@@ -79,7 +79,7 @@ class CorruptObjectError(FsspillError, ValueError):
     """The bytes read are not those that were spilled. None of them reached the object store."""
 
 
-# Classes that mean "these credentials will not do" and are neither a PermissionError nor
+# Classes of refused or missing credentials that are neither a PermissionError nor
 # carry a status code. Named, because importing them would import every cloud SDK.
 _REFUSED_BY_NAME = frozenset(
     {
@@ -157,10 +157,10 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
 
 
 def original_cause(failure: FsspillError, error: BaseException) -> BaseException | None:
-    """Return what to raise `failure` from, which `translate` made of `error`.
+    """Return the cause from which to raise `failure`, which `translate` made of `error`.
 
-    An error that came back as it was has no cause but its own: one that is its own cause would
-    keep whoever follows the chain going for ever.
+    An error that `translate` returned unchanged keeps the cause that it has: as its own cause it
+    would make the chain endless.
     """
     return error.__cause__ if failure is error else error
 

@@ -119,7 +119,7 @@ class InMemoryObjectStore:
             return self._objects[object_ref][2]
 
     def delete(self, object_ref: Any) -> None:
-        """Forget an object; nothing happens if it is not here."""
+        """Delete an object; one that is not here is fine."""
         with self._lock:
             self._objects.pop(object_ref, None)
 

@@ -132,7 +132,8 @@ def redact(text: str) -> str:
         ``password=`` and other names of secrets, signatures and credentials in URLs, what follows
         ``Authorization:``, ``Bearer`` and ``Basic``, passwords in URLs, private keys.
     """
-    # First what is known, of which a form may be a part; and again, for what has come together.
+    # Remembered ones first: a pattern may match a part of one. Again after the patterns, whose
+    # replacements may have joined the parts of another one.
     text = _redact_remembered(text)
     for pattern, shown in _FORMS:
         text = pattern.sub(shown, text)
@@ -199,7 +200,7 @@ def _leaves(value: object) -> Iterator[str]:
         yield str(value)
 
 
-# What secrets look like where their values are not known, and what takes their place. All begin at
+# Patterns of secrets whose values are not known, with their replacements. All begin at
 # a fixed word or at the start of a name, so that no text is looked at more than a few times.
 _NAME = (
     r"(?<![\w-])(?:[\w-]*?(?:secret|token|password|passwd|passphrase|signature|credential"

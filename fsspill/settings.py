@@ -132,7 +132,7 @@ def _check_uris(name: str, value: Any) -> Any:
 
 
 def _checked_with_uris(name: str, value: Any) -> Any:
-    """Return a value whose check needs the URIs: `Settings` makes it once those are known."""
+    """Return the value unchecked: `Settings` checks it once the URIs are known."""
     return value
 
 

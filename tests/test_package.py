@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import types
@@ -84,3 +85,20 @@ def test_every_module_has_a_test_module_of_its_name() -> None:
         if len(module.read_text().splitlines()) > LONG_ENOUGH and not has_tests(module)
     }
     assert missing == set(TESTED_ELSEWHERE)
+
+
+HEADLESS = re.compile(r"(What|Who|Whose|Whether|Let|How|Where|Why|Say|Look|Give)\b")
+"""First words of a docstring that hides its noun in a clause, or its object in a phrase."""
+
+
+def test_docstrings_begin_with_a_noun_or_an_imperative() -> None:
+    """The first words name the thing, or the action of a function."""
+    headless = [
+        f"{module.relative_to(PACKAGE)}: {docstring.splitlines()[0]}"
+        for module in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and (docstring := ast.get_docstring(node))
+        and HEADLESS.match(docstring)
+    ]
+    assert headless == []

@@ -256,7 +256,7 @@ def _named_nodes(listing: Listing, node_ids: Sequence[str]) -> Iterator[_Removal
 
 
 def _reason(session: Session) -> str:
-    """Return why a session that is not dead is kept."""
+    """Return the reason for keeping a session that is not dead."""
     reasons: Mapping[Liveness, str] = {"alive": "alive", "recent": "not old enough"}
     return reasons.get(session.liveness, session.doubt)
 

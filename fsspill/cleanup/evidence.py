@@ -50,7 +50,7 @@ class Suspect:
 async def reason_to_keep(
     client: StorageClient, listing: Listing, suspect: Suspect, limit: float
 ) -> str | None:
-    """Return why files must not be removed; None if all evidence agrees that they may be.
+    """Return the reason to keep files; None if all evidence agrees that they may be removed.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _or_infinite(age: float | None) -> float:
 
 
 def _judge(written: float, limit: float) -> str | None:
-    """Return why a session is kept whose last heartbeat has this time in it."""
+    """Return the reason to keep a session whose last heartbeat has this time in it."""
     age = max(0.0, time.time() - written)
     if age >= limit:
         return None

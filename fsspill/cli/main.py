@@ -137,7 +137,7 @@ def _add_clean(commands: _Commands) -> None:
 
 
 def _add_uri(command: argparse.ArgumentParser) -> None:
-    command.add_argument("uri", help="as it was given to Ray, with the prefix if there is one")
+    command.add_argument("uri", help="the URI that Ray spills to, with its prefix if there is one")
     command.add_argument(
         "--older-than",
         type=_duration,

@@ -5,7 +5,7 @@
     <file>?offset=<int>&size=<int>&zstd=<bytes of the frame>.<at rest of block 1>.<of block 2>...
 
 `offset` and `size` are those of the bytes at rest. Each block is compressed by itself, so that
-blocks are read side by side; what is checked against its digest are the bytes at rest, before a
+blocks are read concurrently; what is checked against its digest are the bytes at rest, before a
 byte of them is decompressed.
 """
 
@@ -114,7 +114,7 @@ class Compression(NamedTuple):
         return [stop - start for start, stop in blocks]
 
     def decompress(self, index: int, block: Sequence[bytes | memoryview], url: str) -> bytes:
-        """Return the block at `index` as it was before.
+        """Return the block at `index`, decompressed.
 
         Parameters
         ----------

@@ -115,5 +115,5 @@ class Frame:
         return HEADER_LENGTH + len(self.owner_address) + len(self.metadata) + self.buffer.nbytes
 
     def buffers(self) -> tuple[bytes, memoryview]:
-        """Return the frame as what precedes the buffer, and the buffer, uncopied."""
+        """Return the bytes of the frame before its buffer, and the buffer, uncopied."""
         return self.header.pack() + self.owner_address + self.metadata, self.buffer

@@ -50,7 +50,7 @@ def plan_blocks(start: int, stop: int, count: int) -> list[tuple[int, int]]:
 
 
 def count_blocks(length: int) -> int:
-    """Return how many blocks of a frame of `length` bytes are checked one by one.
+    """Return the number of blocks in a frame of `length` bytes.
 
     Blocks have up to 8 MiB, 1/16 more at most: the header of a frame must not push an object of
     a round size into one block more. A block is held in memory as a whole before it is used; its
@@ -81,7 +81,7 @@ def plan_ranges(
 
     Notes
     -----
-    A frame in n ranges side by side takes the time of one range and that of n requests. The sum
+    A frame in n concurrent ranges takes the time of one range and that of n requests. The sum
     is smallest for ranges of the square root of frame times `bytes_per_request`: so small frames
     are cut finer than large ones.
 

@@ -53,7 +53,7 @@ class SpillURL(NamedTuple):
     Attributes
     ----------
     text : str
-        The URL as it was given, for messages.
+        The given URL, for messages.
     base_url : str
         The fused file.
     offset : int

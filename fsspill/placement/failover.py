@@ -20,7 +20,7 @@ REMOVAL_SECONDS = 2.0
 
 
 class FailoverWriter:
-    """Writes the files of one call of `spill_objects`, failing over to the next healthy URI.
+    """Writer of the files of one call of `spill_objects`, with failover to the next healthy URI.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class FailoverWriter:
         return placed
 
     def _discard(self, files: Sequence[WrittenFile]) -> None:
-        """Take back files that were written after one that was not."""
+        """Discard files that were written after one that was not."""
         for file in files:
             self._unreferenced.append(file.ref)
             self._candidates.record_delete(file.ref.location, file.ref.nbytes)

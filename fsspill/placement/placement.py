@@ -81,7 +81,7 @@ class Placement:
         return room
 
     def failure(self, location: SpillLocation) -> FsspillError | None:
-        """Return why a process of this node has marked a location unhealthy, or None."""
+        """Return the error that marked a location unhealthy on this node, or None."""
         return self._circuit_breakers[location].failure()
 
     def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:

@@ -3,7 +3,7 @@
 Ray swallows what a backend raises, calls a failing spill again 10 ms later, never repeats a
 deletion and waits forever on a restore that cannot succeed. So nothing is raised here but the
 failure of a restore that may yet succeed: a spill that fails returns nothing, and the drivers are
-told why; a lost object is put into the object store as the error that ``ray.get`` raises.
+notified; a lost object is put into the object store as the error that ``ray.get`` raises.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class IOWorkerStorage(Storage):
         return nbytes
 
     def _loss_reason(self, url: str, error: FsspillError) -> str | None:
-        """Return why an object counts as lost; None if it may yet be restored."""
+        """Return the reason for counting an object as lost; None if it may yet be restored."""
         if _is_loss(error):
             return str(error)
         seconds = self._restore_failures.record_failure(url)
@@ -190,7 +190,7 @@ class IOWorkerStorage(Storage):
         self._object_store.put_error(object_ref, error)
 
     def _record_loss(self, failure: BaseException) -> None:
-        """Before this process ends, record that a retry would fail too, so that none is made."""
+        """Record, before this process ends, that a retry would fail too, so that none is made."""
         if _is_loss(failure):
             self._restore_failures.mark_lost(self._restoring, str(failure))
 

@@ -33,12 +33,12 @@ class RestoreFailures:
         self._state = state
 
     def lost_reason(self, url: str) -> str | None:
-        """Return why an object is lost; None if it is not known to be lost."""
+        """Return the reason of an object's loss; None if it is not known to be lost."""
         reason: str | None = (self._state.read(_KIND, url) or {}).get("lost")
         return reason
 
     def mark_lost(self, url: str, reason: str) -> None:
-        """Record that an object is lost, and why."""
+        """Record the loss of an object with its reason."""
         self._state.write(_KIND, url, {"lost": reason})
 
     def record_failure(self, url: str) -> float:

@@ -44,7 +44,7 @@ class MultipartUpload(Protocol):
         """Upload one part, numbered from 1, and return its entry for `complete`."""
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Make the file of its parts."""
+        """Complete the file from its parts."""
 
     async def abort(self) -> None:
         """Discard the parts. Never raises."""
@@ -103,7 +103,7 @@ class StorageClient:
 
         `progress` is called when more of it has been sent than ever before, where that is known.
         """
-        # The one copy on the way up: these filesystems take the body as contiguous bytes.
+        # The one copy of an upload: these filesystems take the body as contiguous bytes.
         return nullcontext(b"".join(buffers))
 
     def body_memory(self, nbytes: int) -> int:
@@ -125,7 +125,7 @@ class StorageClient:
     async def write_stream(
         self, path: str, make_parts: MakeParts, written: Callable[[int], None]
     ) -> None:
-        """Write a file block by block, telling `written` how many bytes have been.
+        """Write a file block by block, reporting the total of bytes to `written`.
 
         `make_parts` is called for each time that the file is written from its beginning: again
         where its directory turns out to be missing.
@@ -174,7 +174,7 @@ class StorageClient:
         if not isinstance(size, int):
             raise StorageUnavailableError(
                 f"cannot tell the size of {path}: expected a number of bytes, found {size!r}. "
-                "Expected the storage, and what lies in between, to answer in full."
+                "Expected the storage, and any proxy before it, to answer in full."
             )
         return size
 

@@ -1,4 +1,4 @@
-"""From a URI to a filesystem that is ready for spilling."""
+"""Connections: URIs with their filesystems, tuned for spilling."""
 
 from __future__ import annotations
 

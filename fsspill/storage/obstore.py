@@ -224,13 +224,13 @@ def _client_options(
         "allow_http": True,
         "connect_timeout": timedelta(seconds=connect_timeout),
         "read_timeout": timedelta(seconds=read_timeout),
-        # In all: a slow link takes as long as it takes.
+        # Of a whole request, which may take any time on a slow link.
         "timeout": _NO_TIMEOUT,
         **(trust or {}),
     }
 
 
-# fsspill.storage.retry tries again, and knows for how long.
+# fsspill.storage.retry makes the retries, and limits their time.
 _NO_RETRIES: dict[str, Any] = {"max_retries": 0}
 
 _OPENERS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {

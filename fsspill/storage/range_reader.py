@@ -62,7 +62,7 @@ class FilesystemReader:
         The filesystem.
     """
 
-    # 4 ms: s3fs takes 0.9 (measured), all of it on one thread, and CPU is what it has least of.
+    # 4 ms at 80 MB/s: s3fs takes 0.9 ms of CPU (measured), on one thread for all requests.
     bytes_per_request = 320_000
 
     def __init__(self, fs: Any) -> None:
@@ -72,7 +72,7 @@ class FilesystemReader:
         """Read one range by itself: a list of them is coalesced by some filesystems."""
         answer = await self._fs._cat_ranges([path], [start], [stop], on_error="raise")
         data: bytes | Exception = answer[0]
-        if isinstance(data, Exception):  # before fsspec 2025.12 on_error is not heeded
+        if isinstance(data, Exception):  # fsspec before 2025.12 ignores on_error
             raise data
         return data
 
@@ -118,7 +118,7 @@ class ObstoreReader:
         try:
             data = await self._read(path, start, stop)
         except asyncio.CancelledError:
-            # A cancelled request is no exception of obstore's: silence has to be seen by its time.
+            # Silence of obstore shows only in the time until the request was cancelled.
             if self._successes == successes and time.monotonic() - begun >= _SILENCE:
                 self._disable(_SILENCE_PAUSE, "it does not answer")
             raise

@@ -98,7 +98,7 @@ class S3Client(StorageClient):
         }
 
     async def list_uploads(self, directory: str) -> list[dict[str, Any]]:
-        """Return what S3 says of each incomplete multipart upload below a directory.
+        """Return S3's description of each incomplete multipart upload below a directory.
 
         One request for 1000 of them.
         """
@@ -113,7 +113,7 @@ class S3Client(StorageClient):
                 "KeyMarker": answer.get("NextKeyMarker") or "",
                 "UploadIdMarker": answer.get("NextUploadIdMarker") or "",
             }
-            # A page that leads back to itself would be asked for without end.
+            # A page that names itself as the next one would be requested without end.
             if not answer.get("IsTruncated") or page.items() <= query.items():
                 return found
             query.update(page)
@@ -163,18 +163,18 @@ class S3Upload(MultipartUpload):
         self._target = target
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
-        """Upload one part, numbered from 1, and return what `complete` wants of it."""
+        """Upload one part, numbered from 1, and return its entry for `complete`."""
         sent = await self._fs._call_s3("upload_part", **self._target, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Make the file of its parts."""
+        """Complete the file from its parts."""
         await self._fs._call_s3(
             "complete_multipart_upload", **self._target, MultipartUpload={"Parts": list(parts)}
         )
 
     async def abort(self) -> None:
-        """Abort the upload. Never raises: that this fails too must not hide why."""
+        """Abort the upload. Never raises: a failure here must not hide the one before it."""
         try:
             abort = self._fs._call_s3("abort_multipart_upload", **self._target)
             await asyncio.wait_for(abort, ABORT_TIMEOUT)

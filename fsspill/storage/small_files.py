@@ -188,7 +188,7 @@ def check_location(clients: ClientPool, location: SpillLocation, stall_timeout: 
     if found != _DATA:
         raise CorruptObjectError(
             f"cannot spill to {location.uri}: wrote {_DATA!r} to {file.url}, read {found!r}. "
-            "Expected to read what was written: check the storage, and what lies in between."
+            "Expected to read what was written: check the storage, and any proxy before it."
         )
 
 

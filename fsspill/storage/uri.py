@@ -1,4 +1,4 @@
-"""URIs: checked before anything is done with them.
+"""Checks of URIs, before any request.
 
 Everything that can be known of a URI without a request is checked here.
 """

@@ -36,7 +36,7 @@ async def destroy(client: StorageClient, location: SpillLocation, limits: Settin
         paths = list(await retrier.attempt(lambda: client.find(node), "cannot list", node))
         if not paths:
             break
-        # Other processes may still be writing: list again before it is believed.
+        # Other processes may still be writing: list again until nothing is found.
         await client.delete_with_retry(paths, limits.max_requests_in_flight, _SECONDS)
     await _abort_uploads(client, node, retrier)
     await retrier.attempt(lambda: _remove_heartbeats(client, location), "cannot remove", node)

@@ -1,4 +1,4 @@
-"""One frame on its way down: read ahead in ranges, verified block by block, handed out in order."""
+"""Download of one frame: read ahead in ranges, verified block by block, returned in order."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ class _RangeFetcher:
             await self._check_length(stop)
             raise StorageUnavailableError(
                 f"cannot restore {self._url}: expected {stop - start} bytes from {start}, found "
-                f"{len(data)}, though the file has them. Expected the storage, and what lies in "
-                "between, to answer in full."
+                f"{len(data)}, though the file has them. Expected the storage, and any proxy "
+                "before it, to answer in full."
             )
         return data
 
@@ -194,7 +194,7 @@ class _RangeFetcher:
 
 
 def _count_held(plan: Sequence[Sequence[Range]], frame: FrameRef, max_bytes: int) -> int:
-    """Return how many blocks may be held: at rest or decompressed, whichever is larger."""
+    """Return the number of blocks that may be held: at rest or decompressed, the larger counts."""
     longest = max((block[-1][1] - block[0][0] for block in plan), default=1)
     if frame.compression:
         longest = max(longest, frame.compression.longest)

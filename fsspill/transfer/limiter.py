@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class InFlightLimiter:
-    """Limits concurrent requests and buffered bytes of one call.
+    """Limit of the concurrent requests and buffered bytes of one call.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ class LocalFrameStream(FrameStream):
         return data
 
     def prefetch(self) -> None:
-        """Nothing to wait for."""
+        """Do nothing: the file is read when its bytes are wanted."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Read from the file into `buffer`, without a copy in between."""

@@ -53,7 +53,7 @@ class PartSource(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Length of the file as it was taken."""
+        """Length of the file at rest, once it is encoded."""
         return sum(frame.size for frame in self.frames)
 
     @abstractmethod

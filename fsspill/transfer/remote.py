@@ -89,7 +89,7 @@ class RemoteTransfer(Transfer):
     def _open_clients(
         self, locations: Iterable[SpillLocation]
     ) -> tuple[dict[SpillLocation, StorageClient], dict[SpillLocation, FsspillError]]:
-        """Return the clients of locations, and why others have none: each fails by itself."""
+        """Return the clients of locations, and the errors of those that cannot be opened."""
         clients: dict[SpillLocation, StorageClient] = {}
         failures: dict[SpillLocation, FsspillError] = {}
         for location in locations:

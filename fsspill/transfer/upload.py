@@ -1,4 +1,4 @@
-"""One fused file on its way up: in one request, in concurrent parts, or as a stream."""
+"""Upload of one fused file: in one request, in concurrent parts, or as a stream."""
 
 from __future__ import annotations
 
