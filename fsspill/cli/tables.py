@@ -45,9 +45,11 @@ def _counts(*numbers: int) -> Iterator[str]:
 
 
 def _age(seconds: float | None) -> str:
-    """Format a time in the largest unit that it has two of, rounded down."""
+    """Format a time in the largest unit that it has two of, rounded down but never to nothing."""
     if seconds is None:
         return "-"
+    if 0 < seconds < 1:
+        return "<1s"
     unit = next((unit for unit, size in UNITS.items() if seconds >= 2 * size), "s")
     return f"{seconds // UNITS[unit]:.0f}{unit}"
 
@@ -151,5 +153,9 @@ def _report_rows(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _rate(nbytes: int, seconds: float) -> str:
-    speed = f"{nbytes / MIB / seconds:,.0f} MiB/s" if seconds else "-"
-    return f"{nbytes / MIB:,.0f} MiB at {speed}"
+    speed = f"{_mebibytes(nbytes / seconds)}/s" if seconds else "-"
+    return f"{_mebibytes(nbytes)} at {speed}"
+
+
+def _mebibytes(nbytes: float) -> str:
+    return "<1 MiB" if 0 < nbytes < MIB else f"{nbytes / MIB:,.0f} MiB"

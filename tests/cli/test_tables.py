@@ -11,7 +11,7 @@ from fsspill import FsspillError
 from fsspill.cleanup import Summary
 from fsspill.cli.demo import Report
 from fsspill.cli.main import main
-from fsspill.cli.tables import _age, print_report, print_summary, show_progress
+from fsspill.cli.tables import _age, _rate, print_report, print_summary, show_progress
 
 
 def test_ls_prints_a_table_on_a_terminal(
@@ -32,6 +32,9 @@ def test_ls_prints_a_table_on_a_terminal(
     [
         (None, "-"),
         (0.0, "0s"),
+        (0.001, "<1s"),
+        (0.999, "<1s"),
+        (1.0, "1s"),
         (119.9, "119s"),
         (120.0, "2m"),
         (7199.0, "119m"),
@@ -43,7 +46,7 @@ def test_ls_prints_a_table_on_a_terminal(
 def test_an_age_has_the_largest_unit_of_which_there_are_two(
     seconds: float | None, shown: str
 ) -> None:
-    """It is rounded down, so that nothing looks older than it is."""
+    """It is rounded down, so that nothing looks older than it is, but never to nothing."""
     assert _age(seconds) == shown
 
 
@@ -79,3 +82,17 @@ def test_a_report_shows_rates(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["corrupted", "objects", "1"] in rows
     assert ["spilled", "1,024", "MiB", "at", "512", "MiB/s"] in rows
     assert ["restored", "0", "MiB", "at", "-"] in rows
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "seconds", "shown"),
+    [
+        (0, 1.0, "0 MiB at 0 MiB/s"),
+        (1000, 0.1, "<1 MiB at <1 MiB/s"),
+        (5 * 2**20, 100.0, "5 MiB at <1 MiB/s"),
+        (2**20, 0.001, "1 MiB at 1,000 MiB/s"),
+    ],
+)
+def test_only_zero_bytes_are_shown_as_zero(nbytes: int, seconds: float, shown: str) -> None:
+    """Slow and small transfers differ from none."""
+    assert _rate(nbytes, seconds) == shown
