@@ -10,14 +10,11 @@ Parameters are in `fsspill.settings`.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import (
     FsspillError,
     StoragePermissionError,
@@ -35,11 +32,6 @@ from fsspill.transfer.fuse import fuse_objects, match_owners
 from fsspill.transfer.spill_file import SpillFile
 
 __all__ = ["ExternalStorage"]
-
-logger = logging.getLogger(__name__)
-
-_CHILD_TIMEOUT = 60.0
-"""Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
 
 
 class ExternalStorage(Storage):
@@ -121,7 +113,6 @@ class ExternalStorage(Storage):
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self.files = FileStore(self.settings, session_name, node_id, on_failover)
-        self._arguments = {"uri": self.settings, "node_id": node_id, "session_name": session_name}
 
     def check(self) -> None:
         """Verify that every URI can be written, read and deleted with these credentials.
@@ -317,14 +308,7 @@ class ExternalStorage(Storage):
         Never raises: files that could not be deleted are logged. Works in `atexit` handlers, where
         Python starts no threads, through a child process. Takes at most a minute.
         """
-        self.files.shut_down()
-        try:
-            if not self.settings.local and is_interpreter_exiting():
-                run_in_child(partial(_destroy, self._arguments), timeout=_CHILD_TIMEOUT)
-            else:
-                self.files.transfer.destroy()
-        except Exception as error:
-            logger.warning("could not remove all spilled files of this node: %s", error)
+        self.files.destroy()
 
     def _get_objects_from_store(self, object_refs: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
         return self.object_store.get_if_local(object_refs)
@@ -344,7 +328,3 @@ class ExternalStorage(Storage):
 
 def _text(url: bytes | str) -> str:
     return url.decode() if isinstance(url, bytes) else url
-
-
-def _destroy(arguments: Mapping[str, Any]) -> None:
-    ExternalStorage(**arguments).destroy_external_storage()

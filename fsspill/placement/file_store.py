@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import FsspillError, clear_traceback
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 DELETE_SECONDS = 10.0
 """Seconds that a deletion may take in all: Ray restores with the same processes."""
+
+_CHILD_TIMEOUT = 60.0
+"""Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
 
 MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
 """Consequence of a failed write, for messages that state the failure."""
@@ -75,6 +79,7 @@ class FileStore:
         # Not a method: a probe must not keep the store from being collected.
         self._check = partial(check_location, self._clients, stall_timeout=settings.stall_timeout)
         self.placement = Placement(self.locations, settings, self._state, self._check)
+        self._destroy_in_child = partial(_destroy, settings, session_name, node_id)
 
     def check(self) -> None:
         """Verify that every URI can be written, read and deleted; three requests each."""
@@ -154,6 +159,22 @@ class FileStore:
         """Stop the probes, and discard the state shared by the processes of this node."""
         self.placement.shut_down()
         self._state.discard()
+
+    def destroy(self) -> None:
+        """Shut down, and delete every file of this node. Never raises: failures are logged."""
+        self.shut_down()
+        try:
+            # A process that is exiting starts no threads, which filesystems need.
+            if not self._settings.local and is_interpreter_exiting():
+                run_in_child(self._destroy_in_child, timeout=_CHILD_TIMEOUT)
+            else:
+                self.transfer.destroy()
+        except Exception as error:
+            logger.warning("could not remove all spilled files of this node: %s", error)
+
+
+def _destroy(settings: Settings, session_name: str, node_id: str) -> None:
+    FileStore(settings, session_name, node_id).destroy()
 
 
 def _make_transfer(
