@@ -82,13 +82,13 @@ def test_an_open_circuit_has_the_error_that_opened_it(opened: CircuitBreaker) ->
     assert str(failure) == "refused, and why"
 
 
-def test_it_stays_open_while_probes_fail(opened: CircuitBreaker, backend: Backend) -> None:
+def test_a_circuit_stays_open_while_probes_fail(opened: CircuitBreaker, backend: Backend) -> None:
     """Failed probes in the background change nothing."""
     poll(lambda: backend.probes > 5, "some probes")
     assert opened.is_open()
 
 
-def test_a_probe_that_succeeds_closes_it(
+def test_a_successful_probe_closes_the_circuit(
     opened: CircuitBreaker, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No call is needed for that, and the log says that spilling resumed."""
@@ -98,7 +98,7 @@ def test_a_probe_that_succeeds_closes_it(
     assert backend.probes > 0
 
 
-def test_processes_of_a_node_share_it(opened: CircuitBreaker, backend: Backend) -> None:
+def test_processes_of_a_node_share_the_circuit(opened: CircuitBreaker, backend: Backend) -> None:
     """Another process sees it open immediately, and probes when the first one has ended."""
     other = SharedState("session", "node")
     assert CircuitBreaker(other, URI, backend).is_open()
@@ -142,7 +142,7 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
 
 
 def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -> None:
-    """A thousand spills to it raise immediately, without a request or a look at the objects."""
+    """A thousand spills to it raise immediately, without a request or an access to objects."""
     storage = ExternalStorage("s3://no-such-bucket/x")
     store = storage.object_store
     assert isinstance(store, InMemoryObjectStore)

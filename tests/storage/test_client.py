@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fsspill import FsspillError, StoragePermissionError, StorageUnavailableError
+from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import open_client
 from tests.altered_answers import refuse_deletion
 from tests.at_rest import files
@@ -47,3 +48,86 @@ def test_names_are_never_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         f"{tmp_path}/c": StoragePermissionError
     }
     assert sorted(path.name for path in files(tmp_path)) == ["a", "b", "c"]
+
+
+@pytest.fixture
+def client(memory_uri: str) -> StorageClient:
+    return open_client(memory_uri, {})
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def any_client(request: pytest.FixtureRequest, memory_uri: str, tmp_path: Path) -> StorageClient:
+    if request.param == "s3":
+        return open_client(f"s3://{request.getfixturevalue('s3_bucket')}/p", {})
+    return open_client({"memory": memory_uri, "file": f"file://{tmp_path}/p"}[request.param], {})
+
+
+def test_a_file_is_stored_read_and_deleted(any_client: StorageClient) -> None:
+    """Its directory is created where there are any; deleting it again succeeds."""
+    path = f"{any_client.root}/new/directory/file"
+    any_client.run(any_client.put, path, b"0123456789")
+    assert any_client.run(any_client.size, path) == 10
+    assert any_client.run(any_client.read, path, 4) == b"0123"
+    for _ in range(2):
+        any_client.run(any_client.delete_file, path)
+    assert any_client.run(any_client.find, any_client.root) == {}
+
+
+def test_listings_have_the_files_below_and_the_entries_within(any_client: StorageClient) -> None:
+    """`find` descends, `list_directory` does not; a missing directory has no entries."""
+    root = any_client.root
+    for name in ("a", "d/b", "d/e/c"):
+        any_client.run(any_client.put, f"{root}/{name}", b"x")
+    found = any_client.run(any_client.find, root)
+    assert sorted(path.lstrip("/") for path in found) == [
+        f"{root}/{name}".lstrip("/") for name in ("a", "d/b", "d/e/c")
+    ]
+    entries = any_client.run(any_client.list_directory, f"{root}/d")
+    assert sorted(entries) == [f"{root}/d/b", f"{root}/d/e"]
+    assert any_client.run(any_client.list_directory, f"{root}/missing") == {}
+    assert any_client.run(any_client.find, f"{root}/missing") == {}
+
+
+def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
+    """One with a file stays, and that is no error."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_bytes(b"")
+    client = open_client(f"file://{tmp_path}", {})
+    client.run(client.remove_directories, [f"{tmp_path}/{name}" for name in ("empty", "full", "x")])
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_failed_stream_is_not_committed(s3_bucket: str) -> None:
+    """An error of the parts is raised; a filesystem that can discard an open file has none."""
+    client = open_client(f"s3://{s3_bucket}/p", {})
+
+    def parts() -> Generator[list[bytes | memoryview], None, None]:
+        yield [b"first"]
+        raise ValueError("no more")
+
+    path = f"{client.root}/file"
+    with pytest.raises(ValueError, match="no more"):
+        client.run(client.write_stream, path, parts, lambda nbytes: None)
+    assert client.run(client.find, client.root) == {}
+
+
+def test_a_stream_reports_its_bytes(client: StorageClient) -> None:
+    """The totals grow to the length of the file."""
+    totals: list[int] = []
+
+    def parts() -> Generator[list[bytes | memoryview], None, None]:
+        yield [b"ab", memoryview(b"c")]
+        yield [b"de"]
+
+    path = f"{client.root}/file"
+    client.run(client.write_stream, path, parts, totals.append)
+    assert totals == [3, 5]
+    assert client.run(client.read, path, 10) == b"abcde"
+
+
+@pytest.mark.parametrize("bucket", ["bucket", "no-such-bucket"])
+def test_a_missing_bucket_is_detected(s3_bucket: str, bucket: str) -> None:
+    """The bucket itself is asked for, not a file in it."""
+    client = open_client(f"s3://{bucket}/p", {})
+    assert client.run(client.is_bucket_missing) == (bucket != s3_bucket)

@@ -1,4 +1,4 @@
-"""From a URI to a tuned filesystem."""
+"""Connections: URIs with their filesystems."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_a_refused_connection_is_reported_with_the_uri(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """Return a server of its own that knows one user, without any right, and no other."""
+    """Yield a server that knows only one user, who has no permission."""
     botocore = pytest.importorskip("botocore.session")
     with S3Server() as server:
         server.create_bucket("bucket")

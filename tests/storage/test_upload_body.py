@@ -41,7 +41,7 @@ def test_reads_return_the_buffers_in_order(buffers: list[bytes], sizes: list[int
 
 
 @given(buffers=chunk_lists, position=st.integers(0, 2_000_000))
-def test_seek_and_tell(buffers: list[bytes], position: int) -> None:
+def test_seek_and_tell_are_those_of_a_file(buffers: list[bytes], position: int) -> None:
     """Positions are those of a file of the same bytes."""
     whole = b"".join(buffers)
     body = UploadBody(buffers)

@@ -12,7 +12,7 @@ from fsspill.transfer.cpu import CPUPool
 
 
 def test_a_cancelled_call_waits_for_its_thread() -> None:
-    """Its caller may rely on the memory that the thread uses being free afterwards."""
+    """Afterwards its caller may reuse the memory that the thread used."""
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:

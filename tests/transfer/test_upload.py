@@ -1,4 +1,4 @@
-"""Files too large for one request, on filesystems that are not S3."""
+"""Files too large for one request: failures, abandoned attempts, and released memory."""
 
 from __future__ import annotations
 
