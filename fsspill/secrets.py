@@ -6,15 +6,16 @@ error may carry; it knows the secrets that `remember` was given, and the usual f
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
+
+from fsspill.secret_forms import SHOWN, encodings, hidden_parts, redact_forms
 
 __all__ = ["find_secrets", "redact", "redact_options", "remember"]
 
-_SHOWN = "***"
 _SHORTEST = 4
 """Characters of a secret below which it is not remembered: it would occur in any text."""
 
@@ -93,9 +94,16 @@ def remember(storage_options: Mapping[Any, Any], key_is_an_id: bool = False) -> 
     """
     for _, value in _secrets(storage_options, key_is_an_id):
         for text in _leaves(value):
-            forms = (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])
-            plain = {" ".join(form.split()) for form in forms}
-            _remembered.update(form for form in plain if len(form) >= _SHORTEST)
+            for secret in (text, *_parts(text)):
+                plain = {" ".join(form.split()) for form in encodings(secret)}
+                _remembered.update(form for form in plain if len(form) >= _SHORTEST)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield the secrets within a value: the password of a URL, the key of a connection string."""
+    for part in hidden_parts(text):
+        if len(part) >= _SHORTEST:
+            yield from (part, unquote(part))
 
 
 def redact_options(
@@ -112,7 +120,7 @@ def _redact_option(name: Any, value: Any, key_is_an_id: bool) -> Any:
         if isinstance(value, Mapping):
             return redact_options(value, key_is_an_id)
         return list(redact_options(dict(enumerate(value)), key_is_an_id).values())
-    return _SHOWN if any(_secrets({name: value}, key_is_an_id)) else value
+    return SHOWN if any(_secrets({name: value}, key_is_an_id)) else value
 
 
 def redact(text: str) -> str:
@@ -132,25 +140,32 @@ def redact(text: str) -> str:
         ``password=`` and other names of secrets, signatures and credentials in URLs, what follows
         ``Authorization:``, ``Bearer`` and ``Basic``, passwords in URLs, private keys.
     """
-    # Remembered ones first: a pattern may match a part of one. Again after the patterns, whose
+    # Remembered ones first: a form may match a part of one. Again after the forms, whose
     # replacements may have joined the parts of another one.
-    text = _redact_remembered(text)
-    for pattern, shown in _FORMS:
-        text = pattern.sub(shown, text)
-    return _redact_remembered(text)
+    return _redact_remembered(redact_forms(_redact_remembered(text)))
 
 
 def _redact_remembered(text: str) -> str:
-    # The longest first: a secret may contain another one.
-    values = sorted(_remembered.copy(), key=len, reverse=True)
-    if not values:
+    if not _remembered:
         return text
-    pattern = re.compile("|".join(r"\s+".join(map(re.escape, value.split())) for value in values))
+    pattern = _pattern(frozenset(_remembered.copy()))
     # Again until none is left: with what surrounds them the asterisks may be a secret too. Each
     # turn makes the text shorter.
-    while (shorter := pattern.sub(_SHOWN, text)) != text:
+    while (shorter := pattern.sub(SHOWN, text)) != text:
         text = shorter
     return text
+
+
+@lru_cache(maxsize=4)
+def _pattern(values: frozenset[str]) -> re.Pattern[str]:
+    # The longest first: a secret may contain another one.
+    longest_first = sorted(values, key=len, reverse=True)
+    return re.compile("|".join(r"\s+".join(map(_escape, each.split())) for each in longest_first))
+
+
+def _escape(text: str) -> str:
+    """Return a pattern for a text; the digits of percent-encoding in upper or lower case."""
+    return re.sub("%[0-9A-F]{2}", r"(?i:\g<0>)", re.escape(text))
 
 
 def _secrets(options: Mapping[Any, Any], key_is_an_id: bool) -> Iterator[tuple[str, Any]]:
@@ -184,7 +199,7 @@ def _may_be_secret(name: str, value: object) -> bool:
 
 
 def _has_secret_form(text: str) -> bool:
-    return any(pattern.sub(shown, text) != text for pattern, shown in _FORMS)
+    return redact_forms(text) != text
 
 
 def _leaves(value: object) -> Iterator[str]:
@@ -198,26 +213,3 @@ def _leaves(value: object) -> Iterator[str]:
         yield value.decode(errors="replace")
     elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         yield str(value)
-
-
-# Patterns of secrets whose values are not known, with their replacements. All begin at
-# a fixed word or at the start of a name, so that no text is looked at more than a few times.
-_NAME = (
-    r"(?<![\w-])(?:[\w-]*?(?:secret|token|password|passwd|passphrase|signature|credential"
-    r"|(?:access|account|api|private|shared)[_-]?key)|sig)"
-)
-_PRIVATE_KEY = r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-_CONNECTION_STRING = r"(?i)(SharedAccessSignature=)[^;\s\"']+"
-_ITEM = rf"(?i)({_NAME}[\"']?\s*[=:]\s*)b?(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?)"
-_ASSIGNMENT = rf"(?i)({_NAME}\s*=\s*)[^\s&;,\"'<>]+"
-_HEADER = r"(?i)(\bauthorization[\"']?\s*[:=]\s*b?[\"']?)[^\"'\r\n]+"
-_SCHEME = r"(\b(?:[Bb]earer|[Bb]asic)\s+)(?=[^\s\"']*[0-9A-Z=])[\w.~+/=-]{8,}"
-_USER_INFO = r"(://[^\s/:@]*:)[^\s/]*(?=@)"
-_FORMS = (
-    (re.compile(_PRIVATE_KEY), _SHOWN),
-    (re.compile(_ITEM), rf"\1'{_SHOWN}'"),
-    *(
-        (re.compile(form), rf"\1{_SHOWN}")
-        for form in (_CONNECTION_STRING, _ASSIGNMENT, _HEADER, _SCHEME, _USER_INFO)
-    ),
-)

@@ -10,6 +10,7 @@ import re
 from fsspec.registry import get_filesystem_class, known_implementations, registry
 
 from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.secret_forms import has_password
 from fsspill.secrets import redact
 from fsspill.storage.protocols import protocol_of, traits_of
 
@@ -44,7 +45,7 @@ def check_uri(uri: object) -> str:
             "'s3://bucket/prefix' or 'file:///mnt/disk'."
         )
     path = uri.partition("://")[2]
-    if re.match(r"[^@]*:[^@]*@", path):
+    if has_password(uri):
         raise ConfigError(
             f"cannot spill to {_shown(uri)}: found a password in the URI, which Ray would show in "
             "logs and process lists. Expected it in the environment: FSSPEC_"
@@ -104,4 +105,4 @@ def _shown(uri: object) -> str:
     """Return a URI as a message may show it: a password that it may hold is redacted."""
     if not isinstance(uri, str):
         return f"something of type {type(uri).__name__}"
-    return redact(re.sub(r":[^@]*@", ":***@", repr(uri)))
+    return redact(repr(uri))

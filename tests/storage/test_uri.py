@@ -33,11 +33,17 @@ def test_invalid_uris_are_refused_with_the_reason(uri: str, message: str) -> Non
         check_uri(uri)
 
 
-def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("password", ["hunter2", "pa@hunter2", "pa/hunter2", "pa:hunter2"])
+def test_a_password_in_a_uri_is_refused_and_not_shown(password: str) -> None:
     """Ray shows configurations in logs and process lists: the message names a variable."""
     with pytest.raises(ConfigError, match="FSSPEC_SFTP_PASSWORD") as caught:
-        check_uri("sftp://me:hunter2@host/dir")
+        check_uri(f"sftp://me:{password}@host/dir")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_path_with_a_colon_and_an_at_sign_is_no_password() -> None:
+    """Only a password in front of the host is one."""
+    assert check_uri("memory://b/date=2024-01-01T10:00/u@h")
 
 
 @pytest.mark.parametrize(
