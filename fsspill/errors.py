@@ -14,7 +14,7 @@
 
 Every one carries a single message that says what happened, where, what was expected and
 what to do; each is raised ``from`` its cause and survives pickling, because Ray carries
-errors between processes.
+errors between processes. `fsspill.error_chain` keeps secrets out of the causes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ __all__ = [
 
 
 class FsspillError(Exception):
-    """Base of every error that fsspill raises."""
+    """Base of every error that fsspill raises. No message of one has a secret."""
+
+    def __init__(self, *arguments: object) -> None:
+        # Here, and not where messages are made: an option, a URI or a server's answer gets into
+        # them in many places.
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in arguments))
 
 
 class ConfigError(FsspillError, ValueError):

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fsspill.error_chain import redact_errors
 from fsspill.errors import (
     FsspillError,
     StoragePermissionError,
@@ -114,6 +115,7 @@ class ExternalStorage(Storage):
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self.files = FileStore(self.settings, session_name, node_id, on_failover)
 
+    @redact_errors
     def check(self) -> None:
         """Verify that every URI can be written, read and deleted with these credentials.
 
@@ -129,6 +131,7 @@ class ExternalStorage(Storage):
         """
         self.files.check()
 
+    @redact_errors
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`.
 
@@ -139,6 +142,7 @@ class ExternalStorage(Storage):
         """
         self.files.write_heartbeat(name)
 
+    @redact_errors
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
     ) -> list[bytes]:
@@ -184,6 +188,7 @@ class ExternalStorage(Storage):
                 file.release()
         return [url.encode() for file in written for url in file.urls()]
 
+    @redact_errors
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
     ) -> int:
@@ -253,6 +258,7 @@ class ExternalStorage(Storage):
             )
         return header.buffer_length
 
+    @redact_errors
     def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
         """Delete files.
 
@@ -283,6 +289,7 @@ class ExternalStorage(Storage):
         if refused:
             raise refused[0]
 
+    @redact_errors
     def retry_pending_deletions(self) -> bool:
         """Retry the deletions that failed in earlier calls; return True if there were any."""
         if not self.files.pending_deletions:
@@ -290,6 +297,7 @@ class ExternalStorage(Storage):
         self.files.delete([])
         return True
 
+    @redact_errors
     def list_spilled_files(self) -> list[str]:
         """Return the base URLs of all files of this node, by listing its directories.
 

@@ -6,6 +6,7 @@ error may carry; it knows the secrets that `remember` was given, and the usual f
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 
 from fsspill.secret_forms import SHOWN, encodings, hidden_parts, redact_forms
 
-__all__ = ["find_secrets", "redact", "redact_options", "remember"]
+__all__ = ["find_secrets", "redact", "redact_options", "remember", "remember_environment"]
 
 _SHORTEST = 4
 """Characters of a secret below which it is not remembered: it would occur in any text."""
@@ -35,6 +36,12 @@ _SECRET_NAME = re.compile(
 _WAYS_TO_A_TOKEN = frozenset({"anon", "browser", "cache", "cloud", "google_default"})
 _NAME_OF_TOKEN = re.compile(r"(token|credentials?)$")
 _PATH = re.compile(r"[/~.][^\s{]*|[^\s{]+\.json")
+
+_VARIABLE = re.compile(r"(aws|azure|fsspec|gcs|google)_\w+|\w+_proxy", re.IGNORECASE)
+"""Environment variables in which filesystems look for credentials, and for proxies."""
+
+_SHORTEST_OF_VARIABLE = 8
+"""Likewise for a variable, which may have a value made up for a test."""
 
 _remembered: set[str] = set()
 
@@ -97,6 +104,12 @@ def remember(storage_options: Mapping[Any, Any], key_is_an_id: bool = False) -> 
             for secret in (text, *_parts(text)):
                 plain = {" ".join(form.split()) for form in encodings(secret)}
                 _remembered.update(form for form in plain if len(form) >= _SHORTEST)
+
+
+def remember_environment() -> None:
+    """Remember the secrets in the environment variables of cloud providers, fsspec and proxies."""
+    found = {name: value for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
+    remember({name: each for name, each in found.items() if len(each) >= _SHORTEST_OF_VARIABLE})
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from fsspill import secrets
-from fsspill.secrets import redact, remember
+from fsspill.secrets import redact, remember, remember_environment
 from tests.secret_forms import ENCODED_FORMS, HARMLESS_FORMS, KNOWN, SECRET_FORMS, SecretForm
 
 
@@ -54,3 +54,15 @@ def test_secret_within_a_value_is_known_by_itself(value: str) -> None:
     with mock.patch.object(secrets, "_remembered", set()):
         remember({"anything": value})
         assert redact("refused: p@ss/word.") == "refused: ***."
+
+
+def test_secrets_of_the_environment_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of providers and passwords of proxies, and no other variable."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2/hunter2")
+    monkeypatch.setenv("all_proxy", "socks5h://u:hunter3%40x@proxy")
+    monkeypatch.setenv("AZURE_CLIENT_ID", "some-client")
+    monkeypatch.setenv("SOME_TOKEN", "some-thing")
+    with mock.patch.object(secrets, "_remembered", set()):
+        remember_environment()
+        assert redact("refused: hunter2/hunter2, hunter3@x.") == "refused: ***, ***."
+        assert redact("some-client some-thing") == "some-client some-thing"

@@ -22,6 +22,7 @@ from fsspill.cleanup.sessions import (
     Node,
     Session,
 )
+from fsspill.error_chain import redact_errors
 from fsspill.errors import ConfigError, FsspillError, format_seconds, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEARTBEAT_DIRECTORY, OBJECT_PREFIX
@@ -63,6 +64,7 @@ class Summary:
     failures: dict[str, FsspillError] = field(default_factory=dict)
 
 
+@redact_errors
 def clean(
     uri: str,
     storage_options: Mapping[str, Any] | None = None,

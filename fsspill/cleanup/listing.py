@@ -10,7 +10,6 @@ others are neither shown nor touched. The URI must be the configured one, prefix
 
 from __future__ import annotations
 
-import logging
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from fsspill.cleanup.sessions import (
     Session,
     classify_session,
 )
+from fsspill.error_chain import redact_errors
 from fsspill.errors import (
     ConfigError,
     FsspillError,
@@ -34,6 +34,7 @@ from fsspill.errors import (
     StorageUnavailableError,
     translate,
 )
+from fsspill.log import get_logger
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import (
@@ -47,7 +48,7 @@ from fsspill.storage.uri import check_uri, is_local
 
 __all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 Info = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Init
 look old."""
 
 
+@redact_errors
 def scan(
     uri: str,
     storage_options: Mapping[str, Any] | None = None,

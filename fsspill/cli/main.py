@@ -13,6 +13,7 @@ from fsspill.cleanup import clean, scan
 from fsspill.cleanup.sessions import DAY
 from fsspill.cli.demo import run
 from fsspill.cli.tables import UNITS, print_report, print_sessions, print_summary, show_progress
+from fsspill.error_chain import redact_errors
 from fsspill.errors import FsspillError
 from fsspill.settings import MIB
 
@@ -23,6 +24,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _MIN_STORE_MIB = 80
 
 
+@redact_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import weakref
@@ -10,11 +9,12 @@ from collections.abc import Callable
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
+from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
 
 __all__ = ["CircuitBreaker"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _KIND = "circuit"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0

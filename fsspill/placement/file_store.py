@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import FsspillError, clear_traceback
+from fsspill.log import get_logger
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
 from fsspill.placement.placement import Candidates, Placement
@@ -23,7 +23,7 @@ from fsspill.transfer.spill_file import SpillFile, WrittenFile
 
 __all__ = ["MARKED_UNHEALTHY", "FileStore"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DELETE_SECONDS = 10.0
 """Seconds that a deletion may take in all: Ray restores with the same processes."""

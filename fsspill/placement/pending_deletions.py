@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from fsspill.errors import FsspillError
+from fsspill.log import get_logger
 from fsspill.storage.layout import FileRef
 
 __all__ = ["PendingDeletions"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PER_CALL = 1000
 _CAPACITY = 100_000

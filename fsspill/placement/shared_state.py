@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import shutil
 import stat
@@ -16,9 +15,11 @@ from contextlib import contextmanager
 from tempfile import gettempdir
 from typing import Any
 
+from fsspill.log import get_logger
+
 __all__ = ["SharedState"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _KEPT = 7 * 24 * 3600.0
 """Seconds after which unused records are removed."""

@@ -10,11 +10,12 @@ from io import BytesIO
 from typing import Any
 
 from fsspill.errors import format_seconds
+from fsspill.log import get_logger
 from fsspill.object_store import FileLike
 
 __all__ = ["CoreWorkerStore", "connected_worker"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _GRACE_PERIOD = 10.0
 """Seconds to wait for the core worker: a request may arrive just before Python knows of it.

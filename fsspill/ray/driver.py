@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from math import inf
 
+from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
 
 __all__ = ["NOTIFY_INTERVAL", "DriverNotifier"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NOTIFY_INTERVAL = 60.0
 """Seconds in which a node notifies the drivers of a topic once."""

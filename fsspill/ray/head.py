@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from fsspill.config import make_settings
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
+from fsspill.log import get_logger
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
@@ -18,7 +18,7 @@ from fsspill.storage.protocols import protocol_of, traits_of
 
 __all__ = ["on_head_started", "validate_external_storage"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None:

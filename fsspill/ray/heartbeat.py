@@ -12,7 +12,6 @@ standby of its own. So a heartbeat goes on if either of the two is killed.
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import threading
@@ -25,13 +24,14 @@ from pathlib import Path
 
 from fsspill.child_process import start_in_child
 from fsspill.external_storage import ExternalStorage
+from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD
 
 __all__ = ["INTERVAL", "Heartbeat", "run_until_exit", "start_head_process", "start_node_process"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 INTERVAL = 300.0
 """Seconds between two heartbeats."""

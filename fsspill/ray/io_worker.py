@@ -8,7 +8,6 @@ notified; a lost object is put into the object store as the error that ``ray.get
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,6 +23,7 @@ from fsspill.errors import (
 from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import parse_url_with_offset
 from fsspill.interface import Storage
+from fsspill.log import get_logger
 from fsspill.placement.file_store import MARKED_UNHEALTHY
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.core_worker import CoreWorkerStore
@@ -35,7 +35,7 @@ from fsspill.settings import Settings
 
 __all__ = ["IOWorkerStorage"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _CONFIRMATION_PAUSES = (0.3, 0.7, 1.1)
 """Seconds between the attempts to restore an object that is missing or corrupt."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fsspill.config import make_settings
 from fsspill.interface import NullStorage, Storage
+from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.io_worker import IOWorkerStorage
 
 __all__ = ["FailedStorage", "setup_external_storage", "validation"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _validating = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -20,13 +19,14 @@ from fsspill.errors import (
     is_transient,
     translate,
 )
+from fsspill.log import get_logger
 from fsspill.storage.connection import Connection
 from fsspill.storage.layout import FileRef
 from fsspill.storage.retry import backoff
 
 __all__ = ["MultipartUpload", "StorageClient"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MIB = 2**20
 Buffers = Sequence[bytes | memoryview]

@@ -18,7 +18,7 @@ from fsspec.config import apply_config
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from fsspill.errors import ConfigError, translate
-from fsspill.secrets import redact, remember
+from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.uri import filesystem_class
 
@@ -122,6 +122,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     traits = traits_of(uri)
     from_environment = apply_config(cls, {})
     options = _merge(_merge(traits.options, from_environment), storage_options)
+    remember_environment()
     remember(options, traits.key_is_an_id)
     try:
         fs, root = fsspec.url_to_fs(uri, skip_instance_cache=renew, **options)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import logging
 import time
 from math import inf
 from typing import Any, Protocol
 
 from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.log import get_logger
 from fsspill.secrets import redact
 from fsspill.storage.connection import Connection
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
@@ -22,7 +22,7 @@ from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
 
 __all__ = ["ENGINES", "RangeReader", "check_engine", "make_reader"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ENGINES = ("auto", "fsspec", "obstore")
 

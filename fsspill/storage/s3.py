@@ -6,18 +6,18 @@ s3fs hides which keys a bulk deletion refused, and uploads in parts only from on
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from fsspill.errors import FsspillError, is_missing, translate
+from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
 from fsspill.storage.upload_body import UploadBody
 
 __all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PART_SIZE = 8 * MIB
 MAX_PARTS = 10_000  # S3's limit

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from fsspill.errors import FsspillError
+from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEAD, SpillLocation
@@ -12,7 +11,7 @@ from fsspill.storage.retry import Retrier
 
 __all__ = ["destroy"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _PASSES = 10
 _SECONDS = 10.0

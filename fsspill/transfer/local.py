@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
@@ -13,6 +12,7 @@ from itertools import islice
 from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundError, translate
 from fsspill.format.digest import Digests, digest_of
 from fsspill.format.encoding import EncodedFrame, FrameEncoder
+from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
@@ -30,7 +30,7 @@ from fsspill.transfer.verified_stream import (
 
 __all__ = ["LocalTransfer"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _BUFFERS_PER_CALL = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") else 16
 _HEAD = 512

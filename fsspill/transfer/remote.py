@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
@@ -13,6 +12,7 @@ from fsspill.errors import (
     original_cause,
     translate,
 )
+from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
@@ -28,7 +28,7 @@ from fsspill.transfer.upload import FileUpload
 
 __all__ = ["RemoteTransfer"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DESTROY_TIMEOUT = 30
 """Seconds that `destroy` may take, since Ray waits for it at every shutdown."""
