@@ -10,9 +10,11 @@ Parameters are in `fsspill.settings`.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from fsspill.error_chain import redact_errors
@@ -24,8 +26,10 @@ from fsspill.errors import (
 from fsspill.format.frame import HEADER_LENGTH, FrameHeader
 from fsspill.format.url import SpillURL
 from fsspill.interface import Storage
+from fsspill.log import get_logger
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.file_store import FileStore
+from fsspill.process_local import ProcessLocal
 from fsspill.settings import Settings
 from fsspill.storage.layout import FileRef
 from fsspill.transfer.base import FrameRef
@@ -33,6 +37,8 @@ from fsspill.transfer.fuse import fuse_objects, match_owners
 from fsspill.transfer.spill_file import SpillFile
 
 __all__ = ["ExternalStorage"]
+
+logger = get_logger(__name__)
 
 
 class ExternalStorage(Storage):
@@ -63,7 +69,7 @@ class ExternalStorage(Storage):
     uris : list of str
         The configured URIs with the prefix.
     files : FileStore
-        The node's files on the configured URIs.
+        The node's files on the configured URIs, by connections of this process.
 
     Raises
     ------
@@ -87,6 +93,10 @@ class ExternalStorage(Storage):
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
     has a thread that makes the probes.
+
+    *Processes.* A forked child can use a storage that it inherited, also while the parent does, and
+    any other process one that was pickled: each opens connections of its own. Only the process that
+    made it destroys it.
 
     *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
     Spilling pins objects in the object store until their file is stored.
@@ -113,7 +123,16 @@ class ExternalStorage(Storage):
         self.uris = self.settings.uris
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
-        self.files = FileStore(self.settings, session_name, node_id, on_failover)
+        self._files = ProcessLocal(
+            partial(FileStore, self.settings, session_name, node_id, on_failover)
+        )
+        self._files.get()  # checks the arguments
+        self._owner = os.getpid()
+
+    @property
+    def files(self) -> FileStore:
+        """The node's files on the configured URIs, by connections of this process."""
+        return self._files.get()
 
     @redact_errors
     def check(self) -> None:
@@ -314,8 +333,12 @@ class ExternalStorage(Storage):
         Notes
         -----
         Never raises: files that could not be deleted are logged. Works in `atexit` handlers, where
-        Python starts no threads, through a child process. Takes at most a minute.
+        Python starts no threads, through a child process. Takes at most a minute. Does nothing in a
+        process that inherited the storage: the one that made it may need the files.
         """
+        if os.getpid() != self._owner:
+            logger.warning("not destroyed: the storage belongs to process %d", self._owner)
+            return
         self.files.destroy()
 
     def _get_objects_from_store(self, object_refs: Sequence[Any]) -> Sequence[tuple[Any, ...]]:

@@ -6,7 +6,6 @@ names, so that a core worker *is* an `ObjectStore`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -68,7 +67,19 @@ class InMemoryObjectStore:
 
     def __init__(self) -> None:
         self._objects: dict[Any, tuple[memoryview | None, bytes, bytes]] = {}
-        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        objects = {
+            ref: (None if view is None else bytes(view), metadata, owner_address)
+            for ref, (view, metadata, owner_address) in self._objects.copy().items()
+        }
+        return {"objects": objects}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._objects = {}
+        for ref, (data, metadata, owner_address) in state["objects"].items():
+            view = None if data is None else memoryview(data)
+            self._objects[ref] = (view, metadata, owner_address)
 
     def put(
         self,
@@ -99,47 +110,38 @@ class InMemoryObjectStore:
                 f"cannot store {object_ref!r}: expected data or metadata, found neither."
             )
         view = None if data is None else memoryview(data).cast("B").toreadonly()
-        with self._lock:
-            self._objects[object_ref] = (view, metadata, owner_address)
+        self._objects[object_ref] = (view, metadata, owner_address)
 
     def get(self, object_ref: Any) -> memoryview:
         """Return the data of an object, uncopied; KeyError if it is not here."""
-        with self._lock:
-            view = self._objects[object_ref][0]
+        view = self._objects[object_ref][0]
         return memoryview(b"") if view is None else view
 
     def metadata(self, object_ref: Any) -> bytes:
         """Return the metadata of an object; KeyError if it is not here."""
-        with self._lock:
-            return self._objects[object_ref][1]
+        return self._objects[object_ref][1]
 
     def owner_address(self, object_ref: Any) -> bytes:
         """Return the owner address of an object; KeyError if it is not here."""
-        with self._lock:
-            return self._objects[object_ref][2]
+        return self._objects[object_ref][2]
 
     def delete(self, object_ref: Any) -> None:
         """Delete an object; one that is not here is fine."""
-        with self._lock:
-            self._objects.pop(object_ref, None)
+        self._objects.pop(object_ref, None)
 
     def __contains__(self, object_ref: Any) -> bool:
-        with self._lock:
-            return object_ref in self._objects
+        return object_ref in self._objects
 
     def __len__(self) -> int:
-        with self._lock:
-            return len(self._objects)
+        return len(self._objects)
 
     def __iter__(self) -> Iterator[Any]:
-        with self._lock:
-            return iter(list(self._objects))
+        return iter(list(self._objects))
 
     def get_if_local(self, object_refs: Sequence[Any], /) -> list[tuple[memoryview | None, bytes]]:
         """Return ``(data or None, metadata)`` for each ref; ``(None, b"")`` if it is not here."""
-        with self._lock:
-            missing = (None, b"", b"")
-            return [self._objects.get(ref, missing)[:2] for ref in object_refs]
+        missing = (None, b"", b"")
+        return [self._objects.get(ref, missing)[:2] for ref in object_refs]
 
     def put_file_like_object(
         self,
@@ -166,7 +168,6 @@ class InMemoryObjectStore:
             if not count:
                 raise EOFError(f"expected {data_size} bytes for {object_ref!r}, found {filled}.")
             filled += count
-        with self._lock:
-            # As in Ray, an object that is already there stays: objects never change.
-            restored = (view.toreadonly(), metadata, owner_address)
-            self._objects.setdefault(object_ref, restored)
+        # As in Ray, an object that is already there stays: objects never change.
+        restored = (view.toreadonly(), metadata, owner_address)
+        self._objects.setdefault(object_ref, restored)

@@ -23,6 +23,7 @@ from fsspill.testing.s3_server import S3Server
 from tests.timeouts import IMPATIENT, PATIENT, cleanup_limit
 
 VALUE = "Hunter2/value+of==a secret"
+SAS = f"sv=2022-11-02&se=2030-01-01&sig={quote(VALUE, '')}"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
 
 
@@ -275,6 +276,22 @@ def traceback_of(uri: str, options: Mapping[str, Any], stall_timeout: float = IM
         ),
         ("adlfs", "abfs://c/x", {"account_name": "a", "connection_string": f"AccountKey={VALUE}"}),
         ("adlfs", "abfs://c/x", {"account_name": "a", "credential": VALUE}),
+        (
+            "s3fs",
+            "s3://b/x",
+            {
+                "key": "a",
+                "secret": "b",
+                "endpoint_url": "http://127.0.0.1:9",
+                "config_kwargs": {"proxies": {"http": f"http://u:{quote(VALUE, '')}@127.0.0.1:9"}},
+            },
+        ),
+        (
+            "adlfs",
+            "abfs://c/x",
+            {"connection_string": f"BlobEndpoint=http://127.0.0.1:9/a;SharedAccessSignature={SAS}"},
+        ),
+        ("gcsfs", "gs://b/x", {"token": {"refresh_token": VALUE, "client_secret": VALUE}}),
         ("paramiko", "sftp://u@127.0.0.1/x", {"port": 9, "password": VALUE}),
     ],
 )
@@ -284,6 +301,7 @@ def test_traceback_shows_no_secret(package: str, uri: str, options: Mapping[str,
     shown = traceback_of(uri, options)
     assert "cannot" in shown
     assert VALUE not in shown
+    assert quote(VALUE, "") not in shown
 
 
 def test_traceback_of_refused_credentials_shows_no_secret() -> None:

@@ -100,6 +100,7 @@ class SharedState:
         try:
             yield _lock(fd, wait)
         finally:
+            _unlock(fd)
             os.close(fd)
 
     def discard(self) -> None:
@@ -146,6 +147,14 @@ def _lock(fd: int, wait: bool) -> bool:
     except OSError:
         return False
     return True
+
+
+def _unlock(fd: int) -> None:
+    """End a lock also for children that were forked meanwhile: they have the open file too."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    except OSError:
+        pass
 
 
 def _check_private(directory: str) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import fsspec
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, asyn
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.config import apply_config
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from fsspill.errors import ConfigError, translate
+from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.uri import filesystem_class
@@ -38,7 +40,7 @@ class SerializedFileSystem(AsyncFileSystemWrapper):  # type: ignore[misc]
 
     def __init__(self, fs: AbstractFileSystem) -> None:
         super().__init__(fs, asynchronous=False)
-        self.lock = _locks.setdefault(fs, Lock())
+        self.lock = _locks.get().setdefault(fs, Lock())
         for name in _OPERATIONS:
             setattr(self, f"_{name}", self._exclusively(getattr(fs, name)))
 
@@ -50,7 +52,9 @@ class SerializedFileSystem(AsyncFileSystemWrapper):  # type: ignore[misc]
         return partial(asyncio.to_thread, call)
 
 
-_locks: WeakKeyDictionary[AbstractFileSystem, Lock] = WeakKeyDictionary()
+_Locks: TypeAlias = "WeakKeyDictionary[AbstractFileSystem, Lock]"
+
+_locks: ProcessLocal[_Locks] = ProcessLocal(WeakKeyDictionary)
 """By filesystem, because fsspec gives the same one to all who ask for it."""
 
 _OPERATIONS = (
@@ -122,6 +126,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     traits = traits_of(uri)
     from_environment = apply_config(cls, {})
     options = _merge(_merge(traits.options, from_environment), storage_options)
+    _discard_inherited_loop()
     remember_environment()
     remember(options, traits.key_is_an_id)
     try:
@@ -137,6 +142,21 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else SerializedFileSystem(fs)
     return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
+
+
+def _discard_inherited_loop() -> None:
+    """Make fsspec start an event loop in this process, if it has that of a parent.
+
+    Older versions keep it after a fork, and every operation waits for a thread that is not there;
+    newer ones keep the lock, which another thread of the parent may have held.
+    """
+    thread = asyn.iothread[0]
+    if os.getpid() != _IMPORTED_IN and (thread is None or not thread.is_alive()):
+        asyn.loop[0] = None
+        asyn.reset_lock()
+
+
+_IMPORTED_IN = os.getpid()
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

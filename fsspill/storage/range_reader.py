@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import sys
 import time
 from math import inf
 from typing import Any, Protocol
 
 from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.log import get_logger
+from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact
 from fsspill.storage.connection import Connection
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
@@ -173,7 +176,7 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
 def make_reader(connection: Connection, engine: str) -> RangeReader:
     """Return the reader of a connection's files for one of `ENGINES`."""
     kind = connection.traits.obstore
-    if engine != "fsspec" and kind and _is_installed():
+    if engine != "fsspec" and kind and _is_installed() and not _lost_obstore.get():
         return ObstoreReader(connection.fs, kind)
     return FilesystemReader(connection.fs)
 
@@ -200,6 +203,26 @@ def check_engine(engine: object, uri: str) -> None:
             "cannot use engine='obstore': the package obstore is not installed in this Python "
             "environment. Install it on every node: pip install obstore"
         )
+
+
+def _has_lost_obstore() -> bool:
+    """Return True if this process was forked from one in which obstore may have been used.
+
+    obstore starts threads once for a process and its children, where they are not: a read would
+    wait for them forever.
+    """
+    if os.getpid() == _IMPORTED_IN or "obstore" not in sys.modules:
+        return False
+    logger.warning(
+        "reading through the filesystem, not obstore, in this process: it was forked from one that "
+        "uses obstore, whose threads do not survive that. To keep it, start processes by "
+        "multiprocessing's spawn or forkserver."
+    )
+    return True
+
+
+_IMPORTED_IN = os.getpid()
+_lost_obstore = ProcessLocal(_has_lost_obstore)
 
 
 def _is_installed() -> bool:

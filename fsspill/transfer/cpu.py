@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
+
+from fsspill.process_local import ProcessLocal
 
 __all__ = ["COMPRESS", "DECOMPRESS", "HASH", "INLINE_HASH_BYTES", "CPUPool"]
 
@@ -31,10 +33,8 @@ class CPUPool:
     """
 
     def __init__(self, name: str, threads: int) -> None:
-        self._name = name
-        self._threads = threads
-        self._executor: ThreadPoolExecutor | None = None
-        self._pid = 0
+        make = partial(ThreadPoolExecutor, threads, thread_name_prefix=name)
+        self._executor = ProcessLocal(make)
 
     async def run(self, function: Callable[[], T], *, inline: bool = False) -> T:
         """Call a function in a thread, and wait for its end also when cancelled.
@@ -49,7 +49,7 @@ class CPUPool:
         """
         if inline:
             return function()
-        call = asyncio.get_running_loop().run_in_executor(self._get_executor(), function)
+        call = asyncio.get_running_loop().run_in_executor(self._executor.get(), function)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
@@ -57,12 +57,6 @@ class CPUPool:
             raise
         finally:
             del call  # a traceback holds this frame, and this its result
-
-    def _get_executor(self) -> ThreadPoolExecutor:
-        if self._executor is None or self._pid != os.getpid():
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
-            self._pid = os.getpid()
-        return self._executor
 
 
 HASH = CPUPool("fsspill-hash", 4)

@@ -30,6 +30,7 @@ from fsspill.placement import circuit_breaker
 from fsspill.testing.contract import split_url
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
+from tests.forking import IGNORE_WARNING, run_in_fork
 from tests.running import poll
 from tests.timeouts import FORGIVING, IMPATIENT, PATIENT, cleanup_limit, limited_attempts
 
@@ -388,6 +389,37 @@ def test_destroy_empties_every_healthy_uri(proxy: FaultProxy, s3_bucket: str) ->
     assert files_at_rest().pop().startswith(f"{s3_bucket}/down/")
     storage.destroy_external_storage()
     assert files_at_rest() == set()
+
+
+@pytest.mark.filterwarnings(IGNORE_WARNING)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_forked_child_loses_and_leaves_nothing(name: str, proxy: FaultProxy, world: World) -> None:
+    """A child does each operation with the storage of its parent, and both go on afterwards."""
+    operation = OPERATIONS[name]
+    world.fill(operation.sizes)
+    assert world.spills_again()
+    assert world.attempt("restore") is None  # by obstore, whose threads the child does not have
+    if operation.verb == "spill":
+        world.delete()
+    else:
+        for ref in world.store:
+            world.store.delete(ref)
+
+    def child() -> tuple[FsspillError | None, dict[bytes, bytes]]:
+        error = world.attempt(operation.verb)
+        world.check_object_store()
+        assert (operation.verb == "restore") is (set(world.store) == world.data.keys())
+        return error, world.urls
+
+    urls = world.urls
+    with proxy.inject(Fault.UNAVAILABLE, count=2):
+        error, world.urls = run_in_fork(child)
+    assert error is None
+    if operation.verb == "destroy":
+        assert files_at_rest()  # they are the parent's
+        world.urls = urls
+    assert files_at_rest() == world.files()
+    assert world.count_altered() == 0
 
 
 @pytest.mark.nightly
