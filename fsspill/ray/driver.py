@@ -7,6 +7,7 @@ from math import inf
 
 from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
+from fsspill.secrets import redact
 
 __all__ = ["NOTIFY_INTERVAL", "DriverNotifier"]
 
@@ -40,6 +41,7 @@ class DriverNotifier:
         notified = self._state.read(_KIND, topic)
         if notified is not None and now - notified["time"] < NOTIFY_INTERVAL:
             return
+        message = redact(message)
         if now - self._logged.get(topic, -inf) >= NOTIFY_INTERVAL:
             logger.warning("%s", message)
             self._logged[topic] = now

@@ -7,6 +7,7 @@ from typing import Any
 from ray.exceptions import ObjectLostError
 
 from fsspill.errors import FsspillError
+from fsspill.secrets import redact
 
 __all__ = ["SpilledObjectLostError"]
 
@@ -30,7 +31,7 @@ class SpilledObjectLostError(FsspillError, ObjectLostError):  # type: ignore[mis
     def __init__(self, object_ref_hex: str, url: str, reason: str) -> None:
         ObjectLostError.__init__(self, object_ref_hex, None, "")
         self.url = url
-        self.reason = reason
+        self.reason = redact(reason)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.object_ref_hex, self.url, self.reason)

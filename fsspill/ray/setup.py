@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fsspill.config import make_settings
+from fsspill.error_chain import redact_chain
 from fsspill.interface import NullStorage, Storage
 from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
@@ -44,6 +45,7 @@ def setup_external_storage(config: Mapping[str, Any], node_id: str, session_name
     try:
         return IOWorkerStorage(make_settings(config), node_id=node_id, session_name=session_name)
     except Exception as error:
+        redact_chain(error)
         # Without a traceback: those of causes are a filesystem's own, and may show secrets.
         logger.error("cannot set up external storage on node %s: %s", node_id, error)
         return FailedStorage(error, node_id, session_name)

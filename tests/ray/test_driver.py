@@ -57,6 +57,12 @@ def test_a_topic_is_notified_once_per_interval(
     assert pushed == [*expected, "fsspill on node node: still no space"]
 
 
+def test_drivers_see_no_secret(pushed: list[str]) -> None:
+    """The reason may be an exception of any package."""
+    notifier().notify("setup", "refused sftp://u:pa@hunter2@host")
+    assert pushed == ["fsspill on node node: refused sftp://u:***@host"]
+
+
 def test_a_message_that_reached_no_driver_is_repeated(
     pushed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,13 @@ def test_the_message_names_object_url_and_reason() -> None:
         assert part in str(ERROR)
 
 
+def test_the_reason_shows_no_secret() -> None:
+    """It comes from an exception, or from a record of another process."""
+    error = fsspill.ray.SpilledObjectLostError("0a" * 28, "s3://b/f", "at https://h/c?sig=hunter2")
+    assert error.reason == "at https://h/c?sig=***"
+    assert "hunter2" not in str(error)
+
+
 @pytest.mark.parametrize("pickler", [pickle, ray.cloudpickle])
 def test_it_is_pickled_by_its_public_name(pickler: object) -> None:
     """Ray carries it across processes, which find the class where users import it from."""
