@@ -76,6 +76,7 @@ class SharedState:
         self._names = (f"fsspill-{os.geteuid()}", session_name, node_id)
         self._root = gettempdir()
         self._own: dict[str, _Own] = {}
+        self._seen: dict[str, Version | None] = {}
         self._held_by_others: dict[str, float] = {}
         self._next_log = -inf
 
@@ -96,7 +97,7 @@ class SharedState:
         name = _name(kind, key)
         try:
             with self._make() as directory:
-                _replace(directory, name, json.dumps(record).encode())
+                self._seen[name] = _replace(directory, name, json.dumps(record).encode())
         except OSError as error:
             self._keep(name, record, error)
         else:
@@ -113,6 +114,8 @@ class SharedState:
             pass
         except OSError as error:
             self._keep(name, None, error)
+            return
+        self._seen.pop(name, None)
 
     @contextmanager
     def lock(self, kind: str, key: str, *, wait: bool) -> Iterator[bool]:
@@ -151,6 +154,7 @@ class SharedState:
     def discard(self) -> None:
         """Remove all records of this node, and the directories above them once they are empty."""
         self._own.clear()
+        self._seen.clear()
         user, session, node = self._names
         with suppress(OSError), open_directory(self._root, "") as root:
             with suppress(OSError), _enter_private(root, user) as mine:
@@ -184,14 +188,14 @@ class SharedState:
             except FileNotFoundError:
                 return None, None
         with open(fd, "rb") as file:
-            found = os.fstat(fd)
-            return (found.st_ino, found.st_mtime_ns), _parse(file.read())
+            self._seen[name] = _version(fd)
+            return self._seen[name], _parse(file.read())
 
     def _keep(self, name: str, record: Record | None, error: OSError) -> None:
         try:
             outdated, _ = self._load(name)
         except OSError:
-            outdated = None
+            outdated = self._seen.get(name)  # the directory may come back
         if record is None and outdated is None:
             return  # there is nothing that could not be removed
         self._own[name] = _Own(record, is_saved=False, outdated=outdated)
@@ -227,18 +231,26 @@ def _parse(data: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def _replace(directory: OpenDirectory, name: str, data: bytes) -> None:
-    """Replace a file atomically; leave nothing else behind if that fails."""
+def _version(fd: int) -> Version:
+    found = os.fstat(fd)
+    return found.st_ino, found.st_mtime_ns
+
+
+def _replace(directory: OpenDirectory, name: str, data: bytes) -> Version:
+    """Replace a file atomically, and return its version; leave nothing behind if that fails."""
     temporary = f"{name}.{uuid.uuid4().hex}"
     fd = directory.create(temporary)
     try:
         with open(fd, "wb") as file:
             file.write(data)
+            file.flush()
+            version = _version(fd)
         os.replace(temporary, name, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
     except BaseException:
         with suppress(OSError):
             directory.remove(temporary)
         raise
+    return version
 
 
 def _enter_private(above: OpenDirectory, name: str) -> OpenDirectory:

@@ -290,6 +290,7 @@ def rewrite_file(root: str, path: str) -> int:
             directory.require_safe_path(os.fstat(fd).st_uid)
         except BaseException:
             os.close(fd)
+            directory.remove(name)
             raise
         return fd
 
