@@ -26,7 +26,7 @@ _KEPT = 7 * 24 * 3600.0
 _LOCK_SECONDS = 5.0
 """Seconds to wait for a lock: a process that is stopped, or waits for a disk, may keep it."""
 
-_LOCK_INTERVAL = 0.01
+_LOCK_INTERVAL = 0.002
 """Seconds between two attempts to get a lock."""
 
 _RETRY_LOCK_SECONDS = 60.0

@@ -138,7 +138,8 @@ def start_head_process(
 def _open_log(path: str) -> IO[bytes]:
     """Open a log file; none where the disk is full or read-only: a heartbeat needs no log."""
     try:
-        return Path(path).open("ab")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return open(os.open(path, flags, 0o666), "ab")
     except OSError as error:
         logger.warning("the heartbeat of this session has no log: %s", error)
         return Path(os.devnull).open("ab")

@@ -127,10 +127,17 @@ class OpenDirectory:
             except FileNotFoundError:
                 with suppress(FileExistsError):
                     return self.create(name)
-            except _NotOwnError:
-                self.remove(name)
-        raise PermissionError(
-            f"expected a file of this user at {self.path}/{name}, found one that others replace"
+            except _NotOwnError as error:
+                try:
+                    self.remove(name)
+                except PermissionError:
+                    raise self._foreign_error(name) from error
+        raise self._foreign_error(name)
+
+    def _foreign_error(self, name: str) -> PermissionError:
+        return PermissionError(
+            f"expected a file of this user at {self.path}/{name}, found one of another that cannot "
+            "be replaced. Remove it"
         )
 
     def _open_own(self, name: str) -> int:
