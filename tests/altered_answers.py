@@ -34,10 +34,10 @@ def refuse_deletion(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     names: set[str] = set()
     remove = OpenDirectory.remove
 
-    def refuse(self: OpenDirectory, name: str) -> None:
+    def refuse(self: OpenDirectory, name: str) -> bool:
         if name in names:
             raise PermissionError(name)
-        remove(self, name)
+        return remove(self, name)
 
     monkeypatch.setattr(OpenDirectory, "remove", refuse)
     return names

@@ -103,19 +103,21 @@ class SharedState:
         else:
             self._own[name] = _Own(record, is_saved=True)
 
-    def remove(self, kind: str, key: str) -> None:
-        """Remove a record if it exists."""
+    def remove(self, kind: str, key: str) -> bool:
+        """Remove a record; return True if there was one."""
         name = _name(kind, key)
-        self._own.pop(name, None)
+        own = self._own.pop(name, None)
+        existed = own is not None and own.record is not None and not own.is_saved
         try:
             with self._open() as directory:
-                directory.remove(name)
+                existed = directory.remove(name) or existed
         except FileNotFoundError:
             pass
         except OSError as error:
             self._keep(name, None, error)
-            return
+            return existed or (own is None and name in self._own)
         self._seen.pop(name, None)
+        return existed
 
     @contextmanager
     def lock(self, kind: str, key: str, *, wait: bool) -> Iterator[bool]:

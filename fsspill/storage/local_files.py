@@ -153,10 +153,13 @@ class OpenDirectory:
         os.close(fd)
         raise _NotOwnError
 
-    def remove(self, name: str) -> None:
-        """Remove a file, or a link itself; one that is already gone is fine."""
-        with suppress(FileNotFoundError):
+    def remove(self, name: str) -> bool:
+        """Remove a file, or a link itself; return False if it is already gone."""
+        try:
             os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove_directory(self, name: str) -> None:
         """Remove a directory with the files in it. Never raises: what cannot be removed stays."""

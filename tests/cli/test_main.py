@@ -148,10 +148,10 @@ def test_clean_reports_failed_deletions(
     """Exit code 1, and a line for each of the first ten files."""
     remove = OpenDirectory.remove
 
-    def refuse(self: OpenDirectory, name: str) -> None:
+    def refuse(self: OpenDirectory, name: str) -> bool:
         if not name.startswith("fsspill-check"):
             raise PermissionError(name)
-        remove(self, name)
+        return remove(self, name)
 
     for number in range(11):
         old_file(left_behind / "dead" / f"ray_spilled_objects_{number}" / "f", 50 * 3600)

@@ -95,7 +95,8 @@ def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str)
     assert state.read("kind", "key") == {"a": 1}
     assert SharedState("session", "node").read("kind", "key") is None
     assert list(elsewhere.iterdir()) == []
-    state.remove("kind", "key")
+    assert state.remove("kind", "key")
+    assert not state.remove("kind", "key")
     assert state.read("kind", "key") is None
 
 
@@ -260,8 +261,9 @@ def test_a_record_that_cannot_be_removed_does_not_count(fault: Fault, directory:
     state = SharedState("session", "node")
     state.write("kind", "key", {"a": 0})
     with fault(directory):
-        state.remove("kind", "key")
-        state.remove("kind", "missing")
+        assert state.remove("kind", "key")
+        assert not state.remove("kind", "key")
+        assert not state.remove("kind", "missing")
         assert state.read("kind", "key") is None
         state.write("kind", "key", {"a": 1})
         assert state.read("kind", "key") == {"a": 1}
