@@ -115,7 +115,8 @@ class SharedState:
             pass
         except OSError as error:
             self._keep(name, None, error)
-            return existed or (own is None and name in self._own)
+            is_removed = own is not None and own.record is None
+            return existed or (name in self._own and not is_removed)
         self._seen.pop(name, None)
         return existed
 
