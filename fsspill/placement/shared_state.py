@@ -103,6 +103,21 @@ class SharedState:
         else:
             self._own[name] = _Own(record, is_saved=True)
 
+    def create(self, kind: str, key: str) -> bool:
+        """Create a record without content; return True unless there is one already."""
+        name = _name(kind, key)
+        own = self._own.get(name)
+        if own and own.record is not None and not own.is_saved:
+            return False
+        try:
+            with self._make() as directory:
+                os.close(directory.create(name))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            self._keep(name, {}, error)
+        return True
+
     def remove(self, kind: str, key: str) -> bool:
         """Remove a record; return True if there was one."""
         name = _name(kind, key)

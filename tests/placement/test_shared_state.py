@@ -57,6 +57,17 @@ def test_another_process_reads_the_record(directory: Path) -> None:
     assert state.read("kind", "s3://bucket/x") is None
 
 
+def test_one_process_creates_a_record_and_one_removes_it() -> None:
+    """Both are told which of them it was; the record has no content."""
+    first, second = SharedState("session", "node"), SharedState("session", "node")
+    assert not first.remove("kind", "key")
+    assert first.create("kind", "key")
+    assert not second.create("kind", "key")
+    assert first.read("kind", "key") is None
+    assert second.remove("kind", "key")
+    assert not first.remove("kind", "key")
+
+
 def test_records_are_private(directory: Path) -> None:
     """Only the user can read the directories."""
     SharedState("session", "node").write("kind", "key", {})
@@ -95,9 +106,11 @@ def test_a_directory_that_is_not_private_is_not_used(directory: Path, what: str)
     assert state.read("kind", "key") == {"a": 1}
     assert SharedState("session", "node").read("kind", "key") is None
     assert list(elsewhere.iterdir()) == []
+    assert not state.create("kind", "key")
     assert state.remove("kind", "key")
     assert not state.remove("kind", "key")
     assert state.read("kind", "key") is None
+    assert state.create("kind", "key")
 
 
 def test_an_invalid_record_is_ignored(directory: Path) -> None:
@@ -267,6 +280,19 @@ def test_a_record_that_cannot_be_removed_does_not_count(fault: Fault, directory:
         assert state.read("kind", "key") is None
         state.write("kind", "key", {"a": 1})
         assert state.read("kind", "key") == {"a": 1}
+
+
+# A quota of bytes leaves room for a record without content.
+@pytest.mark.parametrize("fault", UNWRITABLE[1:], indirect=True)
+def test_a_record_that_cannot_be_shared_is_created_once(fault: Fault, directory: Path) -> None:
+    """The process that created it also removes it once."""
+    state = SharedState("session", "node")
+    with fault(directory):
+        assert state.create("kind", "key")
+        assert not state.create("kind", "key")
+        assert state.remove("kind", "key")
+        assert not state.remove("kind", "key")
+        assert state.create("kind", "key")
 
 
 def test_a_directory_that_was_removed_is_made_again(directory: Path) -> None:
