@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, NamedTuple
 
@@ -182,10 +182,10 @@ class SharedState:
                 mine.remove_empty_directory(session)
             root.remove_empty_directory(user)
 
-    def _open(self) -> AbstractContextManager[OpenDirectory]:
+    def _open(self) -> OpenDirectory:
         return open_directory(self._root, "/".join(self._names), _enter_private)
 
-    def _make(self) -> AbstractContextManager[OpenDirectory]:
+    def _make(self) -> OpenDirectory:
         """Open the directory; if it is missing, make it and remove records of old sessions."""
         with suppress(FileNotFoundError), self._open():
             return self._open()

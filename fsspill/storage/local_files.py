@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 __all__ = [
@@ -112,8 +112,11 @@ class OpenDirectory:
 
     def open(self, name: str) -> int:
         """Open a file for reading."""
-        with _links_refused(f"{self.path}/{name}"):
+        try:
             return os.open(name, _READ, dir_fd=self.fd)
+        except OSError as error:
+            _refuse_links(error, f"{self.path}/{name}")
+            raise
 
     def rewrite(self, name: str) -> int:
         """Open a file for writing over what it holds, as a full disk allows; create a missing one.
@@ -225,10 +228,7 @@ class _NotOwnError(Exception):
 Enter = Callable[[OpenDirectory, str], OpenDirectory]
 
 
-@contextmanager
-def open_directory(
-    root: str, path: str, enter: Enter = OpenDirectory.enter
-) -> Iterator[OpenDirectory]:
+def open_directory(root: str, path: str, enter: Enter = OpenDirectory.enter) -> OpenDirectory:
     """Open a directory at a path below another one, which may be reached through links.
 
     Parameters
@@ -240,26 +240,24 @@ def open_directory(
     enter : callable
         Opens, or makes, a directory in another one.
     """
-    with ExitStack() as opened:
-        directory = opened.enter_context(OpenDirectory(root))
-        for name in filter(None, path.split("/")):
-            directory = opened.enter_context(enter(directory, name))
-        yield directory
+    directory = OpenDirectory(root)
+    for name in filter(None, path.split("/")):
+        with directory as above:
+            directory = enter(above, name)
+    return directory
 
 
-@contextmanager
-def _made_directory(root: str, path: str) -> Iterator[OpenDirectory]:
+def _make_directory(root: str, path: str) -> OpenDirectory:
     """Open a directory, making those that are missing; the last one is private."""
     if not os.path.isdir(root):
         # The user's own directory has the mode that others are given.
         os.makedirs(root, exist_ok=True)
     above, _, last = path.rpartition("/")
-    with open_directory(root, above, partial(OpenDirectory.enter_or_make, mode=SHARED)) as parent:
-        if not last:
-            yield parent
-            return
-        with parent.enter_or_make(last, PRIVATE) as directory:
-            yield directory
+    parent = open_directory(root, above, partial(OpenDirectory.enter_or_make, mode=SHARED))
+    if not last:
+        return parent
+    with parent:
+        return parent.enter_or_make(last, PRIVATE)
 
 
 def create_file(root: str, path: str) -> int:
@@ -278,7 +276,7 @@ def create_file(root: str, path: str) -> int:
         Such as FileExistsError, or PermissionError where another user owns the directory.
     """
     parent, _, name = path.rpartition("/")
-    with _made_directory(root, parent) as directory:
+    with _make_directory(root, parent) as directory:
         fd = directory.create(name)
         try:
             owner = os.fstat(fd).st_uid
@@ -294,7 +292,7 @@ def create_file(root: str, path: str) -> int:
 def rewrite_file(root: str, path: str) -> int:
     """Open a file of this user for writing over what it holds, as `create_file` creates one."""
     parent, _, name = path.rpartition("/")
-    with _made_directory(root, parent) as directory:
+    with _make_directory(root, parent) as directory:
         fd = directory.rewrite(name)
         try:
             directory.require_safe_path(os.fstat(fd).st_uid)
@@ -336,19 +334,17 @@ def list_names(root: str, path: str) -> list[str]:
 
 
 def _open_below(path: str, above: int) -> int:
-    with _links_refused(path):
-        return os.open(os.path.basename(path), _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-
-
-@contextmanager
-def _links_refused(path: str) -> Iterator[None]:
-    """Raise PermissionError where a link was not followed."""
     try:
-        yield
+        return os.open(path.rpartition("/")[2], _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
-            raise PermissionError(
-                f"expected a file or directory that fsspill made at {path}, found a link, or "
-                "something else. Remove it"
-            ) from error
+        _refuse_links(error, path)
         raise
+
+
+def _refuse_links(error: OSError, path: str) -> None:
+    """Raise PermissionError if an error means that a link was not followed."""
+    if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
+        raise PermissionError(
+            f"expected a file or directory that fsspill made at {path}, found a link, or "
+            "something else. Remove it"
+        ) from error
