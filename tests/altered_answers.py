@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
+
+from fsspill.storage.local_files import OpenDirectory
 
 
 def alter_s3_answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -32,12 +32,12 @@ def alter_s3_answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def refuse_deletion(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return a set of names: local files of these names cannot be deleted."""
     names: set[str] = set()
-    remove = LocalFileSystem.rm_file
+    remove = OpenDirectory.remove
 
-    def rm_file(self: Any, path: str) -> None:
-        if os.path.basename(path) in names:
-            raise PermissionError(path)
-        remove(self, path)
+    def refuse(self: OpenDirectory, name: str) -> bool:
+        if name in names:
+            raise PermissionError(name)
+        return remove(self, name)
 
-    monkeypatch.setattr(LocalFileSystem, "rm_file", rm_file)
+    monkeypatch.setattr(OpenDirectory, "remove", refuse)
     return names

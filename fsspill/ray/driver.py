@@ -34,20 +34,27 @@ class DriverNotifier:
         self._state = state
         self._node_id = node_id
         self._logged: dict[str, float] = {}
+        self._pushed: dict[str, float] = {}
 
     def notify(self, topic: str, message: str) -> None:
         """Print a message on every driver and log it, once per topic and `NOTIFY_INTERVAL`."""
         now = time.time()
-        notified = self._state.read(_KIND, topic)
-        if notified is not None and now - notified["time"] < NOTIFY_INTERVAL:
+        notified = (self._state.read(_KIND, topic) or {}).get("time", -inf)
+        if _is_recent(notified, now) or _is_recent(self._pushed.get(topic, -inf), now):
             return
         message = redact(message)
-        if now - self._logged.get(topic, -inf) >= NOTIFY_INTERVAL:
+        if not _is_recent(self._logged.get(topic, -inf), now):
             logger.warning("%s", message)
             self._logged[topic] = now
         # Not recorded before this process is connected: the next call then notifies.
         if _push_error(f"fsspill on node {self._node_id}: {message}"):
+            self._pushed[topic] = now
             self._state.write(_KIND, topic, {"time": now})
+
+
+def _is_recent(then: float, now: float) -> bool:
+    """Return True if less than the interval has passed, and the clock was not set back since."""
+    return 0 <= now - then < NOTIFY_INTERVAL
 
 
 def _push_error(message: str) -> bool:

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import IO
 
 from fsspill.child_process import start_in_child
 from fsspill.external_storage import ExternalStorage
@@ -130,8 +131,18 @@ def start_head_process(
         Path of its log file.
     """
     function = partial(run_until_exit, settings, session_name, HEAD, pid)
-    with Path(log).open("ab") as output:
+    with _open_log(log) as output:
         return start_in_child(function, output=output)
+
+
+def _open_log(path: str) -> IO[bytes]:
+    """Open a log file; none where the disk is full or read-only: a heartbeat needs no log."""
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        return open(os.open(path, flags, 0o666), "ab")
+    except OSError as error:
+        logger.warning("the heartbeat of this session has no log: %s", error)
+        return Path(os.devnull).open("ab")
 
 
 def start_node_process(

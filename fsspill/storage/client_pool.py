@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from fsspill.errors import FsspillError, StoragePermissionError, original_cause, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import connect
+from fsspill.storage.local_client import LocalClient
 from fsspill.storage.range_reader import RangeReader, make_reader
 from fsspill.storage.s3 import S3Client
 
@@ -131,4 +132,6 @@ def open_client(
 ) -> StorageClient:
     """Return the client for a checked URI; parameters, errors and requests as of `connect`."""
     connection = connect(uri, storage_options, renew=renew)
+    if connection.traits.is_local:
+        return LocalClient(connection)
     return (S3Client if connection.traits.client == "s3" else StorageClient)(connection)

@@ -12,6 +12,7 @@ from fsspill.errors import CorruptObjectError, FsspillError, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
+from fsspill.storage.local_files import open_file, remove_file, rewrite_file
 from fsspill.storage.retry import Retrier
 
 __all__ = [
@@ -125,7 +126,7 @@ class LocalSmallFiles(SmallFiles):
         """Return the first bytes of a file."""
 
         def read() -> bytes:
-            with open(file.url, "rb") as opened:
+            with open(open_file(file.location.root, file.path), "rb") as opened:
                 return opened.read(nbytes)
 
         return _translated(read, action, where)
@@ -133,16 +134,14 @@ class LocalSmallFiles(SmallFiles):
     def delete(self, file: FileRef, action: str, where: str) -> None:
         """Delete a file; one that is already gone is fine."""
         try:
-            os.remove(file.url)
-        except FileNotFoundError:
-            pass
+            remove_file(file.location.root, file.path)
         except OSError as error:
             raise translate(error, action, where) from error
 
     def discard(self, file: FileRef, seconds: float) -> None:
         """Delete a file that may be there."""
         try:
-            os.remove(file.url)
+            remove_file(file.location.root, file.path)
         except OSError:
             pass
 
@@ -243,21 +242,10 @@ def parse_heartbeat(data: bytes) -> float | None:
 
 
 def _write(file: FileRef, data: bytes) -> None:
-    try:
-        descriptor = _open(file.url)
-    except FileNotFoundError:
-        directory = os.path.dirname(file.url)
-        # The user's own directory has the mode that others are given; those below are private.
-        mode = 0o777 if directory == file.location.root else 0o700
-        os.makedirs(directory, mode=mode, exist_ok=True)
-        descriptor = _open(file.url)
-    with open(descriptor, "wb") as opened:
+    with open(rewrite_file(file.location.root, file.path), "wb") as opened:
         opened.write(data)
-    os.utime(file.url)
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        opened.flush()
+        os.utime(opened.fileno())
 
 
 def _translated(call: Callable[[], T], action: str, where: str) -> T:

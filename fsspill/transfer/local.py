@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,14 @@ from fsspill.format.encoding import EncodedFrame, FrameEncoder
 from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
+from fsspill.storage.local_files import (
+    create_file,
+    list_names,
+    open_directory,
+    open_file,
+    remove_directory,
+    remove_file,
+)
 from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.spill_file import FailedWrite, SpillFile, WrittenFile
@@ -95,7 +102,7 @@ class LocalTransfer(Transfer):
         failures: dict[FileRef, FsspillError] = {}
         for file in files:
             try:
-                _remove_if_there(file.url)
+                remove_file(file.location.root, file.path)
             except OSError as error:
                 failures[file] = translate(error, "cannot delete", file.url)
         return failures
@@ -105,22 +112,21 @@ class LocalTransfer(Transfer):
         return [
             FileRef(location, f"{location.node_path}/{name}")
             for location in self._locations
-            if os.path.isdir(location.node_directory)
-            for name in sorted(os.listdir(location.node_directory))
+            for name in list_names(location.root, location.node_path)
         ]
 
     def destroy(self) -> None:
         """Remove this node's directories, again while other processes still write there."""
         for location in self._locations:
             for _ in range(_DESTROY_ATTEMPTS):
-                shutil.rmtree(location.node_directory, ignore_errors=True)
-                if not os.path.exists(location.node_directory):
+                remove_directory(location.root, location.node_path)
+                if not os.path.lexists(location.node_directory):
                     break
                 time.sleep(0.05)
             else:
                 logger.warning("could not remove %s: delete it by hand", location.node_directory)
             if location.session_path:
-                _remove_heartbeats(location, location.root + location.session_path)
+                _remove_heartbeats(location, location.session_path.strip("/"))
 
 
 class _OpenFile:
@@ -129,7 +135,7 @@ class _OpenFile:
     def __init__(self, frame: FrameRef) -> None:
         self.url, self.start, self.stop = frame.url, frame.start, frame.stop
         try:
-            self.fd = os.open(frame.file.url, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = open_file(frame.file.location.root, frame.file.path)
         except OSError as error:
             raise self.failed(error) from error
         try:
@@ -245,26 +251,26 @@ class VerifiedFileStream(VerifiedStream):
 
 def _write(file: SpillFile, ref: FileRef) -> WrittenFile | FailedWrite:
     try:
-        return WrittenFile(ref, _write_frames(file, ref.url))
+        return WrittenFile(ref, _write_frames(file, ref))
     except OSError as error:
         failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = error
         return FailedWrite(failure, [ref])
 
 
-def _write_frames(file: SpillFile, path: str) -> list[EncodedFrame]:
+def _write_frames(file: SpillFile, ref: FileRef) -> list[EncodedFrame]:
     codecs = file.select_codecs()
     if any(codecs):
         assert file.encoding.digest is not None
         encoder = FrameEncoder(file.frames, codecs, file.encoding.digest)
-        _write_file(path, encoder)
+        _write_file(ref, encoder)
         return encoder.encoded
-    _write_file(path, [file.buffers()])
+    _write_file(ref, [file.buffers()])
     return file.encode_raw()
 
 
-def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
-    fd = _create(path)
+def _write_file(ref: FileRef, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
+    fd = create_file(ref.location.root, ref.path)
     try:
         try:
             for buffers in parts:
@@ -272,39 +278,24 @@ def _write_file(path: str, parts: Iterable[Iterable[bytes | memoryview]]) -> Non
         finally:
             os.close(fd)
     except BaseException:
-        os.remove(path)
+        remove_file(ref.location.root, ref.path)
         raise
 
 
-def _remove_heartbeats(location: SpillLocation, session: str) -> None:
+def _remove_heartbeats(location: SpillLocation, session_name: str) -> None:
     """Remove the heartbeats that are no longer true, and directories that are empty then."""
-    heartbeats, head = location.root + location.heartbeat_path, location.heartbeat_file(HEAD)
     try:
-        if location.node_id != HEAD:
-            _remove_if_there(location.heartbeat_file(location.node_id).url)
-        if os.listdir(session) == [HEARTBEAT_DIRECTORY] and os.listdir(heartbeats) == [HEAD]:
-            _remove_if_there(head.url)
-        os.rmdir(heartbeats)
-        os.rmdir(session)
+        with open_directory(location.root, "") as root:
+            with root.enter(session_name) as session:
+                with session.enter(HEARTBEAT_DIRECTORY) as heartbeats:
+                    if location.node_id != HEAD:
+                        heartbeats.remove(location.node_id)
+                    if session.names() == [HEARTBEAT_DIRECTORY] and heartbeats.names() == [HEAD]:
+                        heartbeats.remove(HEAD)
+                session.remove_empty_directory(HEARTBEAT_DIRECTORY)
+            root.remove_empty_directory(session_name)
     except OSError:
-        pass  # other nodes of the session are still using it, or it was never made
-
-
-def _remove_if_there(path: str) -> None:
-    try:
-        os.remove(path)
-    except FileNotFoundError:
-        pass
-
-
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        # The first file of this node, or the directory has been removed.
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        pass  # it was never made
 
 
 def _write_buffers(fd: int, buffers: Iterable[bytes | memoryview]) -> None:

@@ -323,3 +323,43 @@ def test_node_local_directories_are_removed_only_by_name(uri: str, tmp_path: Pat
     summary = clean(uri, nodes=["n2"])
     assert (summary.nodes, summary.sessions, summary.files) == (["n2"], [], 1)
     assert [path.name for path in tmp_path.iterdir()] == ["ray_spilled_objects_n1"]
+
+
+# Links
+
+
+@pytest.mark.parametrize("replaced", ["s2", "s2/ray_spilled_objects_n1", "s2/fsspill_heartbeats"])
+def test_a_directory_that_becomes_a_link_leads_to_nothing(
+    uri: str, tmp_path: Path, replaced: str
+) -> None:
+    """Another user replaces his own directory after it was listed, before its files are removed."""
+    outside = tmp_path.with_name(tmp_path.name + "-outside")
+    for name in ("s1", "s2"):
+        write_dead_session(tmp_path, name)
+    write_dead_session(outside, "s2")
+
+    def replace(step: str, done: int, total: int) -> None:
+        path = tmp_path / replaced
+        if not path.is_symlink():
+            path.rename(tmp_path / "moved")
+            path.symlink_to(outside / replaced)
+
+    summary = clean(uri, progress=replace)
+    assert summary.sessions == ["s1"]
+    assert len(files(outside)) == 5
+    assert any("found a link" in str(error) for error in summary.failures.values())
+
+
+def test_links_in_a_session_are_removed_with_it_or_left(uri: str, tmp_path: Path) -> None:
+    """What they lead to stays: a directory, a file, a heartbeat, the file of a check."""
+    outside = tmp_path.with_name(tmp_path.name + "-outside")
+    write_dead_session(outside, "s")
+    write_dead_session(tmp_path, "s")
+    spilled = outside / "s/ray_spilled_objects_n1"
+    [target] = spilled.iterdir()
+    (tmp_path / f"fsspill-check-{'0' * 32}").symlink_to(target)
+    (tmp_path / "s/ray_spilled_objects_n3").symlink_to(spilled)
+    (tmp_path / "s/ray_spilled_objects_n1/link").symlink_to(target)
+    (tmp_path / "s/fsspill_heartbeats/n3").symlink_to(outside / "s/fsspill_heartbeats/n1")
+    assert clean(uri).files == 5
+    assert len(files(outside)) == 5

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 import fsspill
 from fsspill.cli.demo import Report
 from fsspill.cli.main import main
+from fsspill.storage.local_files import OpenDirectory
 from tests.cli.conftest import old_file, old_heartbeat
 
 FSSPILL = os.path.join(os.path.dirname(sys.executable), "fsspill")
@@ -146,15 +146,16 @@ def test_clean_reports_failed_deletions(
     left_behind: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 1, and a line for each of the first ten files."""
+    remove = OpenDirectory.remove
 
-    def refuse(self: object, path: str) -> None:
-        if "fsspill-check" not in path:
-            raise PermissionError(path)
-        os.remove(path)
+    def refuse(self: OpenDirectory, name: str) -> bool:
+        if not name.startswith("fsspill-check"):
+            raise PermissionError(name)
+        return remove(self, name)
 
     for number in range(11):
         old_file(left_behind / "dead" / f"ray_spilled_objects_{number}" / "f", 50 * 3600)
-    monkeypatch.setattr(LocalFileSystem, "rm_file", refuse)
+    monkeypatch.setattr(OpenDirectory, "remove", refuse)
     assert main(["clean", f"file://{left_behind}"]) == 1
     captured = capsys.readouterr()
     assert "removed: sessions 0, nodes 0, files 0, bytes 0, uploads 0" in captured.out

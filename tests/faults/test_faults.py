@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from fsspill.testing.contract import split_url
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
 from tests.forking import IGNORE_WARNING, run_in_fork
+from tests.other_users import fill, small_disk
 from tests.running import poll
 from tests.timeouts import FORGIVING, IMPATIENT, PATIENT, cleanup_limit, limited_attempts
 
@@ -264,6 +266,11 @@ def test_fault_loses_and_leaves_nothing(
     name: str, fault: Fault, lasting: bool, proxy: FaultProxy, world: World
 ) -> None:
     """An operation is done in full or not at all, and all is well once the fault has ended."""
+    strike(name, fault, lasting, proxy, world)
+
+
+def strike(name: str, fault: Fault, lasting: bool, proxy: FaultProxy, world: World) -> None:
+    """Inject a fault during an operation, and check what the operation left."""
     operation = OPERATIONS[name]
     world.fill(operation.sizes)
     if operation.verb != "spill":
@@ -357,6 +364,46 @@ CHECKS = {
     "delete": check_delete,
     "destroy": check_destroy,
 }
+
+
+FULL_IN_EVERY_RUN = {("spill", True), ("restore", False), ("delete", True)}
+"""Operations during which a fault lasts, or passes, with a full temporary directory."""
+
+
+def full_cases() -> Iterator[Any]:
+    """Yield every operation, and True if a fault lasts, with a full temporary directory."""
+    for name in OPERATIONS:
+        for lasting in (False, True):
+            marks = () if (name, lasting) in FULL_IN_EVERY_RUN else pytest.mark.nightly
+            case = f"{name}-{'lasting' if lasting else 'passing'}"
+            yield pytest.param(name, lasting, id=case, marks=marks)
+
+
+@pytest.fixture(params=["full", "a file"])
+def temporary_directory(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Return a temporary directory in which nothing can be written."""
+    directory = tmp_path / "temporary"
+    monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(directory))
+    if request.param == "a file":
+        directory.touch()
+        yield directory
+        return
+    directory.mkdir()
+    with small_disk(directory):
+        fill(directory)
+        yield directory
+
+
+@pytest.mark.parametrize(("name", "lasting"), list(full_cases()))
+def test_fault_with_a_full_temporary_directory_loses_and_leaves_nothing(
+    name: str, lasting: bool, proxy: FaultProxy, temporary_directory: Path, world: World
+) -> None:
+    """Processes that cannot tell each other that a URI is unhealthy find out by themselves."""
+    strike(name, Fault.UNAVAILABLE, lasting, proxy, world)
+    left = {path for path in temporary_directory.rglob("*") if path.is_file()}
+    assert {path.name for path in left if path.suffix != ".lock"} <= {"filler"}
 
 
 def test_orphans_of_a_failed_spill_are_deleted_later(proxy: FaultProxy, world: World) -> None:

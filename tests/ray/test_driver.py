@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import resource
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,34 @@ def test_without_a_connection_nothing_is_pushed(caplog: pytest.LogCaptureFixture
         notifier().notify("spill", "no space")
     assert notified(caplog) == ["no space"]
     assert SharedState("session", "node").read("notified", "spill") is None
+
+
+def test_messages_are_limited_where_the_time_of_the_last_cannot_be_shared(
+    pushed: list[str], clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary directory is full, and the time of a message an hour ago is still in it."""
+    monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(tmp_path))
+    each = notifier()
+    each.notify("spill", "an hour ago")
+    clock[0] += 3600
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        for _ in range(100):
+            each.notify("spill", "no space")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(pushed) == 2
+    clock[0] += NOTIFY_INTERVAL
+    each.notify("spill", "still no space")
+    assert len(pushed) == 3
+
+
+def test_a_clock_that_is_set_back_silences_nothing(pushed: list[str], clock: list[float]) -> None:
+    """A message of the future does not count as a recent one."""
+    each = notifier()
+    each.notify("spill", "no space")
+    clock[0] -= 3600
+    each.notify("spill", "no space")
+    each.notify("spill", "no space")
+    assert len(pushed) == 2

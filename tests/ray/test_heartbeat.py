@@ -111,6 +111,23 @@ def test_the_heartbeat_of_a_session_ends_with_its_head(
     assert log.read_text() == ""
 
 
+def test_the_heartbeat_of_a_session_needs_no_log(
+    tmp_path: Path, ray_head: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It starts where the disk of the logs is full, or their directory is gone."""
+    log = tmp_path / "missing" / "log"
+    process = start_head_process(shared(tmp_path / "spill"), "s", ray_head.pid, str(log))
+    try:
+        poll((tmp_path / "spill/s/fsspill_heartbeats" / HEAD).exists, "the heartbeat")
+        ray_head.kill()
+        assert process.wait(timeout=PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert len(caplog.messages) == 1
+    assert "has no log" in caplog.messages[0]
+
+
 # Two processes
 
 

@@ -18,6 +18,7 @@ from fsspill.storage.layout import SpillLocation
 from fsspill.storage.small_files import check_location, write_heartbeats
 from fsspill.testing.filesystems import FaultyFileSystem, register
 from tests.at_rest import files, keys
+from tests.other_users import OTHER, fill, needs_root, public_directory, run_as, small_disk
 from tests.timeouts import PATIENT
 
 FAULTY = {"target_protocol": "memory"}
@@ -94,6 +95,66 @@ def test_a_heartbeat_is_rewritten(tmp_path: Path) -> None:
     os.utime(path, (0, 0))
     beat(location)
     assert path.stat().st_mtime > 0
+
+
+def plant(path: Path, victim: Path) -> None:
+    """Put a link to another file in the place of a check or heartbeat."""
+    victim.write_bytes(b"precious")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(victim)
+
+
+def test_links_that_others_planted_are_not_followed(tmp_path: Path) -> None:
+    """The files that checks and heartbeats are written to are known before: a link is replaced."""
+    location = locate(f"file://{tmp_path}/spill", shared=True)
+    victims = [tmp_path / "1", tmp_path / "2"]
+    plant(Path(location.check_file.url), victims[0])
+    plant(Path(location.heartbeat_file("node").url), victims[1])
+    check_location(ClientPool({}), location, PATIENT)
+    beat(location)
+    assert [victim.read_bytes() for victim in victims] == [b"precious"] * 2
+    assert Path(location.heartbeat_file("node").url).read_bytes().isdigit()
+
+
+def test_a_link_in_place_of_the_heartbeats_is_an_error(tmp_path: Path) -> None:
+    """Nothing is written at its other end, and the message names it."""
+    location = locate(f"file://{tmp_path}/spill", shared=True)
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "spill/session").mkdir(parents=True)
+    (tmp_path / "spill/session/fsspill_heartbeats").symlink_to(tmp_path / "victim")
+    with pytest.raises(StoragePermissionError, match="fsspill_heartbeats, found a link"):
+        beat(location)
+    assert files(tmp_path) == []
+
+
+PLANT = """
+os.symlink(sys.argv[2], sys.argv[3])
+"""
+
+
+@needs_root
+def test_root_does_not_write_where_another_user_wants(tmp_path: Path) -> None:
+    """In a directory like /tmp anyone plants a link to a file that only root may write to."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    with public_directory() as root:
+        location = locate(f"file://{root}", shared=True)
+        run_as(OTHER, PLANT, precious, location.check_file.url)
+        check_location(ClientPool({}), location, PATIENT)
+        assert files(root) == []
+    assert precious.read_bytes() == b"precious"
+
+
+def test_heartbeats_go_on_while_the_disk_is_full(tmp_path: Path) -> None:
+    """A shared disk that is full must not make every session look dead."""
+    with small_disk(tmp_path):
+        location = locate(f"file://{tmp_path}", shared=True)
+        beat(location)
+        path = Path(location.heartbeat_file("node").url)
+        fill(tmp_path)
+        os.utime(path, (0, 0))
+        beat(location)
+        assert path.stat().st_mtime > 0
 
 
 def test_directories_below_the_uri_are_private(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from fsspill import (
     ExternalStorage,
     InMemoryObjectStore,
     StorageNotFoundError,
+    StoragePermissionError,
     StorageUnavailableError,
 )
 from fsspill.object_store import FileLike
 from fsspill.testing.contract import split_url
 from tests.at_rest import files
+from tests.other_users import OTHER, needs_root, public_directory
 
 MIB = 2**20
 
@@ -104,6 +107,46 @@ def test_a_removed_directory_is_created_again(
     assert not (tmp_path / "spill" / "ray_spilled_objects_n").exists()
     [url] = storage.spill_objects([b"a"])
     assert storage.restore_spilled_objects([b"a"], [url]) == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_link_in_place_of_the_directory_of_a_node_is_refused(
+    tmp_path: Path, store: InMemoryObjectStore, shared: bool
+) -> None:
+    """It leads to where others can replace what is unpickled; destruction removes nothing there."""
+    storage = ExternalStorage(
+        f"file://{tmp_path}/spill",
+        shared=shared,
+        object_store=store,
+        node_id="n",
+        session_name="s",
+    )
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "file").write_bytes(b"precious")
+    node = tmp_path / "spill" / ("s" if shared else "") / "ray_spilled_objects_n"
+    node.parent.mkdir(parents=True)
+    node.symlink_to(tmp_path / "victim")
+    store.put(b"a", b"x")
+    with pytest.raises(StoragePermissionError, match=f"{node}, found a link"):
+        storage.spill_objects([b"a"])
+    storage.destroy_external_storage()
+    assert files(tmp_path / "victim") == [tmp_path / "victim" / "file"]
+
+
+@needs_root
+def test_the_directory_of_a_node_that_another_user_made_is_refused(
+    store: InMemoryObjectStore,
+) -> None:
+    """Its owner could replace the spilled files; the message names him and the directory."""
+    with public_directory() as root:
+        node = root / "ray_spilled_objects_n"
+        node.mkdir()
+        os.chown(node, OTHER, OTHER)
+        storage = ExternalStorage(f"file://{root}", object_store=store, node_id="n")
+        store.put(b"a", b"x")
+        with pytest.raises(StoragePermissionError, match=f"{node}, found one of user {OTHER}"):
+            storage.spill_objects([b"a"])
+        assert list(node.iterdir()) == []
 
 
 def test_check_names_a_directory_that_cannot_be_written(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Other users of the machine, and disks that are full: real ones, for tests that run as root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["NOT_ROOT", "OTHER", "fill", "needs_root", "public_directory", "run_as", "small_disk"]
+
+OTHER = 4321
+"""Id of another user, who need not have a name."""
+
+NOT_ROOT = 4322
+"""Id of the user as whom fsspill runs, for tests in which it must not be root."""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as other users")
+
+_BECOME = """
+import os, sys
+import fsspill, fsspill.placement.shared_state, fsspill.storage.small_files, encodings.idna
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+"""
+
+
+def run_as(user: int, code: str, *arguments: object) -> str:
+    """Run a program as another user, and return what it printed; its arguments follow the user."""
+    command = [sys.executable, "-c", _BECOME + code, str(user), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def public_directory(mode: int = 0o1777) -> Iterator[Path]:
+    """Make a directory in which every user may write; pytest's own are closed to other users."""
+    directory = Path(tempfile.mkdtemp(prefix="fsspill-test-", dir="/tmp"))
+    try:
+        directory.chmod(mode)
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def small_disk(directory: Path, *options: str) -> Iterator[None]:
+    """Mount a disk of 16 files at most at a directory; skips the test where that is refused."""
+    wanted = ",".join(["size=64k", "nr_inodes=16", *options])
+    command = ["mount", "-t", "tmpfs", "-o", wanted, "none", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Fill a small disk to its last byte."""
+    with (directory / "filler").open("wb", buffering=0) as filler:
+        try:
+            while filler.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
