@@ -113,8 +113,10 @@ class CongestionWindow:
 
     def _adapt(self, size: int, share: float) -> None:
         """Grow or shrink after a request that took this share of the stall timeout."""
-        step = self.request_size(size)
-        share *= step / max(size, 1)  # as if it had been of the size that it should have had
+        step = size
+        if share >= _SHORT:  # as if the request had been of the size that it should have had
+            step = self.request_size(size)
+            share *= step / size
         if share < _SHORT and 2 * self._in_flight > self._limit:
             self._limit += step
         elif share > _LONG:

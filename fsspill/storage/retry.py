@@ -25,6 +25,14 @@ _TICK = 0.25
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 
+_SILENCE = 1 / 2
+"""Share of the stall timeout after which a silent request is cancelled: it leaves time for another
+one."""
+
+_STEADY, _SILENCE_WHEN_STEADY = 1 / 8, 3 / 4
+"""The same where bytes still moved after 1/8 of the stall timeout, so that the link is known to be
+slow and not dead. The end of a body is silent: the system takes 1 to 4 MB before they are sent."""
+
 
 class Progress(Protocol):
     """`Retrier.progress`, for those who move the bytes."""
@@ -136,14 +144,14 @@ class Retrier:
         raise AssertionError("backoff never ends")
 
     async def _watch(self, awaitable: Awaitable[T], clock: _StallClock) -> T:
-        """Wait for one attempt, for half of the stall timeout of silence at most."""
+        """Wait for one attempt, as long as it is not silent for too long."""
         task = asyncio.ensure_future(awaitable)
         silence = _SilenceClock(self)
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
                 clock.spend(_TICK)
                 silence.spend(_TICK)
-                if self._check_abandoned() or silence.seconds >= self.seconds / 2:
+                if self._check_abandoned() or silence.is_too_long:
                     raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
             return task.result()
         finally:
@@ -180,10 +188,25 @@ class _StallClock:
 
 
 class _SilenceClock(_StallClock):
-    """The seconds since a byte of the call last moved."""
+    """The seconds since a byte of the call last moved, for one attempt."""
+
+    def __init__(self, retrier: Retrier) -> None:
+        super().__init__(retrier)
+        self._age = 0.0
+        self._allowed = retrier.seconds * _SILENCE
 
     def _count(self) -> int:
         return self._retrier._moves
+
+    def spend(self, seconds: float) -> None:
+        self._age += seconds
+        if self._seen != self._count() and self._age > self._retrier.seconds * _STEADY:
+            self._allowed = self._retrier.seconds * _SILENCE_WHEN_STEADY
+        super().spend(seconds)
+
+    @property
+    def is_too_long(self) -> bool:
+        return self.seconds >= self._allowed
 
 
 def _retrieve_exception(task: asyncio.Future[T]) -> None:

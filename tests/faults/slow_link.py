@@ -72,6 +72,7 @@ class SlowLink(AbstractContextManager["SlowLink"]):
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
+        self._relays: set[asyncio.Future[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
         self._thread.start()
 
@@ -84,12 +85,17 @@ class SlowLink(AbstractContextManager["SlowLink"]):
         server = await asyncio.start_server(self._relay, sock=self._listener, limit=_MAX_CHUNK)
         async with server:
             await self._stopped.wait()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            for task in self._relays:
+                task.cancel()
+            await asyncio.gather(*self._relays, return_exceptions=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of its own: asyncio reports the end of a cancelled handler as an error.
+        task = asyncio.ensure_future(self._connect(reader, writer))
+        self._relays.add(task)
+        task.add_done_callback(self._relays.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with _closing(writer):
             ahead, behind = await asyncio.open_connection(
                 "127.0.0.1", self._target, limit=_MAX_CHUNK
@@ -97,10 +103,12 @@ class SlowLink(AbstractContextManager["SlowLink"]):
             async with _closing(behind):
                 ways = [_move(reader, behind, self.up), _move(ahead, writer, self.down)]
                 tasks = [asyncio.ensure_future(way) for way in ways]
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _move(
