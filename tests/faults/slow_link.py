@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
-__all__ = ["Bandwidth", "SlowLink", "slow_listener"]
+__all__ = ["Bandwidth", "SlowLink", "limit_unsent"]
 
 _CHUNK_SECONDS = 0.002
 _MIN_CHUNK, _MAX_CHUNK = 1460, 2**14
@@ -68,7 +68,10 @@ class SlowLink(AbstractContextManager["SlowLink"]):
     def __init__(self, port: int, rate: float) -> None:
         self.up, self.down = Bandwidth(rate), Bandwidth(rate)
         self._target = port
-        self._listener = slow_listener()
+        self._listener = socket.socket()
+        limit_unsent(self._listener)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(1024)
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
@@ -130,15 +133,11 @@ async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
         writer.close()
 
 
-def slow_listener() -> socket.socket:
-    """Return a listening socket whose connections hold as little unsent as those of a real link.
+def limit_unsent(listener: socket.socket) -> None:
+    """Let the connections of a socket that will listen hold as little as those of a real link.
 
     On the loopback interface segments have 64 KiB, and the system takes 4 MB of every body before
     the first byte of it is received; with segments of the usual size 1 MB.
     """
-    listener = socket.socket()
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _MIN_CHUNK)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1024)
-    return listener
