@@ -56,7 +56,7 @@ class CongestionWindow:
         self._concurrency = _CONCURRENCY if concurrent else 1
         self._limit = inf if concurrent else float(8 * MIN_REQUEST)
         self._in_flight = 0
-        self._changed = asyncio.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -92,24 +92,32 @@ class CongestionWindow:
         if self.is_open:
             yield nbytes
             return
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._has_room(nbytes, retrier, divisible))
-            size = self.request_size(nbytes) if divisible else nbytes
-            self._in_flight += size
-        now = asyncio.get_running_loop().time
-        begun = now()
+        loop = asyncio.get_running_loop()
+        while not self._has_room(size := self.request_size(nbytes) if divisible else nbytes):
+            await self._change(loop)
+            retrier.progress(further=False)
+        self._in_flight += size
+        begun = loop.time()
         try:
             yield size
-            self._adapt(size, (now() - begun) / retrier.seconds)
+            self._adapt(size, (loop.time() - begun) / retrier.seconds)
         finally:
-            async with self._changed:
-                self._in_flight -= size
-                self._changed.notify_all()
+            self._in_flight -= size
+            self._wake_all()
 
-    def _has_room(self, nbytes: int, retrier: Retrier, divisible: bool) -> bool:
-        retrier.progress(further=False)
-        size = self.request_size(nbytes) if divisible else nbytes
+    def _has_room(self, size: int) -> bool:
         return not self._in_flight or self._in_flight + size <= self._limit
+
+    async def _change(self, loop: asyncio.AbstractEventLoop) -> None:
+        change = loop.create_future()
+        self._waiting.append(change)
+        await change
+
+    def _wake_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():
+                change.set_result(None)
 
     def _adapt(self, size: int, share: float) -> None:
         """Grow or shrink after a request that took this share of the stall timeout."""
