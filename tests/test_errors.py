@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import re
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsspill import errors
-from fsspill.errors import FsspillError, format_seconds, is_missing, translate
+from fsspill.errors import FsspillError, format_seconds, is_missing, is_timeout, translate
 
 TREE: dict[str, tuple[type, ...]] = {
     "ConfigError": (FsspillError, ValueError),
@@ -114,3 +115,14 @@ def test_durations_are_never_rounded_to_nothing(seconds: float, expected: str) -
 def test_only_zero_is_formatted_as_zero(seconds: float) -> None:
     """Every duration above zero has a digit other than 0."""
     assert re.search(r"[1-9]", format_seconds(seconds))
+
+
+def test_time_outs_are_known_by_their_class() -> None:
+    """Those of Python, of asyncio and of the cloud's libraries, which share no class."""
+
+    class ReadTimeoutError(Exception):
+        """As botocore's, which is no TimeoutError."""
+
+    for error in (TimeoutError(), asyncio.TimeoutError(), ReadTimeoutError()):
+        assert is_timeout(error)
+    assert not is_timeout(ConnectionResetError())

@@ -10,7 +10,15 @@ from unittest import mock
 
 from fsspill.storage import retry
 
-__all__ = ["FORGIVING", "IMPATIENT", "PATIENT", "cleanup_limit", "limited_attempts"]
+__all__ = [
+    "DEFAULT",
+    "FORGIVING",
+    "IMPATIENT",
+    "PATIENT",
+    "SLOW",
+    "cleanup_limit",
+    "limited_attempts",
+]
 
 PATIENT = 60.0
 """Stall timeout, and limit of clean-up, where the storage answers: a healthy server on a busy
@@ -18,6 +26,13 @@ machine may take seconds for that."""
 
 FORGIVING = 16.0
 """Stall timeout where one request is never answered and the next one is: half of it passes."""
+
+SLOW = 4.0
+"""Stall timeout where a link is slow and bytes move all the time: half of it is less than the
+bytes take that are in flight together."""
+
+DEFAULT = 30.0
+"""The default stall timeout, where the same is so of that."""
 
 IMPATIENT = 1.0
 """Stall timeout where no request is ever answered, so that more time would change nothing."""

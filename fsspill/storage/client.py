@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event
@@ -20,9 +20,10 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.log import get_logger
+from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.layout import FileRef
-from fsspill.storage.retry import backoff
+from fsspill.storage.retry import Progress, backoff
 
 __all__ = ["MultipartUpload", "StorageClient"]
 
@@ -35,6 +36,9 @@ MakeParts = Callable[[], PartStream]
 
 STREAM_BLOCK_SIZE = 8 * MIB
 """Bytes of a block that is written to an open file."""
+
+MIN_BLOCK_SIZE = MIB // 4
+"""Bytes of a block on a slow link, or a multiple: Google's storage takes no other blocks."""
 
 
 class MultipartUpload(Protocol):
@@ -72,6 +76,8 @@ class StorageClient:
         Bytes up to which a file is stored in one request.
     copies_bodies : bool
         True if a body must be one `bytes`, for which the objects' memory is copied.
+    window : CongestionWindow
+        Limit of what is in flight on the way up. The caller keeps to it.
     has_multipart : bool
         True if a large file is uploaded in concurrent parts; else it is written block by block to
         the filesystem's own ``open``.
@@ -92,16 +98,17 @@ class StorageClient:
         self.run = connection.run
         self.concurrent = connection.concurrent
         self.has_directories = connection.traits.has_directories
+        self.window = CongestionWindow(concurrent=connection.concurrent)
         self._fs = connection.fs
 
     def path(self, file: FileRef) -> str:
         """Return the path of a file on the filesystem."""
         return self.root + file.path
 
-    def body(self, buffers: Buffers, progress: Callable[[], None]) -> AbstractContextManager[Any]:
+    def body(self, buffers: Buffers, progress: Progress) -> AbstractContextManager[Any]:
         """Return the body of a request that sends these buffers, valid within the context.
 
-        `progress` is called when more of it has been sent than ever before, where that is known.
+        `progress` is called when bytes of it have left, where that is known.
         """
         # The one copy of an upload: these filesystems take the body as contiguous bytes.
         return nullcontext(b"".join(buffers))
@@ -122,8 +129,17 @@ class StorageClient:
         """Begin a multipart upload, where `has_multipart` is true."""
         raise NotImplementedError
 
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block that is written to an open file: less on a slow link."""
+        size = self.window.request_size(STREAM_BLOCK_SIZE)
+        return min(max(size - size % MIN_BLOCK_SIZE, MIN_BLOCK_SIZE), STREAM_BLOCK_SIZE)
+
     async def write_stream(
-        self, path: str, make_parts: MakeParts, written: Callable[[int], None]
+        self,
+        path: str,
+        make_parts: MakeParts,
+        written: Callable[[int], None],
     ) -> None:
         """Write a file block by block, reporting the total of bytes to `written`.
 
@@ -150,8 +166,17 @@ class StorageClient:
         cancelled: Event,
     ) -> None:
         with self.connection.exclusive():
-            target = self.connection.sync_fs.open(path, "wb", block_size=STREAM_BLOCK_SIZE)
-            _copy_into(target, make_parts(), written, cancelled)
+            block_size = self.block_size
+            target = self._open(path, block_size)
+            _copy_into(target, make_parts(), written, block_size, cancelled)
+
+    def _open(self, path: str, block_size: int) -> Any:
+        opened = partial(self.connection.sync_fs.open, path, "wb")
+        try:
+            return opened(block_size=block_size)
+        except ValueError:
+            # Some take no blocks as small as those for a slow link.
+            return opened(block_size=STREAM_BLOCK_SIZE)
 
     async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -230,7 +255,12 @@ class StorageClient:
             if not is_missing(error):
                 raise
 
-    async def delete(self, paths: Sequence[str], max_requests: int) -> dict[str, FsspillError]:
+    async def delete(
+        self,
+        paths: Sequence[str],
+        max_requests: int,
+        failures: dict[str, FsspillError] | None = None,
+    ) -> dict[str, FsspillError]:
         """Delete files; those that are already gone are fine.
 
         Parameters
@@ -239,6 +269,9 @@ class StorageClient:
             Files, never patterns. They may be in several buckets.
         max_requests : int
             Concurrent requests; filesystems that are not concurrent get one at a time.
+        failures : dict, optional
+            Failures of earlier calls: kept up to date with each answer, so that it is right also
+            where this is cancelled, and returned.
 
         Returns
         -------
@@ -249,24 +282,28 @@ class StorageClient:
         -----
         One request for each file.
         """
-        return await self._delete_each(paths, self._slots(max_requests))
+        failures = {} if failures is None else failures
+        await self._delete_each(paths, self._slots(max_requests), failures)
+        return failures
 
     def _slots(self, max_requests: int) -> asyncio.Semaphore:
         return asyncio.Semaphore(max_requests if self.concurrent else 1)
 
     async def _delete_each(
-        self, paths: Sequence[str], slots: asyncio.Semaphore
-    ) -> dict[str, FsspillError]:
-        outcomes = await asyncio.gather(*(self._delete_one(path, slots) for path in paths))
-        return {path: error for path, error in zip(paths, outcomes, strict=True) if error}
+        self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]
+    ) -> None:
+        await asyncio.gather(*(self._delete_one(path, slots, failures) for path in paths))
 
-    async def _delete_one(self, path: str, slots: asyncio.Semaphore) -> FsspillError | None:
+    async def _delete_one(
+        self, path: str, slots: asyncio.Semaphore, failures: dict[str, FsspillError]
+    ) -> None:
         async with slots:
             try:
                 await self.delete_file(path)
             except Exception as error:
-                return translate(error, "cannot delete", path)
-        return None
+                failures[path] = translate(error, "cannot delete", path)
+            else:
+                failures.pop(path, None)
 
     async def delete_with_retry(
         self, paths: Sequence[str], max_requests: int, seconds: float
@@ -274,19 +311,17 @@ class StorageClient:
         """Delete files, and retry those whose failure may pass, for so many seconds at most.
 
         Returns what `delete` does. A pass that takes longer than half of the time is cancelled
-        and made again: its requests may have been lost.
+        and made again for the files that are left: its requests may have been lost.
         """
         failures = dict.fromkeys(paths, self._no_answer_error(seconds))
 
         async def retry() -> None:
             for pause in backoff():
-                deletion = self.delete(list(failures), max_requests)
+                deletion = self.delete(list(failures), max_requests, failures)
                 try:
-                    found = await asyncio.wait_for(deletion, seconds / 2)
+                    await asyncio.wait_for(deletion, seconds / 2)
                 except asyncio.TimeoutError:
                     continue
-                failures.clear()
-                failures.update(found)
                 if not any(is_transient(failure) for failure in failures.values()):
                     return
                 await asyncio.sleep(pause)
@@ -331,16 +366,21 @@ class StorageClient:
 
 
 def _copy_into(
-    target: Any, parts: PartStream, written: Callable[[int], None], cancelled: Event
+    target: Any,
+    parts: PartStream,
+    written: Callable[[int], None],
+    block_size: int,
+    cancelled: Event,
 ) -> None:
     nbytes = 0
     part: Buffers = ()
     try:
         for part in parts:
-            _require_running(cancelled)
-            target.write(b"".join(part))
-            nbytes += sum(map(len, part))
-            written(nbytes)
+            for block in _split(b"".join(part), block_size):
+                _require_running(cancelled)
+                target.write(block)
+                nbytes += len(block)
+                written(nbytes)
         # The parts end early where the objects have been released.
         _require_running(cancelled)
         target.close()
@@ -351,6 +391,13 @@ def _copy_into(
         # A traceback holds this frame, and a suspended generator the objects.
         part = ()
         parts.close()
+
+
+def _split(data: bytes, block_size: int) -> Iterator[bytes]:
+    if len(data) <= block_size:
+        yield data
+    else:
+        yield from (data[at : at + block_size] for at in range(0, len(data), block_size))
 
 
 def _require_running(cancelled: Event) -> None:

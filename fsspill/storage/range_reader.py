@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.log import get_logger
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact
+from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
@@ -30,8 +32,8 @@ logger = get_logger(__name__)
 ENGINES = ("auto", "fsspec", "obstore")
 
 _SILENCE = 2.0
-"""Seconds without an answer after which a request that is cancelled counts as silence: those that
-are no longer needed are cancelled too, mostly sooner."""
+"""Seconds within which obstore must begin to answer once a request has timed out: on a slow link an
+answer is slow to end, not to begin."""
 
 _SILENCE_PAUSE = 60.0
 """Seconds for which the filesystem reads where obstore does not answer."""
@@ -40,19 +42,40 @@ MAX_INITIAL_FAILURES = 3
 """Ranges that obstore may fail to read, and the filesystem not, before it has ever read one."""
 
 
+Moved = Callable[[], None]
+
+_CHUNK = 64 * 2**10
+"""Bytes in which obstore hands out a body on a slow link."""
+
+_BLOCK = 2**20
+"""Bytes of a body that are taken from aiohttp together, if there are as many."""
+
+
+def _ignore() -> None:
+    pass
+
+
 class RangeReader(Protocol):
     """A reader of ranges of the files of one filesystem. Belongs to its event loop."""
 
     bytes_per_request: int
     """Bytes that a connection moves (80 MB/s, as S3 grants one) in the time a request costs."""
 
-    async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
+    window: CongestionWindow
+    """Limit of what is in flight on the way down. The caller keeps to it."""
+
+    async def read(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
         """Read the bytes from `start` to `stop` in one request; raise what the filesystem raises.
 
-        May return short, as filesystems do: the caller checks.
+        May return short, as filesystems do: the caller checks. `moved` is called when bytes have
+        arrived, where that can be seen.
         """
 
-    async def reread(self, path: str, start: int, stop: int) -> bytes | memoryview:
+    async def reread(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
         """Read a range again, by another way where there is one."""
 
 
@@ -63,15 +86,20 @@ class FilesystemReader:
     ----------
     fs : fsspec.asyn.AsyncFileSystem
         The filesystem.
+    concurrent : bool
+        True if several requests may use it concurrently.
     """
 
     # 4 ms at 80 MB/s: s3fs takes 0.9 ms of CPU (measured), on one thread for all requests.
     bytes_per_request = 320_000
 
-    def __init__(self, fs: Any) -> None:
+    def __init__(self, fs: Any, *, concurrent: bool = True) -> None:
+        self.window = CongestionWindow(concurrent=concurrent)
         self._fs = fs
 
-    async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
+    async def read(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
         """Read one range by itself: a list of them is coalesced by some filesystems."""
         answer = await self._fs._cat_ranges([path], [start], [stop], on_error="raise")
         data: bytes | Exception = answer[0]
@@ -79,7 +107,33 @@ class FilesystemReader:
             raise data
         return data
 
-    reread = read
+    async def reread(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
+        """Read a range again."""
+        return await self.read(path, start, stop, moved)
+
+
+class S3Reader(FilesystemReader):
+    """A reader through s3fs that sees the bytes of a body arrive."""
+
+    async def read(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
+        """Read one range."""
+        bucket, key, _ = self._fs.split_path(path)
+        # The request of s3fs itself, which takes the body with one call.
+        answer = await self._fs._call_s3(
+            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}"
+        )
+        body, blocks = answer["Body"], []
+        try:
+            while block := await body.read(_BLOCK):
+                blocks.append(block)
+                moved()
+        finally:
+            body.close()
+        return b"".join(blocks)
 
 
 class ObstoreReader:
@@ -100,6 +154,9 @@ class ObstoreReader:
     are wrong. Failures after that are failures of the storage. Where it does not answer at all, as
     behind a proxy that only obstore obeys, the filesystem reads for a minute.
 
+    After a time-out the body is read as a stream, to see the answer begin and its bytes arrive.
+    Else it is taken as a whole (measured: 0.7 CPU seconds per GiB, 0.9 as a stream).
+
     The bytes stay where obstore has received them: they are not copied into a `bytes`.
     """
 
@@ -107,39 +164,50 @@ class ObstoreReader:
 
     def __init__(self, fs: Any, kind: str) -> None:
         self._fs = fs
-        self._filesystem = FilesystemReader(fs)
+        self._filesystem = (S3Reader if kind == "s3" else FilesystemReader)(fs)
+        self.window = self._filesystem.window
         self._kind = kind
         self._buckets: dict[str, asyncio.Task[Any]] = {}
         self._disabled_until = -inf
         self._successes = self._failures = 0
 
-    async def read(self, path: str, start: int, stop: int) -> bytes | memoryview:
+    async def read(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
         """Read one range."""
         if time.monotonic() < self._disabled_until:
-            return await self._filesystem.read(path, start, stop)
-        successes, begun = self._successes, time.monotonic()
+            return await self._filesystem.read(path, start, stop, moved)
         try:
-            data = await self._read(path, start, stop)
-        except asyncio.CancelledError:
-            # Silence of obstore shows only in the time until the request was cancelled.
-            if self._successes == successes and time.monotonic() - begun >= _SILENCE:
-                self._disable(_SILENCE_PAUSE, "it does not answer")
-            raise
+            data = await self._read(path, start, stop, moved)
+        except asyncio.TimeoutError:
+            self._disable(_SILENCE_PAUSE, "it does not answer")
+            return await self._filesystem.read(path, start, stop, moved)
         except Exception as error:
-            return await self._fall_back(path, start, stop, error)
+            return await self._fall_back(path, start, stop, moved, error)
         self._successes += 1
         return data
 
-    async def reread(self, path: str, start: int, stop: int) -> bytes | memoryview:
+    async def reread(
+        self, path: str, start: int, stop: int, moved: Moved = _ignore
+    ) -> bytes | memoryview:
         """Read a range through the filesystem."""
-        return await self._filesystem.read(path, start, stop)
+        return await self._filesystem.read(path, start, stop, moved)
 
-    async def _read(self, path: str, start: int, stop: int) -> memoryview:
+    async def _read(self, path: str, start: int, stop: int, moved: Moved) -> bytes | memoryview:
         import obstore
 
         bucket, _, key = path.partition("/")
         store = await self._bucket(bucket)
-        return memoryview(await obstore.get_range_async(store, key, start=start, end=stop))
+        if not self.window.is_narrow:
+            return memoryview(await obstore.get_range_async(store, key, start=start, end=stop))
+        beginning = obstore.get_async(store, key, options={"range": (start, stop)})
+        answer = await asyncio.wait_for(beginning, _SILENCE)
+        moved()
+        chunks = []
+        async for chunk in answer.stream(min_chunk_size=_CHUNK):
+            chunks.append(chunk)
+            moved()
+        return b"".join(chunks)
 
     async def _bucket(self, bucket: str) -> Any:
         """Return the store of a bucket; many reads ask for it concurrently, and one opens it."""
@@ -150,9 +218,9 @@ class ObstoreReader:
         return await asyncio.shield(opening)
 
     async def _fall_back(
-        self, path: str, start: int, stop: int, error: Exception
+        self, path: str, start: int, stop: int, moved: Moved, error: Exception
     ) -> bytes | memoryview:
-        data = await self._filesystem.read(path, start, stop)
+        data = await self._filesystem.read(path, start, stop, moved)
         self._failures += 1
         useless = not self._successes and self._failures >= MAX_INITIAL_FAILURES
         if useless or isinstance(error, UnsupportedByObstoreError):
@@ -178,7 +246,9 @@ def make_reader(connection: Connection, engine: str) -> RangeReader:
     kind = connection.traits.obstore
     if engine != "fsspec" and kind and _is_installed() and not _lost_obstore.get():
         return ObstoreReader(connection.fs, kind)
-    return FilesystemReader(connection.fs)
+    if connection.traits.client == "s3":
+        return S3Reader(connection.fs)
+    return FilesystemReader(connection.fs, concurrent=connection.concurrent)
 
 
 def check_engine(engine: object, uri: str) -> None:

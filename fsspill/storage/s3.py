@@ -6,13 +6,14 @@ s3fs hides which keys a bulk deletion refused, and uploads in parts only from on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
+from fsspill.storage.retry import Progress
 from fsspill.storage.upload_body import UploadBody
 
 __all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
@@ -46,7 +47,7 @@ class S3Client(StorageClient):
     copies_bodies = False
     has_multipart = True
 
-    def body(self, buffers: Buffers, progress: Callable[[], None]) -> AbstractContextManager[Any]:
+    def body(self, buffers: Buffers, progress: Progress) -> AbstractContextManager[Any]:
         """Return a body that is read from the buffers while it is sent."""
         return UploadBody(buffers, progress)
 
@@ -61,12 +62,18 @@ class S3Client(StorageClient):
         created = await self._fs._call_s3("create_multipart_upload", **target)
         return S3Upload(self._fs, {**target, "UploadId": created["UploadId"]})
 
-    async def delete(self, paths: Sequence[str], max_requests: int) -> dict[str, FsspillError]:
+    async def delete(
+        self,
+        paths: Sequence[str],
+        max_requests: int,
+        failures: dict[str, FsspillError] | None = None,
+    ) -> dict[str, FsspillError]:
         """Delete files; see `StorageClient.delete`."""
+        failures = {} if failures is None else failures
         slots = self._slots(max_requests)
-        batches = self._batches(paths)
-        outcomes = await asyncio.gather(*(self._delete_bulk(*batch, slots) for batch in batches))
-        return {path: error for failures in outcomes for path, error in failures.items()}
+        deletions = [self._delete_bulk(*batch, slots, failures) for batch in self._batches(paths)]
+        await asyncio.gather(*deletions)
+        return failures
 
     def _batches(self, paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield buckets with up to 1000 of their files, as paths by key."""
@@ -80,8 +87,12 @@ class S3Client(StorageClient):
                 yield bucket, {key: by_key[key] for key in keys[start : start + _BULK]}
 
     async def _delete_bulk(
-        self, bucket: str, by_key: Mapping[str, str], slots: asyncio.Semaphore
-    ) -> dict[str, FsspillError]:
+        self,
+        bucket: str,
+        by_key: Mapping[str, str],
+        slots: asyncio.Semaphore,
+        failures: dict[str, FsspillError],
+    ) -> None:
         # Not the filesystem's own bulk deletion: s3fs drops the errors of single keys.
         delete = {"Objects": [{"Key": key} for key in by_key], "Quiet": True}
         try:
@@ -90,12 +101,14 @@ class S3Client(StorageClient):
             refusals = _parse_refusals(answer, by_key)
         except Exception:
             # Also where the answer does not say of which file an error is.
-            return await self._delete_each(list(by_key.values()), slots)
-        return {
-            path: translate(error, "cannot delete", path)
-            for path, error in refusals.items()
-            if not is_missing(error)
-        }
+            await self._delete_each(list(by_key.values()), slots, failures)
+            return
+        for path in by_key.values():
+            error = refusals.get(path)
+            if error is None or is_missing(error):
+                failures.pop(path, None)
+            else:
+                failures[path] = translate(error, "cannot delete", path)
 
     async def list_uploads(self, directory: str) -> list[dict[str, Any]]:
         """Return S3's description of each incomplete multipart upload below a directory.

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
+
+from fsspill.storage.retry import Progress
 
 __all__ = ["UploadBody"]
 
 _JOINED = 64 * 2**10
 """Bytes under which neighbouring buffers are copied into one: a call to send costs more than a
 copy of that length."""
+
+
+def _ignore(*, further: bool) -> None:
+    pass
 
 
 class UploadBody(io.BytesIO):
@@ -25,7 +31,7 @@ class UploadBody(io.BytesIO):
     buffers : iterable of bytes-like
         The content of the file. Held until `release`.
     progress : callable, optional
-        Called when it is read further than ever before.
+        Called when it is read, with ``further=True`` where that is further than ever before.
 
     Notes
     -----
@@ -37,9 +43,7 @@ class UploadBody(io.BytesIO):
     a request with the body just as the failed attempt left it.
     """
 
-    def __init__(
-        self, buffers: Iterable[bytes | memoryview], progress: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, buffers: Iterable[bytes | memoryview], progress: Progress = _ignore) -> None:
         super().__init__()
         self._progress = progress
         self._farthest = 0
@@ -79,9 +83,8 @@ class UploadBody(io.BytesIO):
         if len(found) < min(size, _JOINED):
             found = self._joined(size)
         self._position += len(found)
-        if self._position > self._farthest:
-            self._farthest = self._position
-            self._progress()
+        self._progress(further=self._position > self._farthest)
+        self._farthest = max(self._farthest, self._position)
         return found
 
     def _joined(self, size: int) -> memoryview:

@@ -39,7 +39,7 @@ from fsspill.transfer.verified_stream import (
 __all__ = ["RemoteFrameStream"]
 
 Range = tuple[int, int]
-Read = Callable[[str, int, int], Awaitable[Buffer]]
+Read = Callable[[str, int, int, Callable[[], None]], Awaitable[Buffer]]
 
 CONNECTION_BUFFER_SHARE = 8
 """The part of what may be in flight that connections hold, in addition to the ranges that they
@@ -124,6 +124,7 @@ class _RangeFetcher:
         self._compression = frame.compression
         self._length: int | None = None
         self._retrier = Retrier(limits.stall_timeout)
+        self._moved = partial(self._retrier.progress, further=False)
         max_requests = limits.max_requests_in_flight if client.concurrent else 1
         self._requests = asyncio.Semaphore(max_requests)
 
@@ -157,15 +158,29 @@ class _RangeFetcher:
         return [await cpu.DECOMPRESS.run(decompress, inline=inline)]
 
     async def _fetch_range(self, read: Read, start: int, stop: int) -> Buffer:
+        """Read a range: in one request, or on a slow link in several, one after another."""
+        found: list[Buffer] = []
         async with self._requests:
-            return await self._retrier.attempt(
-                lambda: self._read(read, start, stop), "cannot restore", self._url
-            )
+            while start < stop:
+                request = partial(self._read_next, read, start, stop)
+                found.append(await self._attempt(request))
+                start += len(found[-1])
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    async def _attempt(self, request: Callable[[], Awaitable[Buffer]]) -> Buffer:
+        return await self._retrier.attempt(
+            request, "cannot restore", self._url, self._reader.window.shrink
+        )
+
+    async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:
+        """Read as much from the start of a range as one request may have."""
+        async with self._reader.window.request(stop - start, self._retrier) as nbytes:
+            return await self._read(read, start, start + nbytes)
 
     async def _read(self, read: Read, start: int, stop: int) -> Buffer:
-        """Read one range in full."""
+        """Read the bytes of one request in full."""
         try:
-            data = await read(self._path, start, stop)
+            data = await read(self._path, start, stop, self._moved)
         except Exception as error:
             failure = translate(error, "cannot restore", self._url)
             if is_transient(failure):

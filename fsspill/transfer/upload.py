@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fsspill.errors import StorageNotFoundError
-from fsspill.storage.client import STREAM_BLOCK_SIZE, MultipartUpload, StorageClient
+from fsspill.storage.client import STREAM_BLOCK_SIZE, MakeParts, MultipartUpload, StorageClient
 from fsspill.storage.layout import FileRef
 from fsspill.storage.retry import Retrier
 from fsspill.transfer.cpu import COMPRESS
@@ -75,6 +75,10 @@ class FileUpload:
         One request up to the client's `single_put_size`; above that concurrent parts on S3, whose
         bodies are sent from the objects' own memory, and the filesystem's own ``open`` elsewhere,
         one block at a time. Filesystems other than S3 copy each byte once.
+
+        After a request has timed out, only as much is in flight as the client's window allows.
+        Bytes are seen to leave on S3. Elsewhere all but small files then go in small blocks through
+        ``open``, each of which is progress.
         """
         if self._source.max_nbytes <= self._single_put_limit():
             await self._put_whole()
@@ -89,7 +93,12 @@ class FileUpload:
         return min(self._client.single_put_size, room)
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._retrier.attempt(request, "cannot write", self._url)
+        return await self._retrier.attempt(
+            request, "cannot write", self._url, self._client.window.shrink
+        )
+
+    def _room(self, nbytes: int) -> AbstractAsyncContextManager[int]:
+        return self._client.window.request(nbytes, self._retrier, divisible=False)
 
     async def _put_whole(self) -> None:
         nbytes = self._source.max_nbytes
@@ -104,18 +113,33 @@ class FileUpload:
             with await COMPRESS.run(making, inline=not self._source.copies) as body:
                 del making
                 await reservation.shrink(held + self._client.body_memory(self._source.nbytes))
-                await self._attempt(lambda: self._client.put(self._path, body))
+                await self._attempt(lambda: self._put(body))
+
+    async def _put(self, body: Any) -> None:
+        async with self._room(len(body)):
+            if self._in_blocks(len(body)):
+                await self._stream(lambda: (part for part in [[body]]))
+            else:
+                await self._client.put(self._client.path(self.file), body)
+
+    def _in_blocks(self, nbytes: int) -> bool:
+        """Return True if the bytes of a single request would have to move unseen for too long."""
+        client = self._client
+        limited = client.copies_bodies and not client.window.is_open
+        return limited and nbytes > client.block_size
 
     async def _put_stream(self) -> None:
         async with self._limiter.reserve(2 * STREAM_BLOCK_SIZE):
-            await self._attempt(self._stream)
+            await self._attempt(self._put_blocks)
 
-    async def _stream(self) -> None:
+    async def _put_blocks(self) -> None:
+        async with self._room(self._source.max_nbytes):
+            await self._stream(self._source.stream)
+
+    async def _stream(self, make_parts: MakeParts) -> None:
         file = self.file
         try:
-            await self._client.write_stream(
-                self._client.path(file), self._source.stream, self._advance
-            )
+            await self._client.write_stream(self._client.path(file), make_parts, self._advance)
         except asyncio.CancelledError:
             # Its thread may go on, and write when this attempt's successor has succeeded.
             self.abandoned.append(file)
@@ -123,10 +147,9 @@ class FileUpload:
             raise
 
     def _advance(self, nbytes: int) -> None:
-        """Count as progress that more of the file has been written than by any attempt before."""
-        if nbytes > self._farthest:
-            self._farthest = nbytes
-            self._retrier.progress()
+        """Count what has been written of the file, and if by no attempt before, as progress."""
+        self._retrier.progress(further=nbytes > self._farthest)
+        self._farthest = max(self._farthest, nbytes)
 
     async def _put_parts(self) -> None:
         multipart = await self._attempt(lambda: self._client.create_multipart(self._path))
@@ -146,7 +169,12 @@ class FileUpload:
                 return None
             number = part.number
             with self._client.body(part.buffers, self._retrier.progress) as body:
-                return await self._attempt(lambda: multipart.put_part(number, body))
+
+                async def put() -> Mapping[str, Any]:
+                    async with self._room(len(body)):
+                        return await multipart.put_part(number, body)
+
+                return await self._attempt(put)
 
     async def _complete(self, multipart: MultipartUpload, parts: list[Mapping[str, Any]]) -> None:
         try:

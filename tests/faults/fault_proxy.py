@@ -13,6 +13,7 @@ import socket
 import socketserver
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,7 +26,12 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
+from tests.faults.slow_link import Bandwidth, limit_unsent
+
 __all__ = ["Fault", "FaultProxy", "Request", "is_bulk_delete", "is_object", "is_part"]
+
+SLOW_RATE = 1.5e6
+"""Bytes per second and direction of a slow link."""
 
 UPSTREAM_TIMEOUT = 120
 """Seconds that the server behind the proxy may stay silent."""
@@ -70,6 +76,9 @@ class Fault(Enum):
     """One bit of the answer's body is flipped."""
     SWAP = auto()
     """Every byte of the body is another; their number stays."""
+    SLOW_LINK = auto()
+    """The bodies of all requests and answers share a link of `SLOW_RATE`, whatever the rate and
+    the count say."""
 
 
 _OF_ANSWERS = frozenset(
@@ -142,6 +151,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
         self.injected: Counter[tuple[Fault, str]] = Counter()
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
+        self._up, self._down = Bandwidth(SLOW_RATE), Bandwidth(SLOW_RATE)
         self._server: _Server | None = None
         self._reserved = _reserve_port()
         self._address: tuple[str, int] = self._reserved.getsockname()
@@ -212,6 +222,10 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def _is_slow(self) -> bool:
+        return any(rule.fault is Fault.SLOW_LINK for rule in self._rules)
 
     def _strike(self, call: _Call, answer: _Answer | None = None) -> _Rule | None:
         """Return the rule that strikes a request, or its answer, and count it."""
@@ -349,6 +363,11 @@ class _Server(socketserver.ThreadingTCPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
+    def server_bind(self) -> None:
+        """Bind the port."""
+        limit_unsent(self.socket)
+        super().server_bind()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection in a thread."""
         self._connections.add(request)
@@ -413,7 +432,7 @@ class _Connection(BaseHTTPRequestHandler):
         elif fault in _REFUSALS:
             self._send(_refuse(fault, call))
         else:
-            if rule is not None:
+            if rule is not None and fault is Fault.FLIP_UP:
                 call.body = _flip(call.body, rule.random)
             answer = self._forward(call)
             self._answer(answer, proxy._strike(call, answer))
@@ -432,10 +451,23 @@ class _Connection(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def _read(self, length: int) -> bytes:
-        read = self.rfile.read(length)
+        read = b"".join(self.rfile.read(chunk) for chunk in self._paced(length, self._proxy._up))
         if len(read) < length:
             raise ConnectionAbortedError("the client left in the middle of a request")
         return read
+
+    @property
+    def _proxy(self) -> FaultProxy:
+        return self.server.proxy
+
+    def _paced(self, length: int, bandwidth: Bandwidth) -> Iterator[int]:
+        """Yield the bytes that are through next, when they are: all of them without a slow link."""
+        while length and self._proxy._is_slow:
+            chunk = min(length, bandwidth.chunk)
+            time.sleep(bandwidth.reserve(chunk))
+            yield chunk
+            length -= chunk
+        yield length
 
     def _read_line(self) -> bytes:
         if not (line := self.rfile.readline()):
@@ -479,7 +511,10 @@ class _Connection(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(memoryview(answer.body)[:length])
+            body, sent = memoryview(answer.body)[:length], 0
+            for chunk in self._paced(len(body), self._proxy._down):
+                self.wfile.write(body[sent : sent + chunk])
+                sent += chunk
 
     def _hold(self) -> None:
         """Stay silent until the client, or the proxy, closes the connection."""

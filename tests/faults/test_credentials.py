@@ -17,7 +17,7 @@ from fsspill.cleanup import clean
 from fsspill.ray import heartbeat
 from fsspill.ray.heartbeat import Heartbeat
 from fsspill.storage.layout import HEAD
-from fsspill.storage.range_reader import FilesystemReader
+from fsspill.storage.range_reader import S3Reader
 from fsspill.storage.s3 import S3Client
 from fsspill.testing.s3_server import S3Server
 from tests.running import PROGRAMS, poll
@@ -174,7 +174,7 @@ def test_obstore_uses_the_credentials_of_the_filesystem(
 ) -> None:
     """Ranges are read with keys from options, environment, files or a credential process."""
     pytest.importorskip("obstore")
-    monkeypatch.setattr(FilesystemReader, "read", None)
+    monkeypatch.setattr(S3Reader, "read", None)
     options: dict[str, Any] = {}
     key, secret = strict_server.old
     if source == "options":

@@ -34,7 +34,7 @@ from tests.faults.fault_proxy import Fault, FaultProxy
 from tests.forking import IGNORE_WARNING, run_in_fork
 from tests.other_users import fill, small_disk
 from tests.running import poll
-from tests.timeouts import FORGIVING, IMPATIENT, PATIENT, cleanup_limit, limited_attempts
+from tests.timeouts import FORGIVING, IMPATIENT, PATIENT, SLOW, cleanup_limit, limited_attempts
 
 KIB, MIB = 2**10, 2**20
 SMALL = [200 * KIB] * 6
@@ -86,6 +86,9 @@ ERRORS: dict[Fault, type[FsspillError]] = {
 }
 """Errors of a restore while a fault lasts; StorageUnavailableError for all other faults."""
 
+ONLY_DELAYS = {Fault.SLOW_LINK}
+"""Faults that nothing fails of, however long they last."""
+
 SILENT = {Fault.STALL, Fault.STALL_HALF}
 """Faults that only a time limit ends: all others are answers."""
 
@@ -97,7 +100,7 @@ EVERY_RUN = {
     "spill": "UNAVAILABLE FORBIDDEN RESET FLIP_UP RESET_AFTER",
     "spill_in_parts": "RESET FLIP_UP",
     "restore": "THROTTLED FLIP SHORT SWAP CUT",
-    "restore_blocks": "FLIP",
+    "restore_blocks": "FLIP SLOW_LINK",
     "restore_a_stream": "STALL_HALF",
     "delete": "UNAVAILABLE DELETE_DENIED",
     "destroy": "RESET THROTTLED",
@@ -254,7 +257,7 @@ def cases() -> Iterator[Any]:
     for lasting, every_run in ((False, EVERY_RUN), (True, EVERY_RUN_LASTING)):
         for name in OPERATIONS:
             for fault in Fault:
-                if fault not in CANNOT_HAPPEN[name]:
+                if fault not in CANNOT_HAPPEN[name] | (ONLY_DELAYS if lasting else set()):
                     often = fault.name in every_run.get(name, "").split()
                     case = f"{name}-{fault.name}-{'lasting' if lasting else 'passing'}"
                     marks = () if often else pytest.mark.nightly
@@ -276,6 +279,8 @@ def strike(name: str, fault: Fault, lasting: bool, proxy: FaultProxy, world: Wor
     if operation.verb != "spill":
         assert world.spills_again()
     stall_timeout = (IMPATIENT if lasting else FORGIVING) if fault in SILENT else PATIENT
+    if fault is Fault.SLOW_LINK:
+        stall_timeout = SLOW
     world.storage = world.make_storage(stall_timeout)
     method = "PUT" if fault is Fault.FLIP_UP else None
     count = inf if lasting else moment(fault)
@@ -471,7 +476,7 @@ def test_forked_child_loses_and_leaves_nothing(name: str, proxy: FaultProxy, wor
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.FLIP_UP])
+@pytest.mark.parametrize("fault", sorted(set(Fault) - {Fault.FLIP_UP} - ONLY_DELAYS, key=str))
 def test_storm_of_faults_only_delays(fault: Fault, proxy: FaultProxy, world: World) -> None:
     """With a fault in three of ten requests, repeated calls spill and restore everything."""
     world.storage = world.make_storage(FORGIVING)

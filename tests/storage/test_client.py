@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from fsspill import FsspillError, StoragePermissionError, StorageUnavailableError
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import open_client
+from tests import virtual_time
 from tests.altered_answers import refuse_deletion
 from tests.at_rest import files
 
@@ -131,3 +134,20 @@ def test_a_missing_bucket_is_detected(s3_bucket: str, bucket: str) -> None:
     """The bucket itself is asked for, not a file in it."""
     client = open_client(f"s3://{bucket}/p", {})
     assert client.run(client.is_bucket_missing) == (bucket != s3_bucket)
+
+
+def test_a_pass_that_takes_too_long_is_not_made_again_in_full() -> None:
+    """Files that were deleted before it was cancelled are done: many of them need several."""
+    client = open_client("memory://x", {})
+    requests: Counter[str] = Counter()
+
+    async def delete_file(path: str) -> None:
+        requests[path] += 1
+        await asyncio.sleep(1.0)
+
+    client.delete_file = delete_file  # type: ignore[method-assign]
+    paths = [f"/x/{number}" for number in range(15)]
+    failures, seconds = virtual_time.run(client.delete_with_retry(paths, 1, 20.0))
+    assert failures == {}
+    assert seconds < 20
+    assert requests.total() <= len(paths) + 1

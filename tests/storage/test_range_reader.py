@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -21,7 +23,7 @@ from fsspill import (
 from fsspill.storage import range_reader as reader
 from fsspill.storage.connection import connect
 from fsspill.storage.obstore import open_bucket
-from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, make_reader
+from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, S3Reader, make_reader
 from fsspill.testing.s3_server import S3Server
 from tests.timeouts import FORGIVING
 
@@ -36,10 +38,11 @@ DEAD = "http://127.0.0.1:9"
 def obstore_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every read of a range by the filesystem fail."""
 
-    async def refuse(self: object, path: str, start: int, stop: int) -> bytes:
+    async def refuse(self: object, path: str, start: int, stop: int, moved: object) -> bytes:
         raise AssertionError(f"the filesystem read {path} from {start} to {stop}")
 
-    monkeypatch.setattr(FilesystemReader, "read", refuse)
+    for filesystem_reader in (FilesystemReader, S3Reader):
+        monkeypatch.setattr(filesystem_reader, "read", refuse)
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ def test_obstore_is_kept_after_a_first_success(
     assert connection.run(engine.read, f"{s3_bucket}/x", 0, 4) == b"0123"
     fetch = engine._read
 
-    async def fail(path: str, start: int, stop: int) -> memoryview:
+    async def fail(path: str, start: int, stop: int, moved: object) -> memoryview:
         raise ConnectionResetError
 
     monkeypatch.setattr(engine, "_read", fail)
@@ -216,29 +219,41 @@ def test_silence_disables_obstore_temporarily(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again later, and one answer enables it."""
-    monkeypatch.setattr(reader, "_SILENCE", 0.0)
+    monkeypatch.setattr(reader, "_SILENCE", 0.01)
     connection = connect(f"s3://{s3_bucket}/x", {})
     connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", b"0123456789")
     obstore = make_reader(connection, "auto")
     assert isinstance(obstore, ObstoreReader)
-    read_by_obstore = obstore._read
+    obstore.window.shrink()
+    requests = []
 
-    async def hang(path: str, start: int, stop: int) -> memoryview:
+    async def hang(*arguments: Any, **options: Any) -> None:
+        requests.append(arguments)
         await asyncio.Event().wait()
-        raise AssertionError
 
-    async def cancel() -> None:
-        reading = asyncio.ensure_future(obstore.read(f"{s3_bucket}/x", 2, 5))
-        await asyncio.sleep(0)
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-
-    monkeypatch.setattr(obstore, "_read", hang)
-    connection.run(cancel)
-    assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
-    monkeypatch.setattr(obstore, "_read", read_by_obstore)
+    with monkeypatch.context() as patch:
+        patch.setattr("obstore.get_async", hang)
+        for _ in range(3):
+            assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
+    assert len(requests) == 1
+    monkeypatch.setattr(reader, "_SILENCE", FORGIVING)
     monkeypatch.setattr(obstore, "_disabled_until", 0.0)
-    assert isinstance(connection.run(obstore.read, f"{s3_bucket}/x", 2, 5), memoryview)
+    monkeypatch.setattr(FilesystemReader, "read", None)
+    monkeypatch.setattr(S3Reader, "read", None)
+    assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
+
+
+def test_a_slow_body_is_no_silence(s3_bucket: str) -> None:
+    """The bytes of a body that obstore or s3fs reads are seen as they arrive."""
+    connection = connect(f"s3://{s3_bucket}/x", {})
+    connection.run(connection.fs._pipe_file, f"{s3_bucket}/x", bytes(MIB))
+    for engine in ("obstore", "fsspec"):
+        read_by, moves = make_reader(connection, engine), Counter[str]()
+        read_by.window.shrink()
+        moved = partial(moves.update, [engine])
+        data = connection.run(read_by.read, f"{s3_bucket}/x", 0, MIB, moved)
+        assert data == bytes(MIB)
+        assert moves[engine] > 1
 
 
 def test_a_failed_opening_of_a_bucket_is_retried(

@@ -146,3 +146,70 @@ def test_an_fsspill_error_is_raised_unchanged() -> None:
     failure = StoragePermissionError("as it was")
     with pytest.raises(StoragePermissionError, match=r"^as it was$"):
         attempt(Retrier(60), Request(failure))
+
+
+def moving(retrier: Retrier, *seconds: float, further: bool = False) -> Request:
+    """Return a request whose bytes move after each of these pauses, and that then is done."""
+
+    async def request() -> str:
+        for pause in seconds:
+            await asyncio.sleep(pause)
+            retrier.progress(further=further)
+        return "done"
+
+    return request  # type: ignore[return-value]
+
+
+def test_bytes_that_move_again_are_no_silence() -> None:
+    """An attempt that sends what an earlier one has sent is not cancelled for it."""
+    retrier = Retrier(10)
+    assert attempt(retrier, moving(retrier, *[4.0] * 100)) == "done"
+
+
+def test_a_body_that_is_cut_off_each_time_is_an_error() -> None:
+    """Bytes that move are progress only once: the same ones may not be sent without end."""
+    retrier, attempts = Retrier(10), []
+
+    async def request() -> str:
+        attempts.append(1)
+        await moving(retrier, 4.0)()
+        raise ConnectionResetError
+
+    with pytest.raises(StorageUnavailableError, match="ConnectionReset"):
+        attempt(retrier, request)
+    assert len(attempts) < 5
+
+
+def test_the_end_of_a_slow_body_may_be_silent_longer() -> None:
+    """The system has taken bytes that it has not sent, of a link that is known to move."""
+    retrier = Retrier(10)
+    assert attempt(retrier, moving(retrier, 2.0, 7.0)) == "done"
+
+
+@pytest.mark.parametrize("pause", [0.0, 2.0])
+def test_silence_is_found_within_the_stall_timeout(pause: float) -> None:
+    """Also of a request that has moved bytes before."""
+    retrier, attempts = Retrier(10), []
+
+    async def request() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            await moving(retrier, pause)()
+            await asyncio.Event().wait()
+        return "done"
+
+    coroutine = retrier.attempt(request, "cannot write", "s3://bucket/x")
+    result, seconds = virtual_time.run(coroutine)
+    assert result == "done"
+    assert seconds - pause < 10
+
+
+@pytest.mark.parametrize(
+    ("error", "times"), [(TimeoutError(), 1), (asyncio.TimeoutError(), 1), (OSError(16, "busy"), 0)]
+)
+def test_time_outs_are_reported(error: Exception, times: int) -> None:
+    """Those of the filesystem too: the next requests are to be smaller. Refusals are none."""
+    calls: list[int] = []
+    coroutine = Retrier(60).attempt(Request(error), "a", "b", lambda: calls.append(1))
+    virtual_time.run(coroutine)
+    assert len(calls) == times

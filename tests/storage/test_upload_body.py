@@ -76,6 +76,17 @@ def test_len_rewinds_the_body() -> None:
     assert bytes(body.read(6)) == b"abcdef"
 
 
+def test_bytes_that_are_sent_again_are_no_progress() -> None:
+    """They have moved, but no further than in an earlier attempt."""
+    progress: list[bool] = []
+    body = UploadBody([b"abcdef"], lambda *, further: progress.append(further))
+    body.read(4)
+    body.seek(0)
+    body.read(3)
+    body.read(3)
+    assert progress == [True, False, True]
+
+
 def test_release_frees_the_memory() -> None:
     """Afterwards no view pins the memory, and nothing can be read."""
     data = bytearray(100)

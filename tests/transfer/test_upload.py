@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import uuid
 from collections.abc import Iterator
 from copy import copy
@@ -26,7 +27,7 @@ from fsspill.testing.filesystems import CountingFileSystem, register
 from fsspill.transfer import part_source
 from tests.at_rest import files, keys, open_uploads
 from tests.running import PATIENCE
-from tests.timeouts import FORGIVING, limited_attempts
+from tests.timeouts import FORGIVING, SLOW, limited_attempts
 
 MIB = 2**20
 
@@ -70,8 +71,8 @@ def _protocols() -> Iterator[None]:
     for cls in (Directories, Full):
         fsspec.register_implementation(cls.protocol, cls, clobber=True)
     yield
-    for cls in (Directories, Full):
-        _registry.pop(cls.protocol, None)
+    for protocol in ("directories", "full", "slow", "nosmallblocks"):
+        _registry.pop(protocol, None)
 
 
 def large() -> InMemoryObjectStore:
@@ -241,3 +242,62 @@ def test_a_failed_multipart_upload_is_aborted(
     # A probe of the unhealthy URI may be writing its own file.
     assert [key for key in keys(s3_bucket) if "fsspill-check" not in key] == []
     storage.destroy_external_storage()
+
+
+class Slow(Directories):
+    """The same, over a link of 2 MB/s."""
+
+    protocol = "slow"
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        file = super().open(path, mode, **kwargs)
+        return Trickling(file) if "w" in mode else file
+
+
+class Trickling:
+    """A file whose bytes take their time."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.close = file.close
+
+    def __enter__(self) -> Trickling:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        time.sleep(len(data) / 2e6)
+        self._file.write(data)
+
+
+def test_a_body_on_a_slow_filesystem_is_written_in_blocks(tmp_path: Path) -> None:
+    """Each block is progress: a file that fits in one request may take as long as it needs."""
+    fsspec.register_implementation("slow", Slow, clobber=True)
+    store = InMemoryObjectStore()
+    store.put(b"x", bytes(10 * MIB))
+    storage = ExternalStorage(f"slow://{tmp_path}/s", object_store=store, stall_timeout=SLOW)
+    [url] = storage.spill_objects([b"x"])
+    store.delete(b"x")
+    storage.restore_spilled_objects([b"x"], [url])
+    assert store.get(b"x") == bytes(10 * MIB)
+
+
+class NoSmallBlocks(Directories):
+    """The same, with files that refuse blocks of less than 5 MiB, as those of S3 do."""
+
+    protocol = "nosmallblocks"
+
+    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        if "w" in mode and kwargs["block_size"] < 5 * MIB:
+            raise ValueError("Block size must be >= 5 MiB")
+        return super().open(path, mode, **kwargs)
+
+
+def test_a_filesystem_that_takes_no_small_blocks_gets_large_ones(tmp_path: Path) -> None:
+    """Where blocks for a slow link are refused, the file is still written."""
+    fsspec.register_implementation("nosmallblocks", NoSmallBlocks, clobber=True)
+    storage = ExternalStorage(f"nosmallblocks://{tmp_path}/s", object_store=large())
+    [url] = storage.spill_objects([b"x"])
+    assert url
