@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from fsspill.config import make_settings
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
+from fsspill.ray.abort_alarm import postpone_abort
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
@@ -104,6 +106,9 @@ def on_head_started(node: Any) -> None:
     """
     if not _spills(node):
         return
+    # Runs before what Ray has registered, the shutdown of the driver: the last one is the first.
+    atexit.unregister(postpone_abort)
+    atexit.register(postpone_abort)
     settings = make_settings(json.loads(node._object_spilling_config))
     if settings.node_local:
         return  # files on a node's own disk belong to no session

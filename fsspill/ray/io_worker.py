@@ -26,6 +26,7 @@ from fsspill.interface import Storage
 from fsspill.log import get_logger
 from fsspill.placement.file_store import MARKED_UNHEALTHY
 from fsspill.placement.shared_state import SharedState
+from fsspill.ray.abort_alarm import postpone_abort
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat, start_node_process
@@ -203,6 +204,7 @@ class IOWorkerStorage(Storage):
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else."""
+        postpone_abort()
         self._heartbeat.stop()
         self._storage.destroy_external_storage()
 
