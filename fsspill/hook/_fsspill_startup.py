@@ -3,8 +3,8 @@
 Ray knows only its own storage types. This module is installed next to the package, as
 ``_fsspill_startup``, and a ``.pth`` file calls its `start` at every start of Python. It arms an
 import hook and does nothing else: standard library only, well under a millisecond, silent
-whatever fails. Once Ray's own modules are imported it wraps four functions in them, and
-`fsspill` itself is imported only when a URI or a configuration of type ``fsspec`` arrives.
+whatever fails. Once Ray's own modules are imported, ``_fsspill_wrappers`` wraps functions in
+them, and `fsspill` is imported only when a URI or a configuration of type ``fsspec`` arrives.
 
 ``FSSPILL_HOOK=0`` in the environment switches it off.
 """
@@ -18,125 +18,94 @@ TYPE_CHECKING = False  # as a type checker reads it; importing typing costs 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+MODULES = ("ray._private.external_storage", "ray._private.node", "ray", "ray.scripts.scripts")
+"""Modules of Ray that are wrapped, in this order if they have been imported already."""
+
 
 class RayHook:
     """Finder on `sys.meta_path` that wraps functions of Ray's modules after their import."""
 
+    def __init__(self) -> None:
+        self._finding: set[str] = set()
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of the other finders, with the wrapping added to its loader."""
-        wrap = WRAPPERS.get(name)
-        if wrap is None:
-            return None
-        for finder in sys.meta_path:
-            find_spec = None if finder is self else getattr(finder, "find_spec", None)
-            spec = find_spec and find_spec(name, path, target)
-            if spec and spec.loader:
-                _wrap_after(spec.loader, wrap)
-                return spec
+        """Return the spec of the other finders, with the wrapping added, for modules of Ray."""
+        if sys.meta_path[0] is not self:
+            self._move_to_front()
+        if name in MODULES:
+            return self._find_others(name, path, target)
+        if "ray" in sys.modules:
+            wrap_imported()
         return None
 
+    def _move_to_front(self) -> None:
+        """Be asked before finders that came later, which may find Ray's modules by themselves."""
+        # One assignment: another thread that iterates over the list misses none of them.
+        sys.meta_path[:] = [self, *(finder for finder in sys.meta_path if finder is not self)]
 
-def _wrap_after(loader: Any, wrap: Any) -> None:
-    execute = loader.exec_module
-
-    def exec_module(module: Any) -> None:
-        execute(module)
-        wrap(module)
-
-    loader.exec_module = exec_module
-
-
-def wrap_external_storage(module: Any) -> None:
-    """Wrap Ray's setup of storage, to add type ``fsspec``."""
-    original = module.setup_external_storage
-
-    def setup_external_storage(config: Any, node_id: str, session_name: str) -> Any:
-        if not config or config.get("type") != "fsspec":
-            return original(config, node_id, session_name)
-        from fsspill.ray import setup
-
-        storage = setup.setup_external_storage(config, node_id, session_name)
-        module._external_storage = storage
-        return storage
-
-    module.setup_external_storage = _mark(setup_external_storage)
+    def _find_others(self, name: str, path: Any, target: Any) -> Any:
+        if name in self._finding:
+            return None  # asked by a finder that asks all others, which was asked here
+        self._finding.add(name)
+        try:
+            for finder in list(sys.meta_path):
+                find_spec = None if finder is self else getattr(finder, "find_spec", None)
+                spec = find_spec and find_spec(name, path, target)
+                if spec:
+                    if hasattr(spec.loader, "exec_module"):
+                        spec.loader = _WrappingLoader(spec.loader)
+                    return spec
+            return None
+        finally:
+            self._finding.discard(name)
 
 
-def wrap_node(module: Any) -> None:
-    """Wrap Ray's start of a node, to accept a URI as spill directory and check it on the head."""
-    node_class = module.Node
-    get_config = node_class._get_object_spilling_config
-    validate = node_class.validate_external_storage
-    start = node_class.start_ray_processes
+class _WrappingLoader:
+    """A loader in front of another one, which may load other modules too and is not changed."""
 
-    def _get_object_spilling_config(self: Any) -> str:
-        config: str = get_config(self)
-        # Runs in every process of Ray, so the string is searched before it is parsed.
-        return _as_fsspec(config) if "://" in config else config
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
 
-    def validate_external_storage(self: Any) -> Any:
-        if '"fsspec"' not in self._object_spilling_config:
-            return validate(self)
-        from fsspill.ray import head
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
-        return head.validate_external_storage(self, validate)
+    def create_module(self, spec: Any) -> Any:
+        create_module = getattr(self._loader, "create_module", None)
+        return create_module and create_module(spec)
 
-    def start_ray_processes(self: Any) -> Any:
-        if not self.head and _names_directory(self):
-            from fsspill.ray import worker_node
-
-            worker_node.check_worker_node(self)
-        result = start(self)
-        if self.head and '"fsspec"' in self._object_spilling_config:
-            from fsspill.ray import head
-
-            head.on_head_started(self)
-        return result
-
-    node_class._get_object_spilling_config = _mark(_get_object_spilling_config)
-    node_class.validate_external_storage = _mark(validate_external_storage)
-    node_class.start_ray_processes = _mark(start_ray_processes)
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        _wrap(module)
 
 
-def _as_fsspec(config: str) -> str:
-    """Convert Ray's configuration of a spill directory to fsspill's, if that is a URI."""
-    import json
-
-    parsed = json.loads(config)
-    params = parsed.get("params") or {}
-    directories = params.get("directory_path") or ""
-    listed = [directories] if isinstance(directories, str) else directories
-    if parsed.get("type") != "filesystem" or not any("://" in str(d) for d in listed):
-        return config
-    return json.dumps({"type": "fsspec", "params": {"uri": directories}})
+def wrap_imported() -> None:
+    """Wrap the modules of Ray that have been imported, also past the hook, unless they are."""
+    for name in MODULES:
+        module = sys.modules.get(name)
+        spec = getattr(module, "__spec__", None)
+        is_ready = spec and not getattr(spec, "_initializing", False)
+        if is_ready and not getattr(module, "__fsspill__", False):
+            _wrap(module)
 
 
-def _names_directory(node: Any) -> bool:
-    return bool(
-        node._ray_params.object_spilling_directory
-        or os.environ.get("RAY_object_spilling_directory")  # noqa: SIM112 (as Ray spells it)
-    )
+def _wrap(module: Any) -> None:
+    try:
+        # The mark keeps `wrap_imported` from trying again; a module that is reloaded is wrapped.
+        module.__fsspill__ = True
+        import _fsspill_wrappers
 
-
-def _mark(function: Any) -> Any:
-    function.__fsspill__ = True
-    return function
-
-
-WRAPPERS: dict[str, Any] = {
-    "ray._private.external_storage": wrap_external_storage,
-    "ray._private.node": wrap_node,
-}
+        _fsspill_wrappers.wrap(module)
+    except Exception:
+        pass  # Ray works as it does without fsspill
 
 
 def arm() -> None:
     """Wrap Ray's modules when they are imported, or now if they have been."""
-    if any(isinstance(finder, RayHook) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, RayHook())
-    for name, wrap in WRAPPERS.items():
-        if name in sys.modules:
-            wrap(sys.modules[name])
+    # By its name: this module may have been loaded twice.
+    if not any(type(finder).__name__ == "RayHook" for finder in sys.meta_path):
+        sys.meta_path.insert(0, RayHook())
+    wrap_imported()
 
 
 def start() -> None:

@@ -1,7 +1,7 @@
 """The alarm that aborts a driver of Ray 3 seconds after SIGTERM, put off until it has cleaned up.
 
-Ray's core worker installs abseil's handler of fatal signals, which takes SIGTERM for one of them: it
-sets an alarm that aborts the process in case that the handler itself hangs
+Ray's core worker installs abseil's handler of fatal signals, which takes SIGTERM for one of them.
+It sets an alarm that aborts the process in case that the handler itself hangs
 (``FailureSignalHandlerOptions.alarm_on_failure_secs``), then calls the handler of Python, and never
 cancels the alarm. So a driver ends by SIGABRT if its exit takes longer than that.
 """

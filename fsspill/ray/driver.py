@@ -59,13 +59,13 @@ def _is_recent(then: float, now: float) -> bool:
 
 def _push_error(message: str) -> bool:
     """Print a message on every driver; return True if Ray took it."""
-    import ray
-    from ray._private.utils import push_error_to_driver
-
-    worker = ray._private.worker.global_worker
-    if not worker.connected:
-        return False
     try:
+        import ray
+        from ray._private.utils import push_error_to_driver
+
+        worker = ray._private.worker.global_worker
+        if not worker.connected:
+            return False
         push_error_to_driver(worker, "fsspill", message)
     except Exception as error:
         logger.debug("could not notify the drivers: %s", error)

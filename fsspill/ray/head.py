@@ -14,6 +14,7 @@ from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
 from fsspill.ray.abort_alarm import postpone_abort
 from fsspill.ray.heartbeat import start_head_process
+from fsspill.ray.internals import check_internals
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
 from fsspill.storage.protocols import protocol_of, traits_of
@@ -44,6 +45,7 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     """
     if not _spills(node):
         return
+    check_internals(node)
     config = json.loads(node._object_spilling_config)
     storage = _check(config, node._session_name)
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
@@ -109,15 +111,19 @@ def on_head_started(node: Any) -> None:
     # Runs before what Ray has registered, the shutdown of the driver: the last one is the first.
     atexit.unregister(postpone_abort)
     atexit.register(postpone_abort)
-    settings = make_settings(json.loads(node._object_spilling_config))
-    if settings.node_local:
-        return  # files on a node's own disk belong to no session
     try:
-        pid = node.all_processes["gcs_server"][0].process.pid
-        log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
-        start_head_process(settings, node._session_name, pid, log)
+        _start_heartbeat(node)
     except Exception as error:
         # No reason to stop Ray: clean-up leaves sessions alone that have no heartbeat.
         logger.warning(
             "heartbeat not started: fsspill clean will leave this session alone: %s", error
         )
+
+
+def _start_heartbeat(node: Any) -> None:
+    settings = make_settings(json.loads(node._object_spilling_config))
+    if settings.node_local:
+        return  # files on a node's own disk belong to no session
+    pid = node.all_processes["gcs_server"][0].process.pid
+    log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
+    start_head_process(settings, node._session_name, pid, log)

@@ -6,18 +6,19 @@ import os
 import sys
 
 import _fsspill_startup
+import _fsspill_wrappers
 
 __all__ = ["install", "is_installed"]
+
+_WRAPPED = ("ray._private.external_storage", "ray._private.node")
+"""Modules of Ray that must know fsspill."""
 
 
 def is_installed() -> bool:
     """Return True if Ray, as this process has imported it or will import it, knows fsspill."""
-    for name in _fsspill_startup.WRAPPERS:
-        module = sys.modules.get(name)
-        if module is not None:
-            wrapped = getattr(module, "setup_external_storage", None) or module.Node
-            marked = getattr(wrapped, "validate_external_storage", wrapped)
-            return hasattr(marked, "__fsspill__")
+    imported = [name for name in _WRAPPED if name in sys.modules]
+    if imported:
+        return all(_fsspill_wrappers.is_wrapped(name) for name in imported)
     return any(isinstance(finder, _fsspill_startup.RayHook) for finder in sys.meta_path)
 
 
@@ -33,7 +34,8 @@ def install() -> None:
     RuntimeError
         Ray already runs in this process. Its raylet was started without the hook, and every IO
         worker would be too. The same is true of clusters that were started elsewhere: there the
-        hook must be active on every node, and this function cannot reach it.
+        hook must be active on every node, and this function cannot reach it. Or Ray has been
+        imported, and is not as expected, such as a version older than 2.50.
 
     Notes
     -----
@@ -46,6 +48,8 @@ def install() -> None:
             "ray.init(), in the process that starts the cluster."
         )
     _fsspill_startup.arm()
+    if not is_installed():
+        raise RuntimeError(f"cannot make fsspill known to Ray: {_fsspill_wrappers.explanation()}")
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = dict.fromkeys([*_directories(), *filter(None, inherited)])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)

@@ -146,6 +146,10 @@ class IOWorkerStorage(Storage):
                     # Ray prints the traceback; those of causes are a filesystem's own, and may
                     # show secrets.
                     raise error.with_traceback(None) from None
+            except Exception as error:
+                # Of Ray, or a mistake of fsspill: the drivers must know why ray.get waits.
+                self._notifier.notify("restore", f"{error!r}. Ray tries again, and ray.get waits.")
+                raise
         self._put_error(object_ref, url, reason)
         return 0
 

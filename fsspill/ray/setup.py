@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+
+from _fsspill_wrappers import FailedStorage
 
 from fsspill.config import make_settings
 from fsspill.error_chain import redact_chain
@@ -48,7 +51,9 @@ def setup_external_storage(config: Mapping[str, Any], node_id: str, session_name
         redact_chain(error)
         # Without a traceback: those of causes are a filesystem's own, and may show secrets.
         logger.error("cannot set up external storage on node %s: %s", node_id, error)
-        return FailedStorage(error, node_id, session_name)
+        notifier = DriverNotifier(SharedState(session_name, node_id), node_id)
+        failed: Storage = FailedStorage(error, partial(notifier.notify, "setup"))
+        return failed
 
 
 @contextmanager
@@ -70,41 +75,3 @@ class _ValidatedStorage(NullStorage):
 
     def destroy_external_storage(self) -> None:
         """Do nothing: nothing was stored."""
-
-
-class FailedStorage(Storage):
-    """Storage of a process that could not set it up: every call reports why, and none blocks.
-
-    Parameters
-    ----------
-    reason : Exception
-        The error of the setup.
-    node_id, session_name : str
-        As Ray gives them.
-    """
-
-    def __init__(self, reason: Exception, node_id: str, session_name: str) -> None:
-        self._reason = reason
-        self._notifier = DriverNotifier(SharedState(session_name, node_id), node_id)
-
-    def spill_objects(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
-    ) -> list[bytes]:
-        """Return no URLs, and tell the drivers why."""
-        self._notifier.notify("setup", f"{self._reason} This node cannot spill objects.")
-        return []
-
-    def restore_spilled_objects(
-        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
-    ) -> int:
-        """Raise the reason, and tell the drivers: other nodes may restore the object."""
-        self._notifier.notify("setup", f"{self._reason} This node cannot restore objects.")
-        raise self._reason.with_traceback(None)
-
-    def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
-        """Log the reason."""
-        logger.warning("cannot delete %d files: %s", len(urls), self._reason)
-
-    def destroy_external_storage(self) -> None:
-        """Log the reason: a process that spilled nothing has nothing to delete."""
-        logger.warning("nothing to delete, external storage was never set up: %s", self._reason)

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsspill.errors import ConfigError
+from fsspill.log import get_logger
 
 __all__ = ["check_worker_node"]
+
+logger = get_logger(__name__)
 
 
 def check_worker_node(node: Any) -> None:
@@ -25,8 +28,15 @@ def check_worker_node(node: Any) -> None:
         One of the two directories is a URI, and they differ. Without this check, Ray would
         silently ignore the node's own setting.
     """
-    own = json.loads(node._object_spilling_config)
-    cluster = json.loads(_system_config(node).get("object_spilling_config") or "{}")
+    try:
+        own = json.loads(node._object_spilling_config)
+        cluster = json.loads(_system_config(node).get("object_spilling_config") or "{}")
+    except Exception as error:
+        # Of another Ray than expected, or of a head that Ray itself cannot reach, as it reports.
+        logger.warning(
+            "could not compare the spill directory of this node with the head's: %s", error
+        )
+        return
     if "fsspec" not in (own.get("type"), cluster.get("type")) or _uris(own) == _uris(cluster):
         return
     raise ConfigError(

@@ -346,17 +346,19 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     [
         ("secret", "check the credentials"),
         pytest.param("package", "fsspill[s3]", marks=pytest.mark.nightly),
+        ("dependency", "expected to import fsspill"),
+        pytest.param("fsspill", "expected to import fsspill", marks=pytest.mark.nightly),
     ],
 )
 def test_the_driver_is_told_that_a_node_cannot_spill(
     strict_server: S3Server, tmp_path: Path, cause: str, message: str
 ) -> None:
     """The message names the node and what to do; tasks there finish with correct results."""
-    (tmp_path / "s3fs.py").write_text("raise ImportError('not here')")
-    own = {
-        "secret": {"AWS_SECRET_ACCESS_KEY": "wrong"},
-        "package": {"PYTHONPATH": str(tmp_path)},
-    }[cause]
+    broken = {"package": "s3fs", "dependency": "xxhash", "fsspill": "fsspill"}
+    own = {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    if cause in broken:
+        (tmp_path / f"{broken[cause]}.py").write_text("raise ImportError('not here')")
+        own = {"PYTHONPATH": str(tmp_path)}
     with (
         ray_environment() as environment,
         Program("refused_node.py", URI, json.dumps(own), environment=environment) as program,

@@ -23,6 +23,7 @@ def head(uri: str, **params: Any) -> Any:
     """Return the attributes of the head's Node that are used, as Ray's own method sets them."""
     config = json.dumps({"type": "fsspec", "params": {"uri": uri, **params}})
     return SimpleNamespace(
+        head=True,
         _config={},
         _ray_params=SimpleNamespace(_system_config={}),
         _session_name="session1",

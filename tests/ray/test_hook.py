@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,7 @@ def test_a_start_of_python_imports_only_the_hook() -> None:
     names = set(re.findall(r"\|\s+(\S+)$", imported, re.MULTILINE))
     assert "_fsspill_startup" in names
     assert not [n for n in names if n.split(".")[0] in ("fsspill", "fsspec", "ray", "typing")]
+    assert "_fsspill_wrappers" not in names
     # Measured: 335 calls, 0.15 ms of processor time.
     removed = "import sys; del sys.modules['_fsspill_startup']"
     assert calls_of("import _fsspill_startup", after=removed) < 1000
@@ -78,6 +80,44 @@ def test_ray_imports_nothing_of_fsspill_without_a_uri() -> None:
     """A cluster that does not spill to a URI never imports the package."""
     pytest.importorskip("ray")
     assert python(HOOK, "set_up_without_uri").strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "finders",
+    [
+        "finder_in_front",
+        "finder_that_delegates",
+        "finder_that_delegates_in_front",
+        "loader_of_all_modules",
+        "loader_of_all_modules_in_front",
+        "hook_that_was_loaded_twice",
+        "reloaded",
+    ],
+)
+def test_other_import_hooks(finders: str) -> None:
+    """Whatever finds and loads modules before or behind the hook, Ray is wrapped exactly once."""
+    pytest.importorskip("ray")
+    python(HOOK, finders)
+
+
+def test_the_assertion_rewriting_of_pytest(tmp_path: Path) -> None:
+    """It finds every module by itself where all files are test files, and the hook still works."""
+    pytest.importorskip("ray")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = *.py\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test_it():\n"
+        "    import ray, fsspill.ray\n"
+        "    assert fsspill.ray.is_installed()\n"
+        "    assert ray._private.node.Node.start_ray_processes.__fsspill__\n"
+    )
+    arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", str(tmp_path))
+    assert "1 passed" in python(*arguments)
+
+
+def test_ray_works_without_the_wrappers() -> None:
+    """A broken installation of the hook itself is silent, and leaves Ray as it is."""
+    pytest.importorskip("ray")
+    assert python(HOOK, "hook_without_its_wrappers") == ""
 
 
 def test_importing_fsspill_imports_no_optional_package() -> None:
