@@ -136,13 +136,21 @@ class Program(AbstractContextManager["Program"]):
 
     def output(self) -> str:
         """Close its standard input, wait for its end, which must be a success, and return all."""
+        code = self.status()
+        assert code == 0, f"exit code {code}:\n{self._so_far()}"
+        return self._so_far()
+
+    def status(self) -> int:
+        """Close its standard input, wait for its end, and return its exit status."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         while self._next() is not None:
             pass
-        code = self._process.wait(timeout=PATIENCE)
-        assert code == 0, f"exit code {code}:\n{self._so_far()}"
-        return self._so_far()
+        return self._process.wait(timeout=PATIENCE)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     def __exit__(self, *exception: object) -> None:
         self._process.kill()

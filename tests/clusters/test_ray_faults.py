@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 URI = "s3://bucket/prefix"
 STORE = 100_000_000
+LOCAL = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
 PUT = "put 30 5000000"
 """Half as much again as the object store holds."""
 
@@ -47,12 +48,7 @@ def environment(proxy: FaultProxy) -> Iterator[dict[str, str]]:
 def start(environment: dict[str, str], **params: Any) -> Program:
     """Start objects.py on a cluster of its own that spills to `URI` with these parameters."""
     config = {"type": "fsspec", "params": {"uri": URI, **params}}
-    arguments = {
-        "num_cpus": 1,
-        "object_store_memory": STORE,
-        "include_dashboard": False,
-        "_system_config": {"object_spilling_config": json.dumps(config)},
-    }
+    arguments = {**LOCAL, "_system_config": {"object_spilling_config": json.dumps(config)}}
     return Program("objects.py", json.dumps(arguments), environment=environment)
 
 
@@ -401,15 +397,33 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line[0]: line[5] for line in lines if line[1] == "-"}
 
 
-def test_sigterm_of_a_driver_leaves_no_process_and_no_heartbeat(
-    environment: dict[str, str],
+ENDS = [
+    ("wait", signal.SIGTERM, signal.SIGTERM),
+    ("wait", signal.SIGINT, -signal.SIGINT),
+    ("exit_with_status", None, 3),
+    ("exit_in_thread", None, 0),
+    ("fail", None, 1),
+    ("fail_at_exit", None, 0),
+    ("fail_in_destructor", None, 0),
+    ("exit_within_shutdown", None, 0),
+]
+"""The way, the signal, and the exit status: that of a driver that spills to a local directory."""
+
+
+@pytest.mark.parametrize(
+    ("way", "number", "status"),
+    [ENDS[0], *(pytest.param(*end, marks=pytest.mark.nightly) for end in ENDS[1:])],
+)
+def test_a_driver_ends_as_it_does_without_fsspill(
+    environment: dict[str, str], way: str, number: int | None, status: int
 ) -> None:
-    """A heartbeat stays only where a file stays."""
-    with start(environment) as program:
-        program.expect("started")
-        do(program, PUT, "the slowest")
-        [driver] = named(environment, "objects.py")
-        os.kill(driver, signal.SIGTERM)
+    """Its exit status is the same; no process stays, no file, and so no heartbeat."""
+    arguments = {**LOCAL, "object_spilling_directory": URI}
+    with Program("ends.py", way, json.dumps(arguments), environment=environment) as program:
+        program.expect("ready")
+        if number is not None:
+            program.send_signal(number)
+        assert program.status() == status
         poll(lambda: not processes(environment["RAY_TMPDIR"]), "every process to end")
     assert keys() == []
 

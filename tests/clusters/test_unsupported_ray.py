@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.at_rest import keys
-from tests.running import Program, ray_environment
+from tests.running import PROGRAMS, Program, ray_environment
 
 pytestmark = [pytest.mark.ray]
 ray = pytest.importorskip("ray")
 
+ROOT = str(Path(__file__).parents[2])
+PROGRAM = str(PROGRAMS / "unsupported_ray.py")
 URI = "s3://bucket/prefix"
+DIRECTORY = "object_spilling_directory"
 ARGUMENTS = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
 CONFIG = json.dumps({"type": "fsspec", "params": {"uri": URI}})
 
@@ -134,3 +137,29 @@ def test_ray_start(
     assert ended.returncode != 0
     assert "cannot spill to the URI in object_spilling_directory" in ended.stdout + ended.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", ["2.40.0", "2.44.1"])
+def test_an_old_ray(environment: dict[str, str], tmp_path: Path, version: str) -> None:
+    """One without the option and the function: programs work, and a URI in any place is refused."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    # Older ones import setuptools, and do not say so.
+    requirements = [ROOT, f"ray=={version}", "setuptools<80"]
+    subprocess.run([f"{venv}/bin/pip", "install", "--quiet", *requirements], check=True)
+    (tmp_path / "empty").mkdir()
+    for variable in ({}, {"RAY_object_spilling_directory": URI}):
+        arguments = json.dumps({**ARGUMENTS, **({} if variable else {DIRECTORY: URI})})
+        ended = subprocess.run(
+            [f"{venv}/bin/python", PROGRAM, str(tmp_path / "empty"), arguments],
+            env={**environment, **variable},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd="/",
+        )
+        assert f"found Ray {version}" in ended.stdout
+        assert "directories: []" in ended.stdout
+        assert "right: True" in ended.stdout
