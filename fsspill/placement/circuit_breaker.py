@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
+import uuid
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
@@ -16,7 +18,10 @@ __all__ = ["CircuitBreaker"]
 
 logger = get_logger(__name__)
 
-_KIND = "circuit"
+_KIND, _CHANGE = "circuit", "circuit-change"
+"""Kinds of the record, and of the lock for changes of it: the record's own is held by the process
+that probes, for as long as a probe takes."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two probes: doubled from the first to the longest."""
 
@@ -40,7 +45,8 @@ class CircuitBreaker:
     Notes
     -----
     Checking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
-    requests each, one process of the node at a time.
+    requests each, one process of the node at a time. A probe that succeeds closes it only if no
+    failure was reported since the probe began.
     """
 
     def __init__(self, state: SharedState, uri: str, probe: Callable[[], None]) -> None:
@@ -66,9 +72,10 @@ class CircuitBreaker:
         return self.failure() is not None
 
     def open(self, error: FsspillError) -> None:
-        """Mark the URI unhealthy until a probe succeeds."""
-        record = {"error": type(error).__name__, "message": str(error)}
-        self._state.write(_KIND, self._uri, record)
+        """Mark the URI unhealthy until a probe succeeds that begins after this."""
+        record = {"error": type(error).__name__, "message": str(error), "id": uuid.uuid4().hex}
+        with self._state.lock(_CHANGE, self._uri, wait=True):
+            self._state.write(_KIND, self._uri, record)
         self._keep_probing()
 
     def shut_down(self) -> None:
@@ -90,11 +97,21 @@ class CircuitBreaker:
         if self._state.read(_KIND, self._uri) is None:
             return True
         with self._state.lock(_KIND, self._uri, wait=False) as acquired:
-            if not acquired or not self._succeeds():
+            record = self._state.read(_KIND, self._uri)
+            if record is None:
+                return True
+            if not acquired or not self._succeeds() or not self._close(record):
                 return False
-            self._state.remove(_KIND, self._uri)
         logger.warning("%s is healthy again; spilling resumed.", self._uri)
         return True
+
+    def _close(self, record: dict[str, Any]) -> bool:
+        """Close it unless another failure was reported since `record` was read."""
+        with self._state.lock(_CHANGE, self._uri, wait=True):
+            unchanged = self._state.read(_KIND, self._uri) in (record, None)
+            if unchanged:
+                self._state.remove(_KIND, self._uri)
+        return unchanged
 
     def _succeeds(self) -> bool:
         try:

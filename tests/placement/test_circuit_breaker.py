@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,38 @@ def test_one_process_at_a_time_probes(opened: CircuitBreaker, backend: Backend) 
         thread.join(timeout=0.5)
         assert backend.probes <= seen + 1  # one may have been under way
     poll(lambda: backend.probes > seen + 1, "probes to go on")
+
+
+@pytest.mark.parametrize("older", ["older", "the same"])
+def test_a_failure_during_a_probe_outlives_its_success(older: str) -> None:
+    """A probe that began before the failure says nothing about it; the next probe does."""
+    newer = StorageUnavailableError("the same")
+    others = [without_thread("n", lambda: None)]
+    probed = without_thread("n", lambda: others.pop().open(newer) if others else None)
+    probed.open(StorageUnavailableError(older))
+    assert not probed.probe_once()
+    assert str(probed.failure()) == "the same"
+    assert probed.probe_once()
+    assert not probed.is_open()
+
+
+def test_a_failure_of_this_process_during_a_probe_outlives_its_success(tmp_path: Path) -> None:
+    """Also where the processes of the node can share nothing."""
+    (tmp_path / f"fsspill-{os.getuid()}").write_text("in the way")
+    failures = [StoragePermissionError("newer")]
+    probed = without_thread("n", lambda: probed.open(failures.pop()) if failures else None)
+    probed.open(StoragePermissionError("older"))
+    assert not probed.probe_once()
+    assert str(probed.failure()) == "newer"
+    assert probed.probe_once()
+    assert not probed.is_open()
+
+
+def without_thread(node_id: str, probe: Callable[[], None]) -> CircuitBreaker:
+    """Return a circuit breaker that probes only when it is told to."""
+    found = CircuitBreaker(SharedState("session", node_id), URI, probe)
+    found.shut_down()
+    return found
 
 
 def test_probes_end_with_the_storage(backend: Backend) -> None:
