@@ -92,7 +92,7 @@ class ExternalStorage(Storage):
     background probe succeeds.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
-    has a thread that makes the probes.
+    has a thread that makes the probes, and deletions that failed have one that retries them.
 
     *Processes.* A forked child can use a storage that it inherited, also while the parent does, and
     any other process one that was pickled: each opens connections of its own. Only the process that
@@ -294,8 +294,8 @@ class ExternalStorage(Storage):
         Notes
         -----
         Files that do not exist any more are no error. Files that the storage does not delete
-        within 10 seconds are logged and retried by later calls. Nothing is sent to a URI that is
-        unhealthy.
+        within 10 seconds are logged and retried in the background, every few seconds. Nothing is
+        sent to a URI that is unhealthy.
         """
         files: list[FileRef] = []
         refused: list[ValueError] = []
@@ -307,14 +307,6 @@ class ExternalStorage(Storage):
         self.files.delete(files)
         if refused:
             raise refused[0]
-
-    @redact_errors
-    def retry_pending_deletions(self) -> bool:
-        """Retry the deletions that failed in earlier calls; return True if there were any."""
-        if not self.files.pending_deletions:
-            return False
-        self.files.delete([])
-        return True
 
     @redact_errors
     def list_spilled_files(self) -> list[str]:

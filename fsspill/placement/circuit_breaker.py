@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import threading
 import uuid
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
 from fsspill.log import get_logger
+from fsspill.placement.background import BackgroundTask
 from fsspill.placement.shared_state import SharedState
 
 __all__ = ["CircuitBreaker"]
@@ -21,9 +19,6 @@ logger = get_logger(__name__)
 _KIND, _CHANGE = "circuit", "circuit-change"
 """Kinds of the record, and of the lock for changes of it: the record's own is held by the process
 that probes, for as long as a probe takes."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
-"""Seconds between two probes: doubled from the first to the longest."""
 
 
 class CircuitBreaker:
@@ -53,16 +48,14 @@ class CircuitBreaker:
         self._state = state
         self._uri = uri
         self._probe = probe
-        self._lock = threading.Lock()
-        self._prober: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._probing = BackgroundTask(self.probe_once, "fsspill-probe")
 
     def failure(self) -> FsspillError | None:
         """Return the error that opened it, or None if it is closed."""
         record = self._state.read(_KIND, self._uri)
         if record is None:
             return None
-        self._keep_probing()
+        self._probing.start()
         kind = getattr(errors, record["error"], StorageUnavailableError)
         failure: FsspillError = kind(record["message"])
         return failure
@@ -76,21 +69,11 @@ class CircuitBreaker:
         record = {"error": type(error).__name__, "message": str(error), "id": uuid.uuid4().hex}
         with self._state.lock(_CHANGE, self._uri, wait=True):
             self._state.write(_KIND, self._uri, record)
-        self._keep_probing()
+        self._probing.start()
 
     def shut_down(self) -> None:
         """End the thread of this process that probes, at its next step."""
-        self._closing.set()
-
-    def _keep_probing(self) -> None:
-        with self._lock:
-            if self._prober is None or not self._prober.is_alive():
-                # A weak reference: the thread ends with the storage that it probes for.
-                arguments = (weakref.ref(self), self._closing)
-                self._prober = threading.Thread(
-                    target=_probe_until_closed, args=arguments, name="fsspill-probe", daemon=True
-                )
-                self._prober.start()
+        self._probing.shut_down()
 
     def probe_once(self) -> bool:
         """Probe unless another process does; return True if it is closed now."""
@@ -119,13 +102,3 @@ class CircuitBreaker:
         except Exception:
             return False
         return True
-
-
-def _probe_until_closed(reference: weakref.ref[CircuitBreaker], closing: threading.Event) -> None:
-    pause = _FIRST_PAUSE
-    while not closing.wait(random.uniform(pause / 2, pause)):
-        circuit_breaker = reference()
-        if circuit_breaker is None or circuit_breaker.probe_once():
-            return
-        del circuit_breaker
-        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import FsspillError, clear_traceback
 from fsspill.log import get_logger
+from fsspill.placement.background import BackgroundTask
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
 from fsspill.placement.placement import Candidates, Placement
@@ -30,6 +31,9 @@ DELETE_SECONDS = 10.0
 
 _CHILD_TIMEOUT = 60.0
 """Seconds to destroy in a child process: the limit of `destroy` itself, and a start of Python."""
+
+_FILES_PER_PASS = 1000
+"""Pending files that are deleted together: one bulk request of S3."""
 
 MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
 """Consequence of a failed write, for messages that state the failure."""
@@ -57,6 +61,12 @@ class FileStore:
         Chooses the URI of a file.
     pending_deletions : PendingDeletions
         Files that could not be deleted.
+
+    Notes
+    -----
+    *Threads.* One call at a time. While deletions are pending, a thread retries one file per URI
+    every 0.5 to 5 seconds, and all others as soon as one is deleted; there is none otherwise, and
+    it ends with the store.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class FileStore:
         self._clients = ClientPool(settings.storage_options or {}, settings.engine)
         self.transfer = _make_transfer(self.locations, self._clients, settings)
         self.pending_deletions = PendingDeletions()
+        self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
         # Not a method: a probe must not keep the store from being collected.
         self._check = partial(check_location, self._clients, stall_timeout=settings.stall_timeout)
@@ -112,7 +123,7 @@ class FileStore:
         """
         writer = FailoverWriter(self.transfer, candidates, self._clients.renew, self._on_failover)
         written = writer.write(files, self._settings.stall_timeout)
-        self.pending_deletions.add(writer.orphans)
+        self._keep_orphans(writer.orphans)
         if writer.error is not None:
             clear_traceback(writer.error)
             if not written:
@@ -139,24 +150,53 @@ class FileStore:
         return self._clients.renew(file.location)
 
     def delete(self, files: Sequence[FileRef]) -> None:
-        """Delete files, and those of earlier calls that could not be deleted.
+        """Delete files.
 
-        Those that cannot be deleted now are logged and retried by later calls. Nothing is sent to
-        a URI that is unhealthy.
+        Those that cannot be deleted now are logged and retried in the background. Nothing is sent
+        to a URI that is unhealthy.
         """
-        files = list(dict.fromkeys([*self.pending_deletions.next_batch(), *files]))
+        self._keep_orphans(self._delete(files))
+
+    def _keep_orphans(self, failures: Mapping[FileRef, FsspillError]) -> None:
+        """Log why files could not be deleted, and retry in the background."""
+        for reason in dict.fromkeys(map(str, failures.values())):
+            logger.warning("%s", reason)
+        self.pending_deletions.add(failures)
+        if failures:
+            self._deleting.start()
+
+    def _delete(self, files: Sequence[FileRef]) -> dict[FileRef, FsspillError]:
+        """Delete files, and return those that may still be there and why."""
         unhealthy = {place: self.placement.failure(place) for place in self.locations}
         failures = {file: error for file in files if (error := unhealthy[file.location])}
-        wanted = [file for file in files if file not in failures]
+        wanted = [file for file in dict.fromkeys(files) if file not in failures]
         failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
-        self.pending_deletions.discard(files)
-        for file in files:
-            if file not in failures:
-                self.placement.record_delete(file.location, file.nbytes)
-        self.pending_deletions.add(failures)
+        deleted = [file for file in wanted if file not in failures]
+        self.pending_deletions.discard(deleted)
+        for file in deleted:
+            self.placement.record_delete(file.location, file.nbytes)
+        return failures
+
+    def _delete_pending(self) -> bool:
+        """Delete files whose deletion failed before; return True if none are left."""
+        for location in self.locations:
+            self._delete_pending_at(location)
+        return not self.pending_deletions
+
+    def _delete_pending_at(self, location: SpillLocation) -> None:
+        """Delete one file, and the others as long as that works."""
+        count = 1
+        while files := self.pending_deletions.oldest(location, count):
+            failures = self._delete(files)
+            # After all others, so that one that is refused for good does not stand in their way.
+            self.pending_deletions.add(failures)
+            if len(failures) == len(files):
+                return
+            count = _FILES_PER_PASS
 
     def shut_down(self) -> None:
-        """Stop the probes, and discard the state shared by the processes of this node."""
+        """Stop all threads, and discard the state shared by the processes of this node."""
+        self._deleting.shut_down()
         self.placement.shut_down()
         self._state.discard()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from typing import Any
 
 from fsspill.errors import (
@@ -40,9 +39,6 @@ logger = get_logger(__name__)
 
 _CONFIRMATION_PAUSES = (0.3, 0.7, 1.1)
 """Seconds between the attempts to restore an object that is missing or corrupt."""
-
-_RETRY_INTERVAL = 60.0
-"""Seconds between two retries of pending deletions, for which a spill or restore waits."""
 
 
 class IOWorkerStorage(Storage):
@@ -83,7 +79,6 @@ class IOWorkerStorage(Storage):
         self._heartbeat = Heartbeat(self._storage, node_id, before_first=start_process)
         self._lost_after = settings.lost_after
         self._restoring = ""
-        self._last_retry = -inf
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -103,21 +98,10 @@ class IOWorkerStorage(Storage):
             return []
         if urls:
             self._heartbeat.start()
-        self._retry_deletions()
         return urls
 
     def _notify_failover(self, failure: FsspillError) -> None:
         self._notifier.notify("failover", f"{failure} {MARKED_UNHEALTHY}")
-
-    def _retry_deletions(self) -> None:
-        """Retry pending deletions: Ray may never give this process another deletion."""
-        if time.monotonic() - self._last_retry < _RETRY_INTERVAL:
-            return
-        try:
-            if self._storage.retry_pending_deletions():
-                self._last_retry = time.monotonic()
-        except Exception as error:
-            logger.warning("%s", error)
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -174,7 +158,6 @@ class IOWorkerStorage(Storage):
         nbytes = self._storage.restore_spilled_objects([object_ref], [url])
         self._restore_failures.clear(url)
         self._heartbeat.start()
-        self._retry_deletions()
         return nbytes
 
     def _loss_reason(self, url: str, error: FsspillError) -> str | None:

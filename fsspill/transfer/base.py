@@ -129,7 +129,8 @@ class Transfer(ABC):
 
     Notes
     -----
-    One thread at a time, as an IO worker calls. All files are under one of the configured URIs.
+    One thread at a time, as an IO worker calls; others may call `delete` meanwhile. All files are
+    under one of the configured URIs.
     """
 
     @abstractmethod

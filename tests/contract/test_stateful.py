@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
-from fsspill.placement import circuit_breaker
+from fsspill.placement import background
 from fsspill.storage import retry
 from fsspill.testing.contract import decode_frame, split_url
 from fsspill.testing.filesystems import FaultyFileSystem, register
@@ -208,7 +208,14 @@ class Node(RuleBasedStateMachine):
             with self.injected(fault):
                 for _ in range(times):
                     self.storage.delete_spilled_objects([url])
-            self.undeleted = fault is not None
+            self.undeleted = True
+            if fault is not OUTAGE:
+                self.wait_for_deletions()
+
+    def wait_for_deletions(self) -> None:
+        """Wait until pending deletions, which need no call, are done."""
+        poll(lambda: not self.storage.files.pending_deletions, "the files to be deleted")
+        self.undeleted = False
 
     @rule()
     def crash(self) -> None:
@@ -231,9 +238,9 @@ class Node(RuleBasedStateMachine):
         self.recover()
 
     def recover(self) -> None:
-        """Wait until the storage is healthy again; a deletion then retries pending ones."""
+        """Wait until the storage is healthy again, and has what it should have."""
         poll(self.takes_an_object, "the storage to be used again")
-        self.undeleted = False
+        self.wait_for_deletions()
 
     def takes_an_object(self) -> bool:
         for thread in threading.enumerate():
@@ -301,7 +308,7 @@ def _protocols() -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (circuit_breaker, retry):
+    for module in (background, retry):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.002)
         monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.01)
     yield

@@ -27,7 +27,7 @@ from fsspill import (
     StoragePermissionError,
     StorageUnavailableError,
 )
-from fsspill.placement import circuit_breaker
+from fsspill.placement import background
 from fsspill.testing.contract import split_url
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
@@ -127,8 +127,8 @@ def _show_totals() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit_breaker, "_FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(circuit_breaker, "_LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.4)
 
 
 class World:
@@ -204,9 +204,8 @@ class World:
         """Return True if all objects of the object store are spilled."""
         return self.attempt("spill") is None and not len(self.store)
 
-    def deletes_again(self) -> bool:
-        """Return True if a later deletion also deletes the files that no URL names."""
-        self.storage.delete_spilled_objects([])
+    def is_clean(self) -> bool:
+        """Return True if the storage has the files that URLs name, and no other."""
         return files_at_rest() == self.files()
 
     def check_object_store(self) -> None:
@@ -321,7 +320,7 @@ def check_spill(world: World, fault: Fault, lasting: bool, error: FsspillError |
     assert not (world.urls and len(world.store))
     if lasting and fault in LOST_ANSWERS:
         # The server may still be doing what it was asked when the answer no longer counted.
-        poll(lambda: files_at_rest() == world.files(), "the files to be removed")
+        poll(world.is_clean, "the files to be removed")
     assert files_at_rest() == world.files()
     uploads = len(open_uploads())
     # The id of an upload whose creation was not answered is unknown: `fsspill clean` finds it.
@@ -348,12 +347,12 @@ def check_restore(world: World, fault: Fault, lasting: bool, error: FsspillError
 
 
 def check_delete(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
-    """Check that it never raises, and that a later call deletes the files that are left."""
+    """Check that it never raises, and that files that are left are deleted without a call."""
     assert error is None
     # A refusal is final, and one stall may take all of the time.
     if not lasting and fault not in (Fault.DELETE_DENIED, Fault.STALL):
         assert files_at_rest() == set()
-    assert world.deletes_again()
+    poll(world.is_clean, "the files to be deleted")
 
 
 def check_destroy(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
@@ -412,7 +411,7 @@ def test_fault_with_a_full_temporary_directory_loses_and_leaves_nothing(
 
 
 def test_orphans_of_a_failed_spill_are_deleted_later(proxy: FaultProxy, world: World) -> None:
-    """No URL names them, and a later deletion deletes them too."""
+    """No URL names them, and they are deleted in the background."""
     world.fill(SMALL)
     with (
         limited_attempts(3),
@@ -422,7 +421,7 @@ def test_orphans_of_a_failed_spill_are_deleted_later(proxy: FaultProxy, world: W
         assert isinstance(world.attempt("spill"), StorageUnavailableError)
         assert not world.urls
         assert files_at_rest()
-    poll(world.deletes_again, "the files to be deleted")
+    poll(world.is_clean, "the files to be deleted")
     poll(world.spills_again, "the storage to be used again")
 
 
@@ -491,4 +490,4 @@ def test_storm_of_faults_only_delays(fault: Fault, proxy: FaultProxy, world: Wor
             world.attempt("delete")
             for ref in world.store:
                 world.store.delete(ref)
-    poll(world.deletes_again, "the files to be deleted")
+    poll(world.is_clean, "the files to be deleted")

@@ -14,7 +14,7 @@ import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageNotFoundError
 from fsspill.errors import StoragePermissionError, StorageUnavailableError
-from fsspill.placement import circuit_breaker
+from fsspill.placement import background
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
@@ -41,8 +41,8 @@ class Backend:
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsspill.placement.shared_state.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(circuit_breaker, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(circuit_breaker, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,12 @@ def _no_probes_of_other_tests() -> None:
 
 
 def _probing() -> bool:
-    return "fsspill-probe" in {thread.name for thread in threading.enumerate()}
+    return bool(probes())
+
+
+def probes() -> list[threading.Thread]:
+    """Return the threads that probe."""
+    return [thread for thread in threading.enumerate() if thread.name == "fsspill-probe"]
 
 
 @pytest.fixture
@@ -125,8 +130,7 @@ def test_one_process_at_a_time_probes(opened: CircuitBreaker, backend: Backend) 
     with SharedState("session", "node").lock("circuit", URI, wait=True):
         seen = backend.probes
         assert opened.is_open()
-        thread = opened._prober
-        assert thread is not None
+        [thread] = probes()
         thread.join(timeout=0.5)
         assert backend.probes <= seen + 1  # one may have been under way
     poll(lambda: backend.probes > seen + 1, "probes to go on")
@@ -168,8 +172,7 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
     """A storage that is dropped while its URI is unhealthy leaves no thread behind."""
     dropped = CircuitBreaker(SharedState("session", "node"), URI, backend)
     dropped.open(StoragePermissionError("refused"))
-    thread = dropped._prober
-    assert thread is not None
+    [thread] = probes()
     del dropped
     poll(lambda: not thread.is_alive(), "the thread to end")
 

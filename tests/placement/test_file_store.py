@@ -1,20 +1,39 @@
-"""The files of a node on several URIs."""
+"""The files of a node on several URIs, and deletions that failed."""
 
 from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from fsspill import (
     ExternalStorage,
+    FsspillError,
     InMemoryObjectStore,
     StorageNotFoundError,
     StorageUnavailableError,
 )
+from fsspill.placement import background
+from fsspill.storage.layout import FileRef
 from fsspill.testing.contract import split_url
-from tests.at_rest import keys
+from tests.at_rest import files, keys
+from tests.faults.fault_proxy import Fault, FaultProxy
+from tests.running import PATIENCE, poll
 from tests.spilling import fill
 
-KIB, MIB = 2**10, 2**20
+MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -49,22 +68,176 @@ def test_a_failed_spill_releases_the_objects(s3_bucket: str, store: InMemoryObje
     storage.destroy_external_storage()  # or the probe of the URI goes on while other tests run
 
 
-def test_failed_deletions_are_retried_by_later_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next deletion deletes them, whichever files it is for."""
-    store = InMemoryObjectStore()
-    store.put("x", b"data")
-    storage = ExternalStorage("memory://pending-deletions", object_store=store)
-    urls = storage.spill_objects(["x"])
-    delete = storage.files.transfer.delete
-    error = StorageUnavailableError("refused")
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            storage.files.transfer, "delete", lambda files, seconds: dict.fromkeys(files, error)
-        )
+@pytest.fixture
+def make_storage(store: InMemoryObjectStore) -> Iterator[Callable[..., ExternalStorage]]:
+    """Give a test storages, each object in a file of its own, that leave no thread."""
+    made = []
+
+    def make(*uris: str) -> ExternalStorage:
+        made.append(ExternalStorage(list(uris), object_store=store, file_size=1))
+        return made[-1]
+
+    yield make
+    for storage in made:
+        storage.destroy_external_storage()
+    poll(lambda: not threads(), "the threads to end")
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "fsspill-delete"]
+
+
+def spill(storage: ExternalStorage, count: int) -> list[bytes]:
+    store = storage.object_store
+    assert isinstance(store, InMemoryObjectStore)
+    for number in range(count):
+        store.put(number, b"data")
+    return storage.spill_objects(range(count))
+
+
+def test_refused_deletions_are_retried_without_another_call(
+    proxy: FaultProxy, s3_bucket: str, make_storage: Callable[..., ExternalStorage]
+) -> None:
+    """All of them once they are allowed; then the thread ends."""
+    storage = make_storage(f"s3://{s3_bucket}/x")
+    urls = spill(storage, 5)
+    with proxy.inject(Fault.DELETE_DENIED):
         storage.delete_spilled_objects(urls)
-    assert len(storage.list_spilled_files()) == 1
-    assert storage.files.transfer.delete == delete
-    storage.delete_spilled_objects([])
-    assert storage.list_spilled_files() == []
+        poll(lambda: sum(proxy.injected.values()) > 3, "some retries")
+        assert len(keys()) == 5
+    poll(lambda: not keys(), "the files to be deleted")
+    poll(lambda: not threads(), "the thread to end")
     assert not storage.files.pending_deletions
-    storage.destroy_external_storage()
+
+
+def test_retries_ask_for_one_file_until_one_is_deleted(
+    tmp_path: Path, make_storage: Callable[..., ExternalStorage]
+) -> None:
+    """A permission that is missing for good costs one request in a while."""
+    storage = make_storage(f"file://{tmp_path}/a")
+    urls = spill(storage, 5)
+    for url in urls:
+        block(Path(split_url(url)[0]))
+    counts = count_deletions(storage)
+    storage.delete_spilled_objects(urls)
+    poll(lambda: len(counts) > 5, "some retries")
+    assert counts[:6] == [5, 1, 1, 1, 1, 1]
+
+
+def count_deletions(storage: ExternalStorage) -> list[int]:
+    """Return a list that grows by the number of files of each deletion."""
+    transfer, counts = storage.files.transfer, []
+    delete = transfer.delete
+
+    def counted(files: Sequence[FileRef], *, seconds: float) -> dict[FileRef, FsspillError]:
+        counts.append(len(files))
+        return delete(files, seconds=seconds)
+
+    transfer.delete = counted  # type: ignore[method-assign]
+    return counts
+
+
+def test_one_file_that_stays_does_not_keep_the_others(
+    tmp_path: Path, make_storage: Callable[..., ExternalStorage]
+) -> None:
+    """Nor the files under another URI."""
+    storage = make_storage(f"file://{tmp_path}/a", f"file://{tmp_path}/b")
+    urls = spill(storage, 8)
+    [first, *others] = [Path(split_url(url)[0]) for url in urls]
+    block(first)
+    for path in others:
+        block(path)
+    storage.delete_spilled_objects(urls)
+    assert len(storage.files.pending_deletions) == 8
+    for path in others:
+        unblock(path)
+    poll(lambda: len(storage.files.pending_deletions) == 1, "the others to be deleted")
+    assert not any(path.exists() for path in others)
+    unblock(first)
+    poll(lambda: not first.exists(), "the first one to be deleted")
+
+
+def block(path: Path) -> None:
+    """Put a directory that is not empty in the place of a file: it cannot be deleted as one."""
+    path.unlink()
+    path.mkdir()
+
+
+def unblock(path: Path) -> None:
+    path.rmdir()
+    path.write_bytes(b"")
+
+
+def test_an_unhealthy_uri_gets_no_retries(
+    proxy: FaultProxy, s3_bucket: str, make_storage: Callable[..., ExternalStorage]
+) -> None:
+    """Pending files are deleted once it is healthy."""
+    storage = make_storage(f"s3://{s3_bucket}/x")
+    urls = spill(storage, 2)
+    counts = count_deletions(storage)
+    with proxy.inject(Fault.FORBIDDEN):
+        [location] = storage.files.locations
+        storage.files.placement.mark_unhealthy(location, StorageUnavailableError("down"))
+        storage.delete_spilled_objects(urls)
+        seen = len(proxy.requests)
+        poll(lambda: len(proxy.requests) > seen + 4, "some probes")
+        assert counts == []
+    poll(lambda: not keys(), "the files to be deleted")
+
+
+def test_each_reason_is_logged_once(
+    tmp_path: Path,
+    make_storage: Callable[..., ExternalStorage],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """When a deletion fails first, not for each of its retries."""
+    storage = make_storage(f"file://{tmp_path}/a")
+    urls = spill(storage, 2)
+    for url in urls:
+        block(Path(split_url(url)[0]))
+    counts = count_deletions(storage)
+    with caplog.at_level(logging.WARNING):
+        storage.delete_spilled_objects(urls)
+        poll(lambda: len(counts) > 5, "some retries")
+    assert len([text for text in caplog.messages if "cannot delete" in text]) == 2
+
+
+FORKED = """
+import os, pathlib, sys
+from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.placement import background
+background._FIRST_PAUSE, background._LONGEST_PAUSE = 0.01, 0.05
+store = InMemoryObjectStore()
+for number in range(2):
+    store.put(number, b"data")
+storage = ExternalStorage("file://" + sys.argv[1], object_store=store, file_size=1)
+urls = storage.spill_objects([0, 1])
+paths = [pathlib.Path(url.decode().partition("?")[0]) for url in urls]
+for path in paths:
+    path.unlink()
+    path.mkdir()
+storage.delete_spilled_objects(urls[:1])
+pid = os.fork()
+if not pid:
+    storage.delete_spilled_objects(urls[1:])
+    for path in paths[1:]:
+        path.rmdir()
+        path.write_bytes(b"")
+        while path.exists():
+            pass
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_retries_its_own_deletions(tmp_path: Path) -> None:
+    """Its parent's thread does not exist there."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ran.stdout == "7\n", ran.stderr
+    assert files(tmp_path) == []
