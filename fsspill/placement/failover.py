@@ -81,9 +81,8 @@ class FailoverWriter:
             written |= self._write_once(placed, share)
             waiting = [file for file in waiting if file not in written]
         leading = list(takewhile(written.__contains__, files))
-        self._discard([written[file] for file in files[len(leading) :] if file in written])
-        if self._unreferenced:
-            self.orphans = self._transfer.delete(self._unreferenced, seconds=REMOVAL_SECONDS)
+        unwanted = [written[file].ref for file in files[len(leading) :] if file in written]
+        self._discard([*unwanted, *self._unreferenced])
         return [written[file] for file in leading]
 
     def _place(self, files: Sequence[SpillFile]) -> list[tuple[SpillFile, FileRef]]:
@@ -98,11 +97,11 @@ class FailoverWriter:
             placed.append((file, location.new_file(len(file.frames), file.nbytes)))
         return placed
 
-    def _discard(self, files: Sequence[WrittenFile]) -> None:
-        """Discard files that were written after one that was not."""
-        for file in files:
-            self._unreferenced.append(file.ref)
-            self._candidates.record_delete(file.ref.location, file.ref.nbytes)
+    def _discard(self, files: Sequence[FileRef]) -> None:
+        """Delete files that no URL names."""
+        if files:
+            self.orphans = self._transfer.delete(files, seconds=REMOVAL_SECONDS)
+            self._candidates.record_delete(file for file in files if file not in self.orphans)
 
     def _write_once(
         self, placed: Sequence[tuple[SpillFile, FileRef]], seconds: float
@@ -112,15 +111,18 @@ class FailoverWriter:
             location: Retrier(seconds, partial(self._candidates.is_open, location))
             for location in dict.fromkeys(ref.location for _, ref in placed)
         }
-        written = {}
+        written: dict[SpillFile, WrittenFile] = {}
+        abandoned: list[FileRef] = []
         outcomes = self._transfer.write(placed, retriers)
         for (file, ref), outcome in zip(placed, outcomes, strict=True):
             if isinstance(outcome, WrittenFile):
                 written[file] = outcome
-                self._candidates.record_write(ref.location, file.nbytes)
             elif not isinstance(outcome.error, RequestSkippedError):
                 self._fail_over(ref.location, outcome.error)
-            self._unreferenced += outcome.abandoned
+            abandoned += outcome.abandoned
+        # Abandoned ones too: they may take room until they are deleted.
+        self._candidates.record_write([*(file.ref for file in written.values()), *abandoned])
+        self._unreferenced += abandoned
         return written
 
     def _fail_over(self, location: SpillLocation, failure: FsspillError) -> None:

@@ -172,9 +172,8 @@ class FileStore:
         wanted = [file for file in dict.fromkeys(files) if file not in failures]
         failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
         deleted = [file for file in wanted if file not in failures]
+        self.placement.usage.remove(deleted)
         self.pending_deletions.discard(deleted)
-        for file in deleted:
-            self.placement.record_delete(file.location, file.nbytes)
         return failures
 
     def _delete_pending(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from math import inf
@@ -14,7 +14,7 @@ from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.placement.usage import Usage
 from fsspill.settings import Settings
-from fsspill.storage.layout import SpillLocation
+from fsspill.storage.layout import FileRef, SpillLocation
 
 __all__ = ["Candidates", "Placement"]
 
@@ -33,6 +33,11 @@ class Placement:
     probe : callable
         Raises if a location cannot be used.
 
+    Attributes
+    ----------
+    usage : Usage
+        Bytes that the node has at each location.
+
     Notes
     -----
     Makes no request. Choosing costs one system call per URI, one more where there is a limit.
@@ -47,7 +52,7 @@ class Placement:
     ) -> None:
         self._locations = list(locations)
         self._settings = settings
-        self._usage = Usage(state, enabled=settings.max_bytes is not None)
+        self.usage = Usage(state, enabled=settings.max_bytes is not None)
         self._circuit_breakers = {
             location: CircuitBreaker(state, location.uri, partial(probe, location))
             for location in locations
@@ -75,7 +80,7 @@ class Placement:
     def _room(self, location: SpillLocation) -> float:
         room = inf
         if self._settings.max_bytes is not None:
-            room = self._settings.max_bytes - self._usage.get(location)
+            room = self._settings.max_bytes - self.usage.get(location)
         if self._settings.min_free_bytes:
             room = min(room, _free_bytes(location.root) - self._settings.min_free_bytes)
         return room
@@ -87,14 +92,6 @@ class Placement:
     def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:
         """Stop writing to a location until a probe succeeds, in all processes of the node."""
         self._circuit_breakers[location].open(error)
-
-    def record_write(self, location: SpillLocation, nbytes: int) -> None:
-        """Add a file to the usage of its location."""
-        self._usage.add(location, nbytes)
-
-    def record_delete(self, location: SpillLocation, nbytes: int) -> None:
-        """Subtract a file from the usage of its location."""
-        self._usage.add(location, -nbytes)
 
     def shut_down(self) -> None:
         """Stop the threads that probe."""
@@ -153,13 +150,13 @@ class Candidates:
         """Return True if a process of this node has opened the circuit of a location."""
         return self._placement.failure(location) is not None
 
-    def record_write(self, location: SpillLocation, nbytes: int) -> None:
-        """Add a file to the usage of its location."""
-        self._placement.record_write(location, nbytes)
+    def record_write(self, files: Iterable[FileRef]) -> None:
+        """Count files that are stored, or may be, in the usage of their locations."""
+        self._placement.usage.add(files)
 
-    def record_delete(self, location: SpillLocation, nbytes: int) -> None:
-        """Subtract a file that was discarded from the usage of its location."""
-        self._placement.record_delete(location, nbytes)
+    def record_delete(self, files: Iterable[FileRef]) -> None:
+        """Count files that are deleted no more."""
+        self._placement.usage.remove(files)
 
     def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:
         """Exclude a location, for this batch and for all processes of the node."""

@@ -1,13 +1,16 @@
-"""Bytes that a node has stored at each URI, for the limit `max_bytes`."""
+"""Bytes that a node has stored at each URI, which the parameter `max_bytes` limits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fsspill.placement.shared_state import SharedState
-from fsspill.storage.layout import SpillLocation
+from fsspill.storage.layout import FileRef, SpillLocation
 
 __all__ = ["Usage"]
 
-_KIND = "usage"
+_KIND, _FILE = "usage", "counted"
+"""Kinds of the sum of a location, and of a record for each file in it."""
 
 
 class Usage:
@@ -18,7 +21,13 @@ class Usage:
     state : SharedState
         State that the processes share.
     enabled : bool
-        If false, nothing is counted: counting costs a lock and two small files.
+        If false, nothing is counted.
+
+    Notes
+    -----
+    A file counts from when it is added until it is removed, however often either is reported, and
+    by whichever process. So each file has an empty file in the shared state (nothing of it is held
+    in memory), and each change takes a lock and replaces a small file.
     """
 
     def __init__(self, state: SharedState, *, enabled: bool) -> None:
@@ -30,9 +39,27 @@ class Usage:
         record = self._state.read(_KIND, location.uri) or {"bytes": 0}
         return int(record["bytes"])
 
-    def add(self, location: SpillLocation, nbytes: int) -> None:
-        """Add bytes that were stored, or subtract those that were deleted if negative."""
-        if self._enabled:
+    def add(self, files: Iterable[FileRef]) -> None:
+        """Count files that are stored, or may be."""
+        for location, group in self._groups(files).items():
             with self._state.lock(_KIND, location.uri, wait=True):
-                used = max(0, self.get(location) + nbytes)
-                self._state.write(_KIND, location.uri, {"bytes": used})
+                new = [file.nbytes for file in group if self._state.create(_FILE, file.url)]
+                self._change(location, sum(new))
+
+    def remove(self, files: Iterable[FileRef]) -> None:
+        """Count files no more: they are deleted."""
+        for location, group in self._groups(files).items():
+            with self._state.lock(_KIND, location.uri, wait=True):
+                counted = [file.nbytes for file in group if self._state.remove(_FILE, file.url)]
+                self._change(location, -sum(counted))
+
+    def _groups(self, files: Iterable[FileRef]) -> dict[SpillLocation, list[FileRef]]:
+        groups: dict[SpillLocation, list[FileRef]] = {}
+        for file in files if self._enabled else ():
+            groups.setdefault(file.location, []).append(file)
+        return groups
+
+    def _change(self, location: SpillLocation, nbytes: int) -> None:
+        if nbytes:
+            used = max(0, self.get(location) + nbytes)
+            self._state.write(_KIND, location.uri, {"bytes": used})

@@ -23,6 +23,8 @@ from fsspill.testing.filesystems import FaultyFileSystem, register
 from tests.running import PATIENCE, poll
 
 OPTIONS = {"target_protocol": "memory"}
+LIMIT = 10**9
+"""More bytes than any sequence stores: they are counted, and always fit."""
 
 
 class Object(NamedTuple):
@@ -106,6 +108,7 @@ class Node(RuleBasedStateMachine):
         self.urls: dict[bytes, bytes] = {}
         self.undeleted = False
         self.orphans = False
+        self.crashed = False
         self.start()
 
     def start(self) -> None:
@@ -114,6 +117,7 @@ class Node(RuleBasedStateMachine):
             f"faulty://{self.root}",
             storage_options=OPTIONS,
             file_size=4096,
+            max_bytes=LIMIT,
             node_id="node",
             session_name=self.root,
             object_store=self.store,
@@ -222,6 +226,7 @@ class Node(RuleBasedStateMachine):
         """Replace the IO worker, with all that it had in memory, by a new one."""
         self.orphans |= self.undeleted
         self.undeleted = False
+        self.crashed = True
         self.start()
 
     @rule(sizes=batches, pick=picks, crashes=st.booleans())
@@ -269,6 +274,15 @@ class Node(RuleBasedStateMachine):
         """No file is left behind except those that could not be removed."""
         if not self.undeleted and not self.orphans:
             assert set(self.files()) == {name(url) for url in self.urls.values()}
+
+    @invariant()
+    def usage_is_that_of_the_files(self) -> None:
+        """Count for max_bytes the bytes that are there, or may be."""
+        [location] = self.storage.files.locations
+        used = self.storage.files.placement.usage.get(location)
+        stored = sum(map(len, self.files().values()))
+        # A worker that crashed may have tried to write files, and then to delete them.
+        assert used == stored or (used > stored and (self.undeleted or self.crashed))
 
     @invariant()
     def the_object_store_has_what_was_not_spilled(self) -> None:

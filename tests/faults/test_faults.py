@@ -156,6 +156,7 @@ class World:
             file_size=512 * KIB,
             max_bytes_in_flight=16 * MIB,
             stall_timeout=stall_timeout,
+            max_bytes=2**40,
             node_id="node",
             session_name="faults",
             object_store=self.store,
@@ -208,6 +209,11 @@ class World:
         """Return True if the storage has the files that URLs name, and no other."""
         return files_at_rest() == self.files()
 
+    def usage(self) -> int:
+        """Return the bytes that count for max_bytes."""
+        [location] = self.storage.files.locations
+        return self.storage.files.placement.usage.get(location)
+
     def check_object_store(self) -> None:
         """Check that every object of the object store has the right bytes."""
         for ref in self.store:
@@ -239,6 +245,11 @@ class World:
 def files_at_rest() -> set[str]:
     """Return the keys of the bucket except those of probes, which come and go."""
     return {key for key in keys() if "/fsspill-check-" not in key}
+
+
+def bytes_at_rest() -> int:
+    """Return the length of all spilled files, which is the last part of their names."""
+    return sum(int(key.rpartition("-")[2]) for key in files_at_rest())
 
 
 @pytest.fixture
@@ -421,7 +432,9 @@ def test_orphans_of_a_failed_spill_are_deleted_later(proxy: FaultProxy, world: W
         assert isinstance(world.attempt("spill"), StorageUnavailableError)
         assert not world.urls
         assert files_at_rest()
+        assert world.usage() == bytes_at_rest()
     poll(world.is_clean, "the files to be deleted")
+    poll(lambda: world.usage() == 0, "the files to count no more")
     poll(world.spills_again, "the storage to be used again")
 
 

@@ -74,6 +74,17 @@ def test_processes_of_a_node_share_max_bytes(tmp_path: Path, store: InMemoryObje
     assert places(second.spill_objects(range(3, 6)), tmp_path) == {"a": 1, "b": 2}
 
 
+def test_a_url_that_is_deleted_twice_makes_room_once(
+    tmp_path: Path, store: InMemoryObjectStore
+) -> None:
+    """By whichever process, and in one call or two."""
+    storage = make(tmp_path, store, policy="in_order", max_bytes=450 * KIB)
+    urls = storage.spill_objects(range(4))
+    storage.delete_spilled_objects([urls[0], urls[0]])
+    make(tmp_path, store, max_bytes=450 * KIB).delete_spilled_objects(urls[:1])
+    assert places(storage.spill_objects([4, 5, 6]), tmp_path) == {"a": 1, "b": 2}
+
+
 def test_a_batch_beyond_all_limits_keeps_the_leading_objects(
     tmp_path: Path, store: InMemoryObjectStore
 ) -> None:
