@@ -20,6 +20,7 @@ from fsspill.errors import (
     StorageFullError,
     StorageNotFoundError,
     StoragePermissionError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
 from fsspill.external_storage import ExternalStorage
@@ -46,6 +47,7 @@ __all__ = [
     "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",
+    "StorageRefusedError",
     "StorageUnavailableError",
     "__version__",
     "create_url_with_offset",

@@ -9,7 +9,8 @@
     ├── StorageNotFoundError (FileNotFoundError)     a bucket, directory or file is not there
     ├── StoragePermissionError (PermissionError)     change credentials or permissions
     ├── StorageUnavailableError (OSError)            try again later
-    │   └── StorageFullError                         make room, or name another URI
+    │   ├── StorageFullError                         make room, or name another URI
+    │   └── StorageRefusedError                      that file goes elsewhere; others are taken
     └── CorruptObjectError (ValueError)              the bytes are not those that were spilled
 
 Every one carries a single message that says what happened, where, what was expected and
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Mapping
 
 from fsspill.secrets import redact
 
@@ -33,6 +35,7 @@ __all__ = [
     "StorageFullError",
     "StorageNotFoundError",
     "StoragePermissionError",
+    "StorageRefusedError",
     "StorageUnavailableError",
     "clear_traceback",
     "format_seconds",
@@ -81,6 +84,10 @@ class StorageFullError(StorageUnavailableError):
     """There is no room: the disk is full, or a limit of the configuration is reached."""
 
 
+class StorageRefusedError(StorageUnavailableError):
+    """The storage refuses this request for good: a file may be too large, or its name forbidden."""
+
+
 class CorruptObjectError(FsspillError, ValueError):
     """The bytes read are not those that were spilled. None of them reached the object store."""
 
@@ -110,7 +117,11 @@ _TIMED_OUT_BY_NAME = frozenset(
         "TimeoutError",  # Python's, and until 3.10 asyncio's
     }
 )
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
+_REFUSED_STATUS = frozenset({400, 405, 411, 413, 414, 415, 422, 431, 451, 501})
+"""Statuses of answers to a request that is itself at fault. Not 409, 412, 416, 423, 425 and 429,
+which depend on the state of the storage."""
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
@@ -166,6 +177,10 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
         )
     if isinstance(error, OSError) and error.errno in _FULL:
         return StorageFullError(message + "Expected free space there: make room.")
+    if _is_refusal(error, status):
+        return StorageRefusedError(
+            message + "Expected a request that the storage takes: check its limits and policies."
+        )
     return StorageUnavailableError(
         message + "Expected the storage to answer: check the endpoint, the network, the disk."
     )
@@ -182,7 +197,8 @@ def original_cause(failure: FsspillError, error: BaseException) -> BaseException
 
 def is_transient(error: FsspillError) -> bool:
     """Return True if the same request may succeed when it is made again."""
-    return isinstance(error, StorageUnavailableError) and not isinstance(error, StorageFullError)
+    lasting = (StorageFullError, StorageRefusedError)
+    return isinstance(error, StorageUnavailableError) and not isinstance(error, lasting)
 
 
 def is_timeout(error: BaseException) -> bool:
@@ -214,11 +230,23 @@ def _named(error: BaseException, names: frozenset[str]) -> bool:
     return any(cls.__name__ in names for cls in type(error).__mro__)
 
 
+def _is_refusal(error: BaseException, status: int | None) -> bool:
+    # S3 answers 400 to a body that does not arrive in time, too.
+    if isinstance(error, TimeoutError):
+        return False
+    return status in _REFUSED_STATUS or (isinstance(error, OSError) and error.errno in _REFUSED)
+
+
 def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of an error, or of the one of botocore that s3fs made it of."""
     for attribute in _STATUS_ATTRIBUTES:
         value = getattr(error, attribute, None)
         if isinstance(value, int):
             return value
+    response = getattr(error.__cause__, "response", None)
+    if isinstance(response, Mapping):
+        value = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
+        return value if isinstance(value, int) else None
     return None
 
 

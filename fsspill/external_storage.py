@@ -33,7 +33,7 @@ from fsspill.process_local import ProcessLocal
 from fsspill.settings import Settings
 from fsspill.storage.layout import FileRef
 from fsspill.transfer.base import FrameRef
-from fsspill.transfer.fuse import fuse_objects, match_owners
+from fsspill.transfer.fuse import fuse_objects, match_owners, name_of
 from fsspill.transfer.spill_file import SpillFile
 
 __all__ = ["ExternalStorage"]
@@ -55,6 +55,8 @@ class ExternalStorage(Storage):
         Source and destination of objects; a new `InMemoryObjectStore` if not given.
     on_failover : callable, optional
         Called with the error that marked a URI unhealthy; logs it if not given.
+    on_refusal : callable, optional
+        Called with the error the first time that no URI takes an object; logs it if not given.
     **settings
         The other parameters of `Settings`, by name.
 
@@ -89,7 +91,9 @@ class ExternalStorage(Storage):
 
     *Failures.* Transient failures are retried, with jittered backoff, until `stall_timeout`. After
     that all processes of the node mark the URI unhealthy: their calls raise immediately until a
-    background probe succeeds.
+    background probe succeeds. A file that the URI refuses while it takes others goes to the next
+    URI. One that all refuse is split, so that only objects that are refused by themselves stay;
+    those are not tried again for 5 to 60 seconds.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
     has a thread that makes the probes, and deletions that failed have one that retries them.
@@ -113,6 +117,7 @@ class ExternalStorage(Storage):
         session_name: str | None = None,
         object_store: ObjectStore | None = None,
         on_failover: Callable[[FsspillError], None] | None = None,
+        on_refusal: Callable[[FsspillError], None] | None = None,
         **settings: Any,
     ) -> None:
         self.settings = Settings.of(uri, **settings)
@@ -124,7 +129,7 @@ class ExternalStorage(Storage):
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._files = ProcessLocal(
-            partial(FileStore, self.settings, session_name, node_id, on_failover)
+            partial(FileStore, self.settings, session_name, node_id, on_failover, on_refusal)
         )
         self._files.get()  # checks the arguments
         self._owner = os.getpid()
@@ -178,13 +183,16 @@ class ExternalStorage(Storage):
         -------
         list of bytes
             The URLs of the leading objects, in their order: of all of them, or, when a file
-            could not be stored, of those before it. The rest was not spilled, and its files
-            have been removed as far as the storage allowed.
+            could not be stored, of those before it, and of those before an object that was
+            refused a moment ago. The rest was not spilled, and its files have been removed as far
+            as the storage allowed.
 
         Raises
         ------
         ObjectNotFoundError
             An object is not in the object store. Nothing was spilled.
+        StorageRefusedError
+            No URI takes the first object, though they take others. Nothing was spilled.
         FsspillError
             Not even the first file could be stored. Nothing was spilled.
         """
@@ -192,6 +200,8 @@ class ExternalStorage(Storage):
         if not len(object_refs):
             return []
         candidates = self.files.candidates()
+        object_refs = self._before_refused(object_refs)
+        owners = owners[: len(object_refs)]
         files: list[SpillFile] = []
         try:
             # Not bound to a local: the objects must not stay pinned by this frame.
@@ -206,6 +216,16 @@ class ExternalStorage(Storage):
             for file in files:
                 file.release()
         return [url.encode() for file in written for url in file.urls()]
+
+    def _before_refused(self, object_refs: Sequence[Any]) -> Sequence[Any]:
+        """Return the refs before one that was refused a moment ago. Raises if it is the first."""
+        refusals = self.files.refusals
+        for index, ref in enumerate(object_refs if refusals else ()):
+            if error := refusals.error(name_of(ref)):
+                if not index:
+                    raise error
+                return object_refs[:index]
+        return object_refs
 
     @redact_errors
     def restore_spilled_objects(

@@ -20,6 +20,8 @@ TREE: dict[str, tuple[type, ...]] = {
     "StorageNotFoundError": (FsspillError, FileNotFoundError),
     "StoragePermissionError": (FsspillError, PermissionError),
     "StorageUnavailableError": (FsspillError, OSError),
+    "StorageFullError": (errors.StorageUnavailableError,),
+    "StorageRefusedError": (errors.StorageUnavailableError,),
     "CorruptObjectError": (FsspillError, ValueError),
 }
 
@@ -45,6 +47,14 @@ class WithStatusError(Exception):
         self.status_code = status_code
 
 
+def of_s3(error: Exception, status: int) -> Exception:
+    """Return an error of s3fs, which is caused by one of botocore."""
+    cause = Exception("An error occurred")
+    cause.response = {"ResponseMetadata": {"HTTPStatusCode": status}}  # type: ignore[attr-defined]
+    error.__cause__ = cause
+    return error
+
+
 def named(name: str) -> Exception:
     """Return an error of a class that is known only by its name, like those of cloud SDKs."""
     error: Exception = type(name, (Exception,), {})("reason")
@@ -63,6 +73,17 @@ def named(name: str) -> Exception:
         (named("ClientAuthenticationError"), errors.StoragePermissionError),
         (NotImplementedError("x"), errors.ConfigError),
         (TypeError("x"), errors.ConfigError),
+        (OSError(28, "No space left on device"), errors.StorageFullError),
+        (OSError(27, "File too large"), errors.StorageRefusedError),
+        (WithStatusError(400), errors.StorageRefusedError),
+        (WithStatusError(413), errors.StorageRefusedError),
+        (of_s3(OSError(90, "EntityTooLarge"), 400), errors.StorageRefusedError),
+        (of_s3(OSError(5, "a code that s3fs does not know"), 400), errors.StorageRefusedError),
+        (of_s3(OSError(5, "a code that s3fs does not know"), 403), errors.StoragePermissionError),
+        (of_s3(OSError(16, "SlowDown"), 503), errors.StorageUnavailableError),
+        (of_s3(TimeoutError("RequestTimeout"), 400), errors.StorageUnavailableError),
+        (WithStatusError(409), errors.StorageUnavailableError),
+        (WithStatusError(429), errors.StorageUnavailableError),
         (OSError("x"), errors.StorageUnavailableError),
         (WithStatusError(503), errors.StorageUnavailableError),
         (named("EndpointConnectionError"), errors.StorageUnavailableError),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
 
-from fsspill.errors import FsspillError, StoragePermissionError, clear_traceback
+from fsspill.errors import (
+    FsspillError,
+    StorageFullError,
+    StoragePermissionError,
+    StorageRefusedError,
+    clear_traceback,
+    is_transient,
+)
 from fsspill.placement.placement import Candidates
+from fsspill.placement.refusals import Refusals
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.transfer.base import Transfer
@@ -22,6 +30,10 @@ REMOVAL_SECONDS = 2.0
 class FailoverWriter:
     """Writer of the files of one call of `spill_objects`, with failover to the next healthy URI.
 
+    A URI is marked unhealthy when it does not answer, is full, or fails a probe too. A file that it
+    refuses otherwise is at fault itself: it goes to the next URI. One that all of them refuse is
+    split, until they take all of its objects but those that are at fault.
+
     Parameters
     ----------
     transfer : Transfer
@@ -30,6 +42,8 @@ class FailoverWriter:
         The URIs that may take them.
     renew : callable
         Looks for a location's credentials again; see `fsspill.storage.client_pool.ClientPool`.
+    refusals : Refusals
+        Records the objects that no location takes.
     on_failover : callable
         Called with the error that marked a location unhealthy.
 
@@ -47,6 +61,7 @@ class FailoverWriter:
         transfer: Transfer,
         candidates: Candidates,
         renew: Callable[[SpillLocation], bool],
+        refusals: Refusals,
         on_failover: Callable[[FsspillError], None],
     ) -> None:
         self.error: FsspillError | None = None
@@ -54,7 +69,10 @@ class FailoverWriter:
         self._transfer = transfer
         self._candidates = candidates
         self._renew = renew
+        self._refusals = refusals
         self._on_failover = on_failover
+        self._refused: dict[SpillFile, dict[SpillLocation, FsspillError]] = {}
+        self._halves: dict[SpillFile, tuple[SpillFile, SpillFile]] = {}
         self._unreferenced: list[FileRef] = []
         self._renewed: set[SpillLocation] = set()
 
@@ -71,31 +89,76 @@ class FailoverWriter:
         Returns
         -------
         list of WrittenFile
-            The leading files, all of them written in full. What was written of those after them is
-            deleted, or in `orphans`.
+            The leading files, or those that they were split into, all of them written in full.
+            What was written of those after them is deleted, or in `orphans`.
         """
-        share = seconds / max(1, self._candidates.healthy)
-        written: dict[SpillFile, WrittenFile] = {}
-        waiting = list(files)
-        while placed := self._place(waiting):
-            written |= self._write_once(placed, share)
-            waiting = [file for file in waiting if file not in written]
-        leading = list(takewhile(written.__contains__, files))
-        unwanted = [written[file].ref for file in files[len(leading) :] if file in written]
+        try:
+            written = self._write_all(files, seconds / max(1, self._candidates.healthy))
+            parts = list(self._parts(files))
+        finally:
+            for halves in self._halves.values():
+                for half in halves:
+                    half.release()
+        leading = list(takewhile(written.__contains__, parts))
+        unwanted = [written[file].ref for file in parts[len(leading) :] if file in written]
         self._discard([*unwanted, *self._unreferenced])
+        for file in leading:
+            self._refusals.clear(file.names)
         return [written[file] for file in leading]
 
-    def _place(self, files: Sequence[SpillFile]) -> list[tuple[SpillFile, FileRef]]:
+    def _write_all(
+        self, files: Sequence[SpillFile], seconds: float
+    ) -> dict[SpillFile, WrittenFile]:
+        """Write as many leading files as there are locations for; and others, if they were first.
+
+        Returns them, and records the objects that no location takes.
+        """
+        written: dict[SpillFile, WrittenFile] = {}
+        while placed := self._place(files, written):
+            written |= self._write_once(placed, seconds)
+        for file, refused in self._refused.items():
+            error = self._candidates.refusal(file.nbytes, refused)
+            if error and file not in written:
+                self._record(file, error)
+        return written
+
+    def _record(self, file: SpillFile, error: StorageRefusedError) -> None:
+        if len(file.names) == 1:
+            self._refusals.record(file.names[0], error)
+
+    def _parts(self, files: Sequence[SpillFile]) -> Iterator[SpillFile]:
+        """Yield files, or those that they were split into."""
+        for file in files:
+            if file in self._halves:
+                yield from self._parts(self._halves[file])
+            else:
+                yield file
+
+    def _place(
+        self, files: Sequence[SpillFile], written: dict[SpillFile, WrittenFile]
+    ) -> list[tuple[SpillFile, FileRef]]:
         """Return the leading files for which there is a location, each with its new name there."""
         placed = []
-        for file in files:
+        waiting = [file for file in self._parts(files) if file not in written]
+        while waiting:
+            file = waiting.pop(0)
             try:
-                location = self._candidates.choose(file.nbytes)
+                location = self._candidates.choose(file.nbytes, self._refused.get(file, {}))
             except FsspillError as error:
+                if isinstance(error, StorageRefusedError) and self._split(file):
+                    waiting[:0] = self._halves[file]
+                    continue
                 self.error = error
                 break
             placed.append((file, location.new_file(len(file.frames), file.nbytes)))
         return placed
+
+    def _split(self, file: SpillFile) -> bool:
+        """Split a file that no location takes; return False if it has only one object."""
+        self._refused.setdefault(file, {})
+        if halves := file.split():
+            self._halves[file] = halves
+        return file in self._halves
 
     def _discard(self, files: Sequence[FileRef]) -> None:
         """Delete files that no URL names."""
@@ -111,25 +174,51 @@ class FailoverWriter:
             location: Retrier(seconds, partial(self._candidates.is_open, location))
             for location in dict.fromkeys(ref.location for _, ref in placed)
         }
+        outcomes = self._transfer.write(placed, retriers)
         written: dict[SpillFile, WrittenFile] = {}
         abandoned: list[FileRef] = []
-        outcomes = self._transfer.write(placed, retriers)
+        failures: dict[SpillLocation, dict[SpillFile, FsspillError]] = {}
         for (file, ref), outcome in zip(placed, outcomes, strict=True):
+            abandoned += outcome.abandoned
             if isinstance(outcome, WrittenFile):
                 written[file] = outcome
             elif not isinstance(outcome.error, RequestSkippedError):
-                self._fail_over(ref.location, outcome.error)
-            abandoned += outcome.abandoned
+                failures.setdefault(ref.location, {})[file] = outcome.error
         # Abandoned ones too: they may take room until they are deleted.
         self._candidates.record_write([*(file.ref for file in written.values()), *abandoned])
         self._unreferenced += abandoned
+        for location, found in failures.items():
+            answered = any(file.ref.location is location for file in written.values())
+            self._handle_failures(location, found, answered)
         return written
 
-    def _fail_over(self, location: SpillLocation, failure: FsspillError) -> None:
-        refused = isinstance(failure, StoragePermissionError)
-        if refused and location not in self._renewed and self._renew(location):
+    def _handle_failures(
+        self, location: SpillLocation, failures: dict[SpillFile, FsspillError], answered: bool
+    ) -> None:
+        """Find out what is at fault: credentials, the files, or the location.
+
+        `answered` is true if the location took another file meanwhile.
+        """
+        denied = any(isinstance(error, StoragePermissionError) for error in failures.values())
+        if denied and location not in self._renewed and self._renew(location):
             self._renewed.add(location)
             return
-        clear_traceback(failure)
-        self._candidates.mark_unhealthy(location, failure)
-        self._on_failover(failure)
+        for error in failures.values():
+            clear_traceback(error)
+        of_location = [e for e in failures.values() if not _may_be_refusal(e, answered)]
+        if not of_location and self._candidates.probe(location):
+            for file, error in failures.items():
+                self._refused.setdefault(file, {})[location] = error
+            return
+        error = next(iter(of_location or failures.values()))
+        self._candidates.mark_unhealthy(location, error)
+        self._on_failover(error)
+
+
+def _may_be_refusal(error: FsspillError, answered: bool) -> bool:
+    """Return True if an error may concern its file alone, which a probe of the location tells.
+
+    One that lasted until the stall timeout does so only if the location took other files meanwhile:
+    else the probe would wait for it too.
+    """
+    return not isinstance(error, StorageFullError) and (answered or not is_transient(error))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
-from fsspill.errors import FsspillError, clear_traceback
+from fsspill.errors import FsspillError, StorageRefusedError, clear_traceback
 from fsspill.log import get_logger
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
 from fsspill.placement.placement import Candidates, Placement
+from fsspill.placement.refusals import Refusals
 from fsspill.placement.shared_state import SharedState
 from fsspill.settings import Settings
 from fsspill.storage.client_pool import ClientPool
@@ -50,6 +51,8 @@ class FileStore:
         Components of the path of every file.
     on_failover : callable, optional
         Called with the error that marked a URI unhealthy; logs it if not given.
+    on_refusal : callable, optional
+        Called with the error the first time that no URI takes an object; logs it if not given.
 
     Attributes
     ----------
@@ -61,6 +64,8 @@ class FileStore:
         Chooses the URI of a file.
     pending_deletions : PendingDeletions
         Files that could not be deleted.
+    refusals : Refusals
+        Objects that no URI takes.
 
     Notes
     -----
@@ -75,6 +80,7 @@ class FileStore:
         session_name: str,
         node_id: str,
         on_failover: Callable[[FsspillError], None] | None = None,
+        on_refusal: Callable[[FsspillError], None] | None = None,
     ) -> None:
         names = {"prefix": settings.prefix, "session_name": session_name, "node_id": node_id}
         self.locations = [
@@ -85,6 +91,7 @@ class FileStore:
         self._clients = ClientPool(settings.storage_options or {}, settings.engine)
         self.transfer = _make_transfer(self.locations, self._clients, settings)
         self.pending_deletions = PendingDeletions()
+        self.refusals = Refusals(on_refusal or _log_refusal)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
         # Not a method: a probe must not keep the store from being collected.
@@ -121,14 +128,17 @@ class FileStore:
         FsspillError
             Not even the first one could be written.
         """
-        writer = FailoverWriter(self.transfer, candidates, self._clients.renew, self._on_failover)
+        writer = FailoverWriter(
+            self.transfer, candidates, self._clients.renew, self.refusals, self._on_failover
+        )
         written = writer.write(files, self._settings.stall_timeout)
         self._keep_orphans(writer.orphans)
         if writer.error is not None:
             clear_traceback(writer.error)
             if not written:
                 raise writer.error
-            logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
+            if not isinstance(writer.error, StorageRefusedError):  # those are reported once
+                logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
         return written
 
     def find(self, base_url: str) -> FileRef:
@@ -226,3 +236,7 @@ def _make_transfer(
 
 def _log_failover(failure: FsspillError) -> None:
     logger.warning("%s %s", failure, MARKED_UNHEALTHY)
+
+
+def _log_refusal(failure: FsspillError) -> None:
+    logger.warning("%s", failure)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from math import inf
 from random import randrange
 
-from fsspill.errors import FsspillError, StorageFullError
+from fsspill.errors import FsspillError, StorageFullError, StorageRefusedError
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.placement.usage import Usage
@@ -31,7 +31,7 @@ class Placement:
     state : SharedState
         State that the processes of the node share.
     probe : callable
-        Raises if a location cannot be used.
+        Raises if a location cannot be written, read and deleted.
 
     Attributes
     ----------
@@ -40,7 +40,8 @@ class Placement:
 
     Notes
     -----
-    Makes no request. Choosing costs one system call per URI, one more where there is a limit.
+    Makes no request but those of probes. Choosing costs one system call per URI, one more where
+    there is a limit.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Placement:
     ) -> None:
         self._locations = list(locations)
         self._settings = settings
+        self._probe = probe
         self.usage = Usage(state, enabled=settings.max_bytes is not None)
         self._circuit_breakers = {
             location: CircuitBreaker(state, location.uri, partial(probe, location))
@@ -78,12 +80,23 @@ class Placement:
         return self._locations[start:] + self._locations[:start]
 
     def _room(self, location: SpillLocation) -> float:
-        room = inf
-        if self._settings.max_bytes is not None:
-            room = self._settings.max_bytes - self.usage.get(location)
+        room = self.max_bytes - self.usage.get(location) if self.max_bytes < inf else inf
         if self._settings.min_free_bytes:
             room = min(room, _free_bytes(location.root) - self._settings.min_free_bytes)
         return room
+
+    @property
+    def max_bytes(self) -> float:
+        """Bytes that a location may have."""
+        return inf if self._settings.max_bytes is None else self._settings.max_bytes
+
+    def probe(self, location: SpillLocation) -> bool:
+        """Return True if a location can be written, read and deleted now."""
+        try:
+            self._probe(location)
+        except Exception:
+            return False
+        return True
 
     def failure(self, location: SpillLocation) -> FsspillError | None:
         """Return the error that marked a location unhealthy on this node, or None."""
@@ -127,19 +140,50 @@ class Candidates:
         """Number of healthy locations."""
         return len(self._room)
 
-    def choose(self, nbytes: int) -> SpillLocation:
+    def choose(self, nbytes: int, refusals: Mapping[SpillLocation, FsspillError]) -> SpillLocation:
         """Return the location for a file, and reserve its bytes there.
+
+        Parameters
+        ----------
+        nbytes : int
+            Length of the file.
+        refusals : mapping
+            The locations that have refused it, and why.
 
         Raises
         ------
+        StorageRefusedError
+            No location takes it because of the file itself.
         FsspillError
             No location has room for it; the message has the state of each.
         """
         for location in self._placement.rotation():
-            if self._room.get(location, -1) >= nbytes:
+            if location not in refusals and self._room.get(location, -1) >= nbytes:
                 self._room[location] -= nbytes
                 return location
+        if error := self.refusal(nbytes, refusals):
+            raise error
         raise self._no_candidate_error(nbytes)
+
+    def refusal(
+        self, nbytes: int, refusals: Mapping[SpillLocation, FsspillError]
+    ) -> StorageRefusedError | None:
+        """Return why a file goes nowhere if it is at fault itself; else None.
+
+        Not while a location that has room for it was not asked.
+        """
+        limit = self._placement.max_bytes
+        if nbytes > limit:
+            return StorageRefusedError(
+                f"cannot spill a file of {nbytes} bytes: max_bytes is {limit:.0f}."
+            )
+        asked = all(place in refusals for place, room in self._room.items() if room >= nbytes)
+        if not refusals or not asked:
+            return None
+        reasons = " ".join(map(str, refusals.values()))
+        error = StorageRefusedError(f"cannot spill a file of {nbytes} bytes: {reasons}")
+        error.__cause__ = next(iter(refusals.values()))
+        return error
 
     def require(self) -> None:
         """Raise FsspillError unless a location is healthy."""
@@ -157,6 +201,10 @@ class Candidates:
     def record_delete(self, files: Iterable[FileRef]) -> None:
         """Count files that are deleted no more."""
         self._placement.usage.remove(files)
+
+    def probe(self, location: SpillLocation) -> bool:
+        """Return True if a location can be written, read and deleted now; three requests."""
+        return self._placement.probe(location)
 
     def mark_unhealthy(self, location: SpillLocation, error: FsspillError) -> None:
         """Exclude a location, for this batch and for all processes of the node."""

@@ -17,6 +17,7 @@ from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
     StorageNotFoundError,
+    StorageRefusedError,
     format_seconds,
 )
 from fsspill.external_storage import ExternalStorage
@@ -29,9 +30,11 @@ from fsspill.ray.abort_alarm import postpone_abort
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat, start_node_process
+from fsspill.ray.held_objects import HeldObjects
 from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.ray.restore_failures import RestoreFailures
 from fsspill.settings import Settings
+from fsspill.transfer.fuse import name_of
 
 __all__ = ["IOWorkerStorage"]
 
@@ -71,10 +74,12 @@ class IOWorkerStorage(Storage):
             session_name=session_name,
             object_store=self._object_store,
             on_failover=self._notify_failover,
+            on_refusal=self._notify_refusal,
         )
         state = SharedState(session_name, node_id)
         self._notifier = DriverNotifier(state, node_id)
         self._restore_failures = RestoreFailures(state)
+        self._held = HeldObjects(self._object_store)
         start_process = partial(start_node_process, settings, session_name, node_id)
         self._heartbeat = Heartbeat(self._storage, node_id, before_first=start_process)
         self._lost_after = settings.lost_after
@@ -89,16 +94,32 @@ class IOWorkerStorage(Storage):
         disk in a few seconds: it does not if a call takes 20 ms.
         """
         raise_trim_threshold()
+        urls: list[bytes] = []
         try:
             urls = self._storage.spill_objects(object_refs, owner_addresses)
+        except StorageRefusedError:
+            pass  # the drivers were notified of each such object
         except Exception as error:
             self._notifier.notify(
                 "spill", f"{error} Objects stay in memory or on the node's own disk."
             )
-            return []
         if urls:
             self._heartbeat.start()
+        self._hold_refused(object_refs[len(urls) :])
         return urls
+
+    def _hold_refused(self, object_refs: Sequence[Any]) -> None:
+        """Keep objects that the storage refuses out of Ray's next batches."""
+        for ref in object_refs:
+            seconds = self._storage.files.refusals.pause(name_of(ref))
+            try:
+                if seconds:
+                    self._held.hold(ref, seconds)
+            except Exception as error:
+                logger.warning("cannot keep a refused object from being spilled: %s", error)
+
+    def _notify_refusal(self, failure: FsspillError) -> None:
+        self._notifier.notify("refusal", str(failure))
 
     def _notify_failover(self, failure: FsspillError) -> None:
         self._notifier.notify("failover", f"{failure} {MARKED_UNHEALTHY}")
@@ -193,6 +214,7 @@ class IOWorkerStorage(Storage):
         """Delete every file of this node, and nothing else."""
         postpone_abort()
         self._heartbeat.stop()
+        self._held.release()
         self._storage.destroy_external_storage()
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from fsspill.errors import (
     FsspillError,
+    StorageRefusedError,
     format_seconds,
     is_timeout,
     is_transient,
@@ -24,6 +25,9 @@ _TICK = 0.25
 """Seconds between two checks of a request in flight."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
+
+_REFUSALS = 4
+"""Attempts of a request that is refused as wrong: a body that was altered on its way is, too."""
 
 _SILENCE = 1 / 2
 """Share of the stall timeout after which a silent request is cancelled: it leaves time for another
@@ -119,7 +123,8 @@ class Retrier:
         Raises
         ------
         FsspillError
-            The error of the request: immediately if it cannot pass, else after the stall timeout.
+            The error of the request: immediately if it cannot pass, after four attempts if the
+            request is refused as wrong, else after the stall timeout.
         RequestSkippedError
             `stop` was called before the request.
         """
@@ -132,7 +137,7 @@ class Retrier:
                 if is_timeout(error):
                     timed_out()
                 failure = translate(error, action, location)
-                if not is_transient(failure):
+                if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
                 if self._check_abandoned() or not clock.allows(pause):
                     raise _final_error(failure, attempts) from error
@@ -221,6 +226,12 @@ def backoff() -> Iterator[float]:
     while True:
         yield random.uniform(longest / 2, longest)
         longest = min(2 * longest, _LONGEST_PAUSE)
+
+
+def _may_pass(failure: FsspillError, attempts: int) -> bool:
+    """Return True if a request should be made again after so many attempts."""
+    refused = isinstance(failure, StorageRefusedError) and attempts < _REFUSALS
+    return refused or is_transient(failure)
 
 
 def _final_error(failure: FsspillError, attempts: int) -> FsspillError:

@@ -11,7 +11,7 @@ from fsspill.format.planning import plan_files
 from fsspill.settings import Settings
 from fsspill.transfer.spill_file import Encoding, SpillFile
 
-__all__ = ["fuse_objects", "match_owners"]
+__all__ = ["fuse_objects", "match_owners", "name_of"]
 
 
 def match_owners(
@@ -62,7 +62,7 @@ def fuse_objects(
     ):
         if buffer is None and not metadata:
             raise ObjectNotFoundError(
-                f"cannot spill object {_name(ref)}: expected it in the object store of this "
+                f"cannot spill object {name_of(ref)}: expected it in the object store of this "
                 "node, found nothing. Nothing of its batch was spilled."
             )
         frames.append(Frame.of(owner_address, metadata, buffer))
@@ -70,8 +70,10 @@ def fuse_objects(
     digest = None if settings.node_local else settings.digest
     encoding = Encoding(digest, settings.compression)
     plan = plan_files([frame.nbytes for frame in frames], settings.file_size)
-    return [SpillFile(frames[objects], encoding) for objects in plan]
+    names = [name_of(ref) for ref in object_refs]
+    return [SpillFile(frames[objects], encoding, names[objects]) for objects in plan]
 
 
-def _name(object_ref: Any) -> str:
+def name_of(object_ref: Any) -> str:
+    """Return the name of an object in messages, which is unique."""
     return object_ref.hex() if hasattr(object_ref, "hex") else repr(object_ref)

@@ -39,22 +39,35 @@ class SpillFile:
         Its objects. They pin memory of the object store until `release` is called.
     encoding : Encoding
         Encoding of the frames.
+    names : sequence of str
+        Names of the objects, for messages and to know them again.
 
     Attributes
     ----------
     frames : list of Frame
         As given; empty once released.
-    encoding : Encoding
+    encoding, names
         As given.
     nbytes : int
         Bytes of the file before compression: an upper bound of its length at rest, give or take
         1/250.
     """
 
-    def __init__(self, frames: Sequence[Frame], encoding: Encoding) -> None:
+    def __init__(
+        self, frames: Sequence[Frame], encoding: Encoding, names: Sequence[str] = ()
+    ) -> None:
         self.frames = list(frames)
         self.encoding = encoding
+        self.names = names
         self.nbytes = sum(frame.nbytes for frame in frames)
+
+    def split(self) -> tuple[SpillFile, SpillFile] | None:
+        """Return two files with half of the objects each; None if there is only one object."""
+        middle = len(self.frames) // 2
+        if not middle:
+            return None
+        first = SpillFile(self.frames[:middle], self.encoding, self.names[:middle])
+        return first, SpillFile(self.frames[middle:], self.encoding, self.names[middle:])
 
     def buffers(self) -> Iterator[bytes | memoryview]:
         """Yield the whole file as consecutive buffers, uncopied."""

@@ -45,10 +45,14 @@ def environment(proxy: FaultProxy) -> Iterator[dict[str, str]]:
         yield environment
 
 
-def start(environment: dict[str, str], **params: Any) -> Program:
+def start(environment: dict[str, str], threshold: float = 0.8, **params: Any) -> Program:
     """Start objects.py on a cluster of its own that spills to `URI` with these parameters."""
     config = {"type": "fsspec", "params": {"uri": URI, **params}}
-    arguments = {**LOCAL, "_system_config": {"object_spilling_config": json.dumps(config)}}
+    system = {
+        "object_spilling_config": json.dumps(config),
+        "object_spilling_threshold": threshold,
+    }
+    arguments = {**LOCAL, "_system_config": system}
     return Program("objects.py", json.dumps(arguments), environment=environment)
 
 
@@ -139,6 +143,26 @@ def test_an_outage_of_the_server_loses_no_object(
         before = set(spilled())
         poll(lambda: do(program, PUT, "the slowest") and set(spilled()) - before, "a new file")
         finish(program, began)
+
+
+def test_objects_that_the_server_refuses(environment: dict[str, str], proxy: FaultProxy) -> None:
+    """They stay in memory, and Ray spills all others: in its batches they would be in the way."""
+    refused = "-multi-1-60"
+    with (
+        proxy.inject(Fault.TOO_LARGE, method="PUT", where=lambda path: refused in path),
+        # At this threshold Ray spills every object as soon as it is there.
+        start(environment, threshold=0.0, file_size=1024) as program,
+    ):
+        program.expect("started")
+        for _ in range(6):
+            do(program, "put 1 600000", "put 1")
+            do(program, "put 6 500000", "put 6")
+        poll(lambda: len(spilled()) == 36, "all objects but those that are refused")
+        do(program, "verify", "right: 42 of 42")
+        assert not [key for key in spilled() if refused in key]
+        said = program.output()
+    assert "stays in memory" in said
+    assert "unhealthy" not in said
 
 
 def finish(program: Program, began: float) -> None:

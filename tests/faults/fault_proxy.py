@@ -54,6 +54,8 @@ class Fault(Enum):
     """429 TooManyRequests; nothing is forwarded."""
     FORBIDDEN = auto()
     """403 AccessDenied; nothing is forwarded."""
+    TOO_LARGE = auto()
+    """400 EntityTooLarge; nothing is forwarded."""
     DELETE_DENIED = auto()
     """A bulk delete is answered 200 with AccessDenied for every key, any other DELETE 403; nothing
     is forwarded, and other requests are left alone."""
@@ -88,6 +90,7 @@ _REFUSALS = {
     Fault.UNAVAILABLE: (503, "SlowDown"),
     Fault.THROTTLED: (429, "TooManyRequests"),
     Fault.FORBIDDEN: (403, "AccessDenied"),
+    Fault.TOO_LARGE: (400, "EntityTooLarge"),
     Fault.DELETE_DENIED: (403, "AccessDenied"),
 }
 
@@ -172,6 +175,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
         count: float = math.inf,
         method: str | None = None,
         where: Callable[[str], bool] | None = None,
+        body: bytes | None = None,
         seed: int = 0,
     ) -> Iterator[None]:
         """Inject a fault until the block ends.
@@ -189,10 +193,12 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
             Only to requests with this method.
         where : callable, optional
             Only to requests whose path, with query, it is true for.
+        body : bytes, optional
+            Only to requests whose body contains this.
         seed : int
             Of the choice of requests and of bits.
         """
-        rule = _Rule(fault, rate, count, method, where, random.Random(seed))
+        rule = _Rule(fault, rate, count, method, where, body, random.Random(seed))
         with self._lock:
             self._rules.append(rule)
         try:
@@ -284,6 +290,7 @@ class _Rule:
     left: float
     method: str | None
     where: Callable[[str], bool] | None
+    body: bytes | None
     random: random.Random
 
     def strikes(self, call: _Call, answer: _Answer | None) -> bool:
@@ -292,6 +299,7 @@ class _Rule:
             (self.fault in _OF_ANSWERS) == (answer is not None)
             and self.method in (None, call.method)
             and (self.where is None or self.where(call.path))
+            and (self.body is None or self.body in call.body)
             and _can_happen(self.fault, call, answer)
         )
         if not matches or self.left < 1 or self.random.random() >= self.rate:

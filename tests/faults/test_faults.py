@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -25,9 +25,10 @@ from fsspill import (
     InMemoryObjectStore,
     StorageNotFoundError,
     StoragePermissionError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
-from fsspill.placement import background
+from fsspill.placement import background, refusals
 from fsspill.testing.contract import split_url
 from tests.at_rest import keys, open_uploads
 from tests.faults.fault_proxy import Fault, FaultProxy
@@ -82,6 +83,7 @@ CANNOT_HAPPEN = {
 
 ERRORS: dict[Fault, type[FsspillError]] = {
     Fault.FORBIDDEN: StoragePermissionError,
+    Fault.TOO_LARGE: StorageRefusedError,
     Fault.SWAP: CorruptObjectError,
 }
 """Errors of a restore while a fault lasts; StorageUnavailableError for all other faults."""
@@ -142,7 +144,9 @@ class World:
         The URLs of the objects that were spilled and not deleted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *uris: str, policy: str = "round_robin") -> None:
+        self.uris = list(uris or ["s3://bucket/prefix"])
+        self.policy = policy
         self.store = InMemoryObjectStore()
         self.storage = self.make_storage()
         self.data: dict[bytes, bytes] = {}
@@ -152,7 +156,8 @@ class World:
     def make_storage(self, stall_timeout: float = PATIENT) -> ExternalStorage:
         """Return the storage of one more IO worker of the node."""
         return ExternalStorage(
-            "s3://bucket/prefix",
+            self.uris,
+            policy=self.policy,
             file_size=512 * KIB,
             max_bytes_in_flight=16 * MIB,
             stall_timeout=stall_timeout,
@@ -211,8 +216,8 @@ class World:
 
     def usage(self) -> int:
         """Return the bytes that count for max_bytes."""
-        [location] = self.storage.files.locations
-        return self.storage.files.placement.usage.get(location)
+        files = self.storage.files
+        return sum(map(files.placement.usage.get, files.locations))
 
     def check_object_store(self) -> None:
         """Check that every object of the object store has the right bytes."""
@@ -484,6 +489,181 @@ def test_forked_child_loses_and_leaves_nothing(name: str, proxy: FaultProxy, wor
         world.urls = urls
     assert files_at_rest() == world.files()
     assert world.count_altered() == 0
+
+
+OBJECTS = 21
+"""Objects of a fused file, one of which is refused."""
+
+refusing = pytest.mark.parametrize("fault", [Fault.TOO_LARGE, Fault.FORBIDDEN])
+
+
+@refusing
+@pytest.mark.parametrize("index", [0, 10, pytest.param(OBJECTS - 1, marks=pytest.mark.nightly)])
+def test_a_refused_object_keeps_no_other_of_its_file_from_being_stored(
+    fault: Fault, index: int, proxy: FaultProxy, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The leading ones are stored, then those after it, which a caller passes without it."""
+    world.fill([10 * KIB] * OBJECTS)
+    refused = b"%d" % index
+    with proxy.inject(fault, method="PUT", body=world.data[refused]):
+        error = world.attempt("spill")
+        assert type(error) is (StorageRefusedError if index == 0 else type(None))
+        assert len(world.urls) == index
+        seen = len(proxy.requests)
+        assert type(world.attempt("spill")) is StorageRefusedError
+        assert len(proxy.requests) == seen
+        world.store.delete(refused)
+        assert world.attempt("spill") is None
+    assert world.urls.keys() == world.data.keys() - {refused}
+    assert files_at_rest() == world.files()
+    assert world.usage() == bytes_at_rest()
+    [line] = [text for text in caplog.messages if "stays in memory" in text]
+    assert f"Object {refused.hex()} " in line
+    assert "unhealthy" not in caplog.text
+    assert world.count_altered() == 0
+
+
+@refusing
+@pytest.mark.parametrize("size", [200 * KIB, 17 * MIB])
+def test_a_refused_object_keeps_no_later_one_from_being_stored(
+    fault: Fault, size: int, proxy: FaultProxy, world: World
+) -> None:
+    """Whether it is sent in one request or in parts: a URI that takes others stays healthy."""
+    world.fill([size])
+    with proxy.inject(fault, method="PUT", body=world.data[b"0"][:KIB]):
+        for number in range(1, 4):
+            assert type(world.attempt("spill")) is StorageRefusedError
+            world.store.delete(b"0")
+            world.fill([10 * KIB])
+            assert world.attempt("spill") is None
+            assert world.urls.keys() == {b"%d" % n for n in range(1, number + 1)}
+            world.store.put(b"0", world.data[b"0"])
+    assert files_at_rest() == world.files()
+    assert world.count_altered() == 0
+    assert open_uploads() == []
+
+
+@refusing
+def test_a_refused_file_goes_to_the_next_uri(
+    fault: Fault, proxy: FaultProxy, s3_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As it is, and alone: the first URI stays healthy and takes the others."""
+    uris = [f"s3://{s3_bucket}/{name}" for name in ("first", "second")]
+    world = World(*uris, policy="in_order")
+    world.fill(SMALL)
+    refused = proxy.inject(
+        fault, method="PUT", body=world.data[b"2"], where=lambda path: "/first/" in path
+    )
+    with refused:
+        assert world.attempt("spill") is None
+    assert world.urls.keys() == world.data.keys()
+    second = {ref for ref, url in world.urls.items() if b"/second/" in url}
+    assert second == {b"2", b"3"}
+    assert files_at_rest() == world.files()
+    assert "unhealthy" not in caplog.text
+    assert world.count_altered() == 0
+    world.destroy()
+
+
+def test_a_refused_object_is_tried_again_after_a_pause(
+    proxy: FaultProxy, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored as soon as the storage takes it."""
+    monkeypatch.setattr(refusals, "_FIRST_PAUSE", 0.1)
+    world.fill(SMALL[:1])
+    with proxy.inject(Fault.TOO_LARGE, method="PUT", body=world.data[b"0"]):
+        assert type(world.attempt("spill")) is StorageRefusedError
+    poll(world.spills_again, "the object to be spilled")
+    assert world.count_altered() == 0
+
+
+def test_a_server_that_fails_for_one_object_stays_healthy(proxy: FaultProxy, world: World) -> None:
+    """A failure that never passes is that of the object where others are stored meanwhile."""
+    world.fill([600 * KIB] * 4)
+    poison = proxy.inject(Fault.UNAVAILABLE, method="PUT", body=world.data[b"3"])
+    with limited_attempts(3), poison:
+        assert world.attempt("spill") is None
+        assert len(world.urls) == 3
+        assert type(world.attempt("spill")) is StorageRefusedError
+        world.store.delete(b"3")
+        world.fill(SMALL)
+        assert world.attempt("spill") is None
+    assert world.urls.keys() == world.data.keys() - {b"3"}
+    assert files_at_rest() == world.files()
+
+
+DOWN = [
+    Fault.RESET,
+    Fault.FORBIDDEN,
+    *(pytest.param(fault, marks=pytest.mark.nightly) for fault in (Fault.THROTTLED, Fault.STALL)),
+]
+
+
+@pytest.fixture
+def two_uris(s3_bucket: str, proxy: FaultProxy) -> Iterator[World]:
+    """Give a test a node with two URIs, which are used by turns."""
+    world = World(f"s3://{s3_bucket}/down", f"s3://{s3_bucket}/up")
+    yield world
+    world.destroy()
+    assert files_at_rest() == set()
+
+
+@contextmanager
+def down(fault: Fault, proxy: FaultProxy) -> Iterator[None]:
+    """Make the first URI fail until the block ends."""
+    where = proxy.inject(fault, where=lambda path: "down/" in path or "down%2F" in path)
+    with time_limits(fault, lasting=True), where:
+        yield
+
+
+@pytest.mark.parametrize("fault", DOWN)
+def test_the_second_uri_takes_what_the_first_does_not(
+    fault: Fault, proxy: FaultProxy, two_uris: World
+) -> None:
+    """All objects are stored and restored while the first is down, and it is used afterwards."""
+    world = two_uris
+    world.storage = world.make_storage(IMPATIENT if fault in SILENT else PATIENT)
+    world.fill(SMALL)
+    with down(fault, proxy):
+        assert world.attempt("spill") is None
+        assert all(b"/up/" in url for url in world.urls.values())
+        assert world.attempt("restore") is None
+        world.check_object_store()
+        assert len(world.store) == len(SMALL)
+    for ref in list(world.store):
+        world.store.delete(ref)
+    poll(world.is_clean, "the files to be removed")
+    assert world.count_altered() == 0
+    poll(lambda: any(b"/down/" in url for url in spill_more(world)), "the first to be used")
+
+
+def spill_more(world: World) -> Iterable[bytes]:
+    world.fill(SMALL[:1])
+    world.spill()
+    return world.urls.values()
+
+
+@pytest.mark.parametrize("fault", DOWN)
+def test_objects_under_the_second_uri_need_nothing_of_the_first(
+    fault: Fault, proxy: FaultProxy, two_uris: World
+) -> None:
+    """They are restored and deleted while the first is down, and the others are afterwards."""
+    world = two_uris
+    world.fill(SMALL)
+    world.spill()
+    lost = {ref for ref, url in world.urls.items() if b"/down/" in url}
+    assert 0 < len(lost) < len(SMALL)
+    world.storage = world.make_storage(IMPATIENT if fault in SILENT else PATIENT)
+    with down(fault, proxy):
+        for ref, url in world.urls.items():
+            expected = ERRORS.get(fault, StorageUnavailableError)
+            with pytest.raises(expected) if ref in lost else nullcontext():
+                world.storage.restore_spilled_objects([ref], [url])
+        assert set(world.store) == world.data.keys() - lost
+        world.check_object_store()
+        world.delete()
+        assert all("/down/" in key for key in files_at_rest())
+    poll(lambda: not files_at_rest(), "the files to be deleted")
 
 
 @pytest.mark.nightly

@@ -158,7 +158,7 @@ def held_locks(make_storage: Callable[..., ExternalStorage]) -> Iterator[Externa
     restore(storage, urls)
     breakers = storage.files.placement._circuit_breakers.values()
     handlers = [each.lock for each in logging.getLogger().handlers if each.lock]
-    own = [*connection._locks.get().values(), *(breaker._lock for breaker in breakers)]
+    own = [*connection._locks.get().values(), *(breaker._probing._lock for breaker in breakers)]
     assert handlers
     assert own
     held, done = threading.Event(), threading.Event()

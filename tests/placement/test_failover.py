@@ -10,6 +10,7 @@ from fsspill import FsspillError, Settings, StorageUnavailableError
 from fsspill.format.frame import Frame
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.placement import Placement
+from fsspill.placement.refusals import Refusals
 from fsspill.placement.shared_state import SharedState
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import Retrier
@@ -54,7 +55,11 @@ def write(transfer: ScriptedTransfer) -> tuple[FailoverWriter, list[WrittenFile]
         [LOCATION], SETTINGS, SharedState("session", "node"), lambda location: None
     )
     writer = FailoverWriter(
-        transfer, placement.candidates(), lambda location: False, lambda error: None
+        transfer,
+        placement.candidates(),
+        renew=lambda location: False,
+        refusals=Refusals(lambda error: None),
+        on_failover=lambda error: None,
     )
     file = SpillFile([Frame.of(b"", b"", b"data")], Encoding("xxh3_128"))
     written = writer.write([file], 1.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsspill import ExternalStorage, InMemoryObjectStore, StorageFullError
+from fsspill import ExternalStorage, InMemoryObjectStore, StorageFullError, StorageRefusedError
 from fsspill.placement import placement
 from fsspill.testing.contract import split_url
 from tests.at_rest import files
@@ -34,9 +34,8 @@ def store() -> InMemoryObjectStore:
 
 def make(tmp_path: Path, store: InMemoryObjectStore, **arguments: Any) -> ExternalStorage:
     uris = [f"file://{tmp_path}/{name}" for name in "abc"]
-    return ExternalStorage(
-        uris, object_store=store, file_size=KIB, node_id="n", session_name="s", **arguments
-    )
+    defaults: dict[str, Any] = {"file_size": KIB, "node_id": "n", "session_name": "s"}
+    return ExternalStorage(uris, object_store=store, **(defaults | arguments))
 
 
 def places(urls: list[bytes], tmp_path: Path) -> dict[str, int]:
@@ -97,6 +96,26 @@ def test_a_batch_beyond_all_limits_keeps_the_leading_objects(
         storage.spill_objects(range(6, 12))
     storage.delete_spilled_objects(urls)
     assert len(storage.spill_objects(range(6))) == 6
+
+
+def test_an_object_that_fits_nowhere_keeps_no_other_from_being_stored(
+    tmp_path: Path, store: InMemoryObjectStore
+) -> None:
+    """One larger than max_bytes is refused by itself, and not tried again for a while."""
+    storage = make(tmp_path, store, max_bytes=150 * KIB)
+    store.put("large", bytes(200 * KIB))
+    for number in range(3):
+        with pytest.raises(StorageRefusedError, match="max_bytes is 153600"):
+            storage.spill_objects(["large", number])
+        assert len(storage.spill_objects([number, "large"])) == 1
+
+
+def test_a_fused_file_that_fits_nowhere_is_split(
+    tmp_path: Path, store: InMemoryObjectStore
+) -> None:
+    """Its objects fit one by one."""
+    storage = make(tmp_path, store, max_bytes=250 * KIB, file_size=600 * KIB)
+    assert places(storage.spill_objects(range(6)), tmp_path) == {"a": 2, "b": 2, "c": 2}
 
 
 def test_min_free_bytes_are_left_on_a_disk(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
+import resource
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from fsspill.testing.contract import split_url
 from tests.at_rest import files
 from tests.ray.test_driver import notified
 from tests.running import poll
+
+MIB = 2**20
 
 
 class ObjectStore(InMemoryObjectStore, CoreWorkerStore):
@@ -89,6 +93,36 @@ def test_a_spill_that_fails_returns_nothing_and_is_notified_once(
     assert len([line for line in notified(caplog) if "cannot write" in line]) == 2
     assert any("Marked unhealthy; writes go to the next URI." in line for line in notified(caplog))
     assert any("Objects stay in memory" in line for line in notified(caplog))
+
+
+def test_a_refused_object_is_held_and_the_others_are_spilled(
+    storage: WorkerStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ray then leaves it out of its batches; the drivers are notified in one line."""
+    storage.store.put(b"large", bytes(2 * MIB))
+    storage.store.put(b"last", b"some data")
+    with largest_file(MIB), caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert len(storage.spill_objects([b"ref", b"large", b"last"], [b""] * 3)) == 1
+        assert storage.spill_objects([b"large"], [b""]) == []
+        assert set(storage._held._held) == {b"large".hex()}
+        assert len(storage.spill_objects([b"last"], [b""])) == 1
+    [line] = [line for line in notified(caplog) if "stays in memory" in line]
+    assert f"Object {b'large'.hex()} " in line
+    assert not any("unhealthy" in line for line in caplog.messages)
+    storage.destroy_external_storage()
+    assert not storage._held._held
+
+
+@contextmanager
+def largest_file(nbytes: int) -> Iterator[None]:
+    """Limit the files of this process: the system refuses larger ones with EFBIG."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_node_local_directory_gets_no_heartbeat(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsspill.errors import StoragePermissionError, StorageUnavailableError
+from fsspill.errors import StoragePermissionError, StorageRefusedError, StorageUnavailableError
 from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 from tests import virtual_time
 
@@ -55,6 +55,16 @@ def test_a_full_disk_is_not_retried() -> None:
     with pytest.raises(StorageUnavailableError, match="make room"):
         attempt(Retrier(60), request)
     assert request.attempts == 1
+
+
+def test_a_refusal_is_believed_after_four_attempts() -> None:
+    """A body that was altered on its way is refused as wrong too, and is right the next time."""
+    request = Request(*[OSError(27, "too large")] * 3)
+    assert attempt(Retrier(60), request) == "done"
+    request = Request(*[OSError(27, "too large")] * 4)
+    with pytest.raises(StorageRefusedError, match="too large"):
+        attempt(Retrier(60), request)
+    assert request.attempts == 4
 
 
 def test_the_last_error_is_raised_after_the_stall_timeout() -> None:

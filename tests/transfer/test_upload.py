@@ -20,7 +20,7 @@ from fsspec.registry import _registry
 from fsspill import (
     ExternalStorage,
     InMemoryObjectStore,
-    StoragePermissionError,
+    StorageRefusedError,
     StorageUnavailableError,
 )
 from fsspill.testing.filesystems import CountingFileSystem, register
@@ -215,7 +215,7 @@ def test_a_failed_stream_releases_the_objects(
     storage = ExternalStorage(unreliable, object_store=store, compression=codec)
     gc.disable()
     try:
-        with pytest.raises(StoragePermissionError) as caught:
+        with pytest.raises(StorageRefusedError) as caught:
             storage.spill_objects([b"x"])
         store.delete(b"x")
         data.append(0)  # raises BufferError while a view is left
