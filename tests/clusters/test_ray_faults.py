@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,13 @@ def environment(proxy: FaultProxy) -> Iterator[dict[str, str]]:
         yield environment
 
 
-def start(environment: dict[str, str], threshold: float = 0.8, **params: Any) -> Program:
+def start(
+    environment: dict[str, str], system: Mapping[str, Any] | None = None, **params: Any
+) -> Program:
     """Start objects.py on a cluster of its own that spills to `URI` with these parameters."""
     config = {"type": "fsspec", "params": {"uri": URI, **params}}
-    system = {
-        "object_spilling_config": json.dumps(config),
-        "object_spilling_threshold": threshold,
-    }
-    arguments = {**LOCAL, "_system_config": system}
+    options = {"object_spilling_config": json.dumps(config), **(system or {})}
+    arguments = {**LOCAL, "_system_config": options}
     return Program("objects.py", json.dumps(arguments), environment=environment)
 
 
@@ -146,19 +145,19 @@ def test_an_outage_of_the_server_loses_no_object(
 
 
 def test_objects_that_the_server_refuses(environment: dict[str, str], proxy: FaultProxy) -> None:
-    """They stay in memory, and Ray spills all others: in its batches they would be in the way."""
+    """They stay in memory, and Ray spills all others, which are in one batch with them."""
     refused = "-multi-1-60"
+    # Ray spills objects as soon as they are there, with all that were not stored before.
+    system = {"object_spilling_threshold": 0.0, "max_io_workers": 1}
     with (
         proxy.inject(Fault.TOO_LARGE, method="PUT", where=lambda path: refused in path),
-        # At this threshold Ray spills every object as soon as it is there.
-        start(environment, threshold=0.0, file_size=1024) as program,
+        start(environment, system, file_size=1024) as program,
     ):
         program.expect("started")
-        for _ in range(6):
-            do(program, "put 1 600000", "put 1")
-            do(program, "put 6 500000", "put 6")
-        poll(lambda: len(spilled()) == 36, "all objects but those that are refused")
-        do(program, "verify", "right: 42 of 42")
+        do(program, "put 30 600000", "put 30")
+        do(program, "put 10 500000", "put 10")
+        poll(lambda: len(spilled()) == 10, "all objects but those that are refused")
+        do(program, "verify", "right: 40 of 40")
         assert not [key for key in spilled() if refused in key]
         said = program.output()
     assert "stays in memory" in said
