@@ -109,9 +109,9 @@ class FailoverWriter:
     def _write_all(
         self, files: Sequence[SpillFile], seconds: float
     ) -> dict[SpillFile, WrittenFile]:
-        """Write as many leading files as there are locations for; and others, if they were first.
+        """Write files, until none of those left has a location, and return those that are written.
 
-        Returns them, and records the objects that no location takes.
+        Objects that no location takes are recorded.
         """
         written: dict[SpillFile, WrittenFile] = {}
         while placed := self._place(files, written):
@@ -205,7 +205,11 @@ class FailoverWriter:
             return
         for error in failures.values():
             clear_traceback(error)
-        of_location = [e for e in failures.values() if not _may_be_refusal(e, answered)]
+        of_location = [
+            error
+            for file, error in failures.items()
+            if not _may_be_refusal(error, answered and len(file.frames) == 1)
+        ]
         if not of_location and self._candidates.probe(location):
             for file, error in failures.items():
                 self._refused.setdefault(file, {})[location] = error
@@ -215,10 +219,11 @@ class FailoverWriter:
         self._on_failover(error)
 
 
-def _may_be_refusal(error: FsspillError, answered: bool) -> bool:
+def _may_be_refusal(error: FsspillError, lasting: bool) -> bool:
     """Return True if an error may concern its file alone, which a probe of the location tells.
 
-    One that lasted until the stall timeout does so only if the location took other files meanwhile:
-    else the probe would wait for it too.
+    With `lasting` also one that lasted until the stall timeout. Not if the location took no other
+    file meanwhile, since a probe would only wait too; nor for a file of several objects, since each
+    half would take as long again.
     """
-    return not isinstance(error, StorageFullError) and (answered or not is_transient(error))
+    return not isinstance(error, StorageFullError) and (lasting or not is_transient(error))

@@ -42,7 +42,7 @@ def test_the_pause_doubles_up_to_a_minute(clock: Clock) -> None:
 
 
 def test_each_object_is_reported_once(clock: Clock) -> None:
-    """Until it was stored: then a refusal is news again, and the pause begins anew."""
+    """Until it was stored: then a refusal is news again, and the pause is the first again."""
     reported: list[FsspillError] = []
     found = Refusals(reported.append)
     for _ in range(3):
