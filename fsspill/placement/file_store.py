@@ -95,14 +95,14 @@ class FileStore:
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
         # Not a method: a probe must not keep the store from being collected.
-        self._check = partial(check_location, self._clients, stall_timeout=settings.stall_timeout)
-        self.placement = Placement(self.locations, settings, self._state, self._check)
+        probe = partial(_probe, self._clients, settings.stall_timeout)
+        self.placement = Placement(self.locations, settings, self._state, probe)
         self._destroy_in_child = partial(_destroy, settings, session_name, node_id)
 
     def check(self) -> None:
         """Verify that every URI can be written, read and deleted; three requests each."""
         for location in self.locations:
-            self._check(location)
+            check_location(self._clients, location, self._settings.stall_timeout)
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""
@@ -220,6 +220,10 @@ class FileStore:
                 self.transfer.destroy()
         except Exception as error:
             logger.warning("could not remove all spilled files of this node: %s", error)
+
+
+def _probe(clients: ClientPool, stall_timeout: float, location: SpillLocation, name: str) -> None:
+    check_location(clients, location, stall_timeout, name)
 
 
 def _destroy(settings: Settings, session_name: str, node_id: str) -> None:

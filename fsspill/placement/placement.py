@@ -18,6 +18,9 @@ from fsspill.storage.layout import FileRef, SpillLocation
 
 __all__ = ["Candidates", "Placement"]
 
+_NODE_PROBE = "node"
+"""Name of the file of the probes of which only one is made on a node at a time."""
+
 
 class Placement:
     """The configured URIs as one node uses them: healthy or not, full or not.
@@ -31,7 +34,8 @@ class Placement:
     state : SharedState
         State that the processes of the node share.
     probe : callable
-        Raises if a location cannot be written, read and deleted.
+        Raises if the node's directory under a location cannot be written, read and deleted, by
+        means of a file of this name.
 
     Attributes
     ----------
@@ -49,14 +53,14 @@ class Placement:
         locations: Sequence[SpillLocation],
         settings: Settings,
         state: SharedState,
-        probe: Callable[[SpillLocation], None],
+        probe: Callable[[SpillLocation, str], None],
     ) -> None:
         self._locations = list(locations)
         self._settings = settings
         self._probe = probe
         self.usage = Usage(state, enabled=settings.max_bytes is not None)
         self._circuit_breakers = {
-            location: CircuitBreaker(state, location.uri, partial(probe, location))
+            location: CircuitBreaker(state, location.uri, partial(probe, location, _NODE_PROBE))
             for location in locations
         }
         # A random start: the processes of a node do not all begin with the same URI.
@@ -93,7 +97,7 @@ class Placement:
     def probe(self, location: SpillLocation) -> bool:
         """Return True if a location can be written, read and deleted now."""
         try:
-            self._probe(location)
+            self._probe(location, str(os.getpid()))
         except Exception:
             return False
         return True

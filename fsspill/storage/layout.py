@@ -150,6 +150,10 @@ class SpillLocation:
         name = hashlib.md5(self.node_directory.encode(), usedforsecurity=False).hexdigest()
         return FileRef(self, f"/{CHECK_PREFIX}-{name}")
 
+    def probe_file(self, name: str) -> FileRef:
+        """Return the file that a probe writes where the node's files are."""
+        return FileRef(self, f"{self.node_path}/{CHECK_PREFIX}-{name}")
+
     @property
     def heartbeat_path(self) -> str:
         """Path of the directory of heartbeats below `root`."""

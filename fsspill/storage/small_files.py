@@ -153,7 +153,9 @@ def open_small_files(
     return LocalSmallFiles() if location.local else RemoteSmallFiles(clients, stall_timeout)
 
 
-def check_location(clients: ClientPool, location: SpillLocation, stall_timeout: float) -> None:
+def check_location(
+    clients: ClientPool, location: SpillLocation, stall_timeout: float, probe: str | None = None
+) -> None:
     """Prove that a URI can be written, read and deleted.
 
     Parameters
@@ -164,6 +166,9 @@ def check_location(clients: ClientPool, location: SpillLocation, stall_timeout: 
         The URI.
     stall_timeout : float
         Seconds that a request may take, its retries included; at most `CHECK_SECONDS` are used.
+    probe : str, optional
+        Name of a file in the node's directory, which is checked then, and made if it is missing.
+        Concurrent checks need different ones.
 
     Raises
     ------
@@ -175,7 +180,8 @@ def check_location(clients: ClientPool, location: SpillLocation, stall_timeout: 
     Three requests, on a file of one byte that is gone afterwards.
     """
     files = open_small_files(clients, location, min(stall_timeout, CHECK_SECONDS))
-    file, context = location.check_file, ("cannot spill to", location.uri)
+    file = location.check_file if probe is None else location.probe_file(probe)
+    context = ("cannot spill to", location.uri)
     try:
         files.put(file, _DATA, *context)
         found = files.read(file, len(_DATA), *context)

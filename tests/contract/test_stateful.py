@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
-from fsspill.placement import background
+from fsspill.placement import background, refusals
 from fsspill.storage import retry
 from fsspill.testing.contract import decode_frame, split_url
 from fsspill.testing.filesystems import FaultyFileSystem, register
@@ -322,7 +322,7 @@ def _protocols() -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (background, retry):
+    for module in (background, refusals, retry):
         monkeypatch.setattr(module, "_FIRST_PAUSE", 0.002)
         monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.01)
     yield

@@ -577,6 +577,22 @@ def test_a_refused_object_is_tried_again_after_a_pause(
     assert world.count_altered() == 0
 
 
+def test_a_uri_that_takes_checks_and_no_spilled_files_is_unhealthy(
+    proxy: FaultProxy, world: World
+) -> None:
+    """A probe writes where the spilled files are: no object is at fault, nor is it usable again."""
+    world.fill(SMALL[:1])
+    [location] = world.storage.files.locations
+    with proxy.inject(Fault.FORBIDDEN, where=lambda path: "ray_spilled_objects_" in path):
+        assert type(world.attempt("spill")) is StoragePermissionError
+        probes = sum(proxy.injected.values())
+        poll(lambda: sum(proxy.injected.values()) > probes + 6, "some probes")
+        assert world.storage.files.placement.failure(location) is not None
+        assert len(world.storage.files.refusals) == 0
+        world.storage.check()
+    poll(world.spills_again, "the storage to be used again")
+
+
 def test_a_server_that_fails_for_one_object_stays_healthy(proxy: FaultProxy, world: World) -> None:
     """A failure that never passes is that of the object where others are stored meanwhile."""
     world.fill([600 * KIB] * 4)

@@ -52,7 +52,7 @@ class ScriptedTransfer(LocalTransfer):
 
 def write(transfer: ScriptedTransfer) -> tuple[FailoverWriter, list[WrittenFile]]:
     placement = Placement(
-        [LOCATION], SETTINGS, SharedState("session", "node"), lambda location: None
+        [LOCATION], SETTINGS, SharedState("session", "node"), lambda location, name: None
     )
     writer = FailoverWriter(
         transfer,

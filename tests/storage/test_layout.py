@@ -42,6 +42,11 @@ def test_heartbeats_are_outside_the_directories_of_nodes() -> None:
     assert REMOTE.heartbeat_file(HEAD).url == "memory://bucket/a/s/fsspill_heartbeats/head"
 
 
+def test_probe_files_are_where_the_spilled_files_of_the_node_are() -> None:
+    """They go with the directory of the node if a probe is killed."""
+    assert REMOTE.probe_file("name").url == f"{REMOTE.node_directory}/fsspill-check-name"
+
+
 def test_each_node_has_one_check_file() -> None:
     """Its name is that of every check of the node, and differs between nodes."""
     other = SpillLocation(
