@@ -1,4 +1,4 @@
-"""What the hook wraps in Ray, and what it does where that is not possible.
+"""Wrappers of functions of Ray, and what happens where they cannot be wrapped.
 
 Standard library only, imported with the first module of Ray. A program that spills to no URI gets
 what Ray does without fsspill, whatever is missing here. Where Ray is not as expected its Node stays
