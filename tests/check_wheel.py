@@ -5,12 +5,14 @@ import sys
 import tempfile
 
 import fsspill
+import fsspill.ray
 
 
 def main() -> None:
     """Raise an error if anything is missing."""
     assert "site-packages" in fsspill.__file__, f"not the installed package: {fsspill.__file__}"
     assert any(type(finder).__name__ == "RayHook" for finder in sys.meta_path), "no hook"
+    assert fsspill.ray.is_installed()
     assert importlib.metadata.version("fsspill") == fsspill.__version__
     store = fsspill.InMemoryObjectStore()
     store.put(b"a", b"some data")

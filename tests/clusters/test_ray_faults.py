@@ -422,7 +422,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 
 ENDS = [
     ("wait", signal.SIGTERM, signal.SIGTERM),
-    ("wait", signal.SIGINT, -signal.SIGINT),
+    ("wait", signal.SIGINT, 1),
     ("exit_with_status", None, 3),
     ("exit_in_thread", None, 0),
     ("fail", None, 1),

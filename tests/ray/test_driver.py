@@ -117,3 +117,13 @@ def test_a_clock_that_is_set_back_silences_nothing(pushed: list[str], clock: lis
     each.notify("spill", "no space")
     each.notify("spill", "no space")
     assert len(pushed) == 2
+
+
+def test_a_ray_without_messages_leaves_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A spill that fails reports it and raises nothing, whatever Ray lacks."""
+    utils = pytest.importorskip("ray._private.utils")
+    monkeypatch.delattr(utils, "push_error_to_driver")
+    notifier().notify("spill", "no space")
+    assert notified(caplog) == ["no space"]

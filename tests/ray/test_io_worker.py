@@ -313,3 +313,19 @@ def test_the_signatures_are_those_of_ray(ours: type[Storage]) -> None:
         found = inspect.unwrap(getattr(ours, name)).__code__
         count = expected.co_argcount
         assert found.co_varnames[:count] == expected.co_varnames[:count]
+
+
+def test_a_restore_that_ray_refuses_is_notified(
+    storage: WorkerStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that is not fsspill's, such as of a changed signature: Ray alone would only wait."""
+    [url] = storage.spill_objects([b"ref"], [b""])
+
+    def refuse(*arguments: object) -> None:
+        raise TypeError("takes 4 positional arguments")
+
+    monkeypatch.setattr(storage.store, "put_file_like_object", refuse)
+    with pytest.raises(TypeError):
+        storage.restore_spilled_objects([b"ref"], [url])
+    [line] = [line for line in notified(caplog) if "takes 4 positional arguments" in line]
+    assert "ray.get waits" in line

@@ -64,3 +64,15 @@ def test_another_directory_is_refused(
     assert f"directory {shown[0]}: " in message
     assert f"spills to {shown[1]}, " in message
     assert "Leave out --object-spilling-directory" in message
+
+
+def test_a_ray_that_tells_no_configuration_is_not_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A node starts where the comparison fails, which is fsspill's and not Ray's; the log says it.
+
+    Its Node lacks the address of the head.
+    """
+    check_worker_node(SimpleNamespace(_object_spilling_config=json.dumps(directory("/a"))))
+    assert "could not compare the spill directory" in caplog.text
+    assert "gcs_address" in caplog.text
