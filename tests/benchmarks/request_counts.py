@@ -69,6 +69,7 @@ def count_setup(server: LinkServer) -> Iterator[RequestsRow]:
 def _head(config: Any) -> Any:
     """Return a stand-in for Ray's Node with the attributes that validation on a head reads."""
     return SimpleNamespace(
+        head=True,
         _config={},
         _ray_params=SimpleNamespace(_system_config={}),
         _session_name="session",
