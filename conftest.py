@@ -9,7 +9,7 @@ import fsspec
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fsspill import InMemoryObjectStore
+from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
 from tests.recording import RequestRecorder
@@ -85,6 +85,12 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def recorder(s3_server: S3Server, s3_bucket: str) -> RequestRecorder:
     """Return a recorder of the requests that the server answers from here on."""
     return RequestRecorder(s3_server)
+
+
+@pytest.fixture
+def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
+    """Give a test an external storage in the empty bucket."""
+    return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ class Internal(NamedTuple):
     """Dotted; one that begins with ``node`` is an attribute of the head's Node."""
 
     without: str
-    """What happens without it."""
+    """Consequence for users."""
 
     required: bool = True
-    """Where it is missing, the head refuses to spill to a URI, and names it."""
+    """True if the head refuses to spill to a URI without it, and names it."""
 
 
 _REFUSED = "Ray stays as it is; a URI is refused by ray.init and ray start"

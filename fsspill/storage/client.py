@@ -136,10 +136,7 @@ class StorageClient:
         return min(max(size - size % MIN_BLOCK_SIZE, MIN_BLOCK_SIZE), STREAM_BLOCK_SIZE)
 
     async def write_stream(
-        self,
-        path: str,
-        make_parts: MakeParts,
-        written: Callable[[int], None],
+        self, path: str, make_parts: MakeParts, written: Callable[[int], None]
     ) -> None:
         """Write a file block by block, reporting the total of bytes to `written`.
 
@@ -280,14 +277,18 @@ class StorageClient:
 
         Notes
         -----
-        One request for each file.
+        One request for each file; on S3, one for up to 1000 files of a bucket.
         """
         failures = {} if failures is None else failures
-        await self._delete_each(paths, self._slots(max_requests), failures)
+        slots = asyncio.Semaphore(max_requests if self.concurrent else 1)
+        await self._delete_all(paths, slots, failures)
         return failures
 
-    def _slots(self, max_requests: int) -> asyncio.Semaphore:
-        return asyncio.Semaphore(max_requests if self.concurrent else 1)
+    async def _delete_all(
+        self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]
+    ) -> None:
+        """Delete files, and keep `failures` up to date with each answer."""
+        await self._delete_each(paths, slots, failures)
 
     async def _delete_each(
         self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]

@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 __all__ = [
@@ -278,14 +278,9 @@ def create_file(root: str, path: str) -> int:
     parent, _, name = path.rpartition("/")
     with _make_directory(root, parent) as directory:
         fd = directory.create(name)
-        try:
-            owner = os.fstat(fd).st_uid
+        with _removed_on_error(directory, name, fd) as owner:
             directory.require_owner(owner)
             directory.require_safe_path(owner)
-        except BaseException:
-            os.close(fd)
-            directory.remove(name)
-            raise
         return fd
 
 
@@ -294,13 +289,20 @@ def rewrite_file(root: str, path: str) -> int:
     parent, _, name = path.rpartition("/")
     with _make_directory(root, parent) as directory:
         fd = directory.rewrite(name)
-        try:
-            directory.require_safe_path(os.fstat(fd).st_uid)
-        except BaseException:
-            os.close(fd)
-            directory.remove(name)
-            raise
+        with _removed_on_error(directory, name, fd) as owner:
+            directory.require_safe_path(owner)
         return fd
+
+
+@contextmanager
+def _removed_on_error(directory: OpenDirectory, name: str, fd: int) -> Iterator[int]:
+    """Yield the owner of an open file; close and remove the file if the block raises."""
+    try:
+        yield os.fstat(fd).st_uid
+    except BaseException:
+        os.close(fd)
+        directory.remove(name)
+        raise
 
 
 def open_file(root: str, path: str) -> int:

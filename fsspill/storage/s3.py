@@ -62,18 +62,11 @@ class S3Client(StorageClient):
         created = await self._fs._call_s3("create_multipart_upload", **target)
         return S3Upload(self._fs, {**target, "UploadId": created["UploadId"]})
 
-    async def delete(
-        self,
-        paths: Sequence[str],
-        max_requests: int,
-        failures: dict[str, FsspillError] | None = None,
-    ) -> dict[str, FsspillError]:
-        """Delete files; see `StorageClient.delete`."""
-        failures = {} if failures is None else failures
-        slots = self._slots(max_requests)
+    async def _delete_all(
+        self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]
+    ) -> None:
         deletions = [self._delete_bulk(*batch, slots, failures) for batch in self._batches(paths)]
         await asyncio.gather(*deletions)
-        return failures
 
     def _batches(self, paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield buckets with up to 1000 of their files, as paths by key."""

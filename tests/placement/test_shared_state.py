@@ -133,9 +133,9 @@ def test_records_of_killed_sessions_are_removed_after_a_week(directory: Path) ->
     assert {path.name for path in directory.glob("fsspill-*/*")} == {"young", "session"}
 
 
-def test_one_process_at_a_time_holds_a_lock(directory: Path) -> None:
-    """It ends with the process that holds it."""
-    state = SharedState("session", "node")
+@contextmanager
+def holding_process() -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that holds the lock, until it is killed."""
     code = (
         "import sys\n"
         "from fsspill.placement.shared_state import SharedState\n"
@@ -148,6 +148,13 @@ def test_one_process_at_a_time_holds_a_lock(directory: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
+        yield holder
+
+
+def test_one_process_at_a_time_holds_a_lock(directory: Path) -> None:
+    """It ends with the process that holds it."""
+    state = SharedState("session", "node")
+    with holding_process() as holder:
         with state.lock("kind", "key", wait=False) as mine:
             assert not mine
         holder.kill()
@@ -423,18 +430,7 @@ def test_a_lock_that_is_never_released_is_waited_for_once(
 
     monkeypatch.setattr(time, "sleep", record)
     state = SharedState("session", "node")
-    code = (
-        "from fsspill.placement.shared_state import SharedState\n"
-        "import sys\n"
-        "with SharedState('session', 'node').lock('kind', 'key', wait=True):\n"
-        "    print('held', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
+    with holding_process() as holder:
         holder.send_signal(signal.SIGSTOP)
         with state.lock("kind", "key", wait=True) as held:
             assert not held

@@ -30,11 +30,6 @@ from tests.timeouts import IMPATIENT, cleanup_limit
 KIB, MIB = 2**10, 2**20
 
 
-@pytest.fixture
-def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
-    return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
-
-
 def test_creating_a_storage_makes_no_request(
     recorder: RequestRecorder, storage: ExternalStorage
 ) -> None:

@@ -5,16 +5,11 @@ from __future__ import annotations
 import fsspec
 import pytest
 
-from fsspill import ExternalStorage, InMemoryObjectStore, Settings
+from fsspill import ExternalStorage, Settings
 from fsspill.storage.client_pool import open_client
 from fsspill.storage.layout import HEAD, SpillLocation
 from fsspill.transfer.destroy import destroy
 from tests.at_rest import open_uploads
-
-
-@pytest.fixture
-def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
-    return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
 def test_destroy_aborts_incomplete_uploads_of_its_node(

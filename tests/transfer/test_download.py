@@ -22,11 +22,6 @@ from tests.timeouts import limited_attempts
 KIB, MIB = 2**10, 2**20
 
 
-@pytest.fixture
-def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
-    return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
-
-
 def test_a_large_object_is_read_in_ranges_of_exactly_its_bytes(
     recorder: RequestRecorder, storage: ExternalStorage, store: InMemoryObjectStore, s3_bucket: str
 ) -> None:

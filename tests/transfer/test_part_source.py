@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from fsspill import (
     ExternalStorage,
     InMemoryObjectStore,
@@ -13,11 +11,6 @@ from tests.recording import RequestRecorder
 from tests.spilling import fill
 
 KIB, MIB = 2**10, 2**20
-
-
-@pytest.fixture
-def storage(s3_bucket: str, store: InMemoryObjectStore) -> ExternalStorage:
-    return ExternalStorage(f"s3://{s3_bucket}/prefix", object_store=store)
 
 
 def test_a_large_file_is_uploaded_in_parts(
