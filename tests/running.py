@@ -74,6 +74,21 @@ def poll(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.1)
 
 
+class BegunThreads:
+    """The live threads of a name that began after this was made.
+
+    Those of earlier tests do not count: what a test dropped may still be referenced somewhere.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._earlier = set(threading.enumerate())
+
+    def __call__(self) -> list[threading.Thread]:
+        begun = set(threading.enumerate()) - self._earlier
+        return [thread for thread in begun if thread.name == self._name]
+
+
 class Program(AbstractContextManager["Program"]):
     """A Python program in a process of its own, line by line. A context manager.
 

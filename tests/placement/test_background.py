@@ -12,7 +12,7 @@ import pytest
 
 from fsspill.placement import background
 from fsspill.placement.background import BackgroundTask
-from tests.running import PATIENCE, poll
+from tests.running import PATIENCE, BegunThreads, poll
 
 NAME = "fsspill-test"
 
@@ -38,16 +38,17 @@ class Work:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_is_left(threads: BegunThreads) -> Iterator[None]:
     yield
     poll(lambda: not threads(), "the threads to end")
 
 
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == NAME]
+@pytest.fixture
+def threads() -> BegunThreads:
+    return BegunThreads(NAME)
 
 
-def test_there_is_a_thread_only_while_there_is_work() -> None:
+def test_there_is_a_thread_only_while_there_is_work(threads: BegunThreads) -> None:
     """None before `start` nor after the last step; `start` makes another one."""
     work = Work(3)
     assert not threads()
@@ -87,7 +88,7 @@ def test_a_step_that_raises_is_repeated(caplog: pytest.LogCaptureFixture) -> Non
     assert "fsspill-test: broken" in caplog.text
 
 
-def test_the_thread_ends_with_its_object() -> None:
+def test_the_thread_ends_with_its_object(threads: BegunThreads) -> None:
     """It holds no reference to it."""
     work = Work(10**9)
     work.task.start()
@@ -95,7 +96,7 @@ def test_the_thread_ends_with_its_object() -> None:
     del work
 
 
-def test_the_thread_ends_when_it_is_shut_down() -> None:
+def test_the_thread_ends_when_it_is_shut_down(threads: BegunThreads) -> None:
     """Nothing starts another one."""
     work = Work(10**9)
     work.task.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from fsspill.placement import background
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.testing.s3_server import S3Server
-from tests.running import PATIENCE, poll
+from tests.running import PATIENCE, BegunThreads, poll
 
 URI = "s3://bucket/x"
 
@@ -45,20 +44,9 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.05)
 
 
-@pytest.fixture(autouse=True)
-def _no_probes_of_other_tests() -> None:
-    """Wait for the probes of storages that earlier tests dropped: they end with the storage."""
-    gc.collect()
-    poll(lambda: not _probing(), "the probes of earlier tests to end")
-
-
-def _probing() -> bool:
-    return bool(probes())
-
-
-def probes() -> list[threading.Thread]:
-    """Return the threads that probe."""
-    return [thread for thread in threading.enumerate() if thread.name == "fsspill-probe"]
+@pytest.fixture
+def probes() -> BegunThreads:
+    return BegunThreads("fsspill-probe")
 
 
 @pytest.fixture
@@ -67,18 +55,18 @@ def backend() -> Backend:
 
 
 @pytest.fixture
-def opened(backend: Backend) -> Iterator[CircuitBreaker]:
+def opened(backend: Backend, probes: BegunThreads) -> Iterator[CircuitBreaker]:
     found = CircuitBreaker(SharedState("session", "node"), URI, backend)
     found.open(StoragePermissionError("refused, and why"))
     yield found
     found.shut_down()
 
 
-def test_a_closed_circuit_has_no_failure(backend: Backend) -> None:
+def test_a_closed_circuit_has_no_failure(backend: Backend, probes: BegunThreads) -> None:
     """As long as nothing fails, nothing is probed and no thread is started."""
     assert CircuitBreaker(SharedState("session", "node"), URI, backend).failure() is None
     assert backend.probes == 0
-    assert not _probing()
+    assert not probes()
 
 
 def test_an_open_circuit_has_the_error_that_opened_it(opened: CircuitBreaker) -> None:
@@ -88,14 +76,16 @@ def test_an_open_circuit_has_the_error_that_opened_it(opened: CircuitBreaker) ->
     assert str(failure) == "refused, and why"
 
 
-def test_a_circuit_stays_open_while_probes_fail(opened: CircuitBreaker, backend: Backend) -> None:
+def test_a_circuit_stays_open_while_probes_fail(
+    opened: CircuitBreaker, backend: Backend, probes: BegunThreads
+) -> None:
     """Failed probes in the background change nothing."""
     poll(lambda: backend.probes > 5, "some probes")
     assert opened.is_open()
 
 
 def test_a_successful_probe_closes_the_circuit(
-    opened: CircuitBreaker, backend: Backend, caplog: pytest.LogCaptureFixture
+    opened: CircuitBreaker, backend: Backend, caplog: pytest.LogCaptureFixture, probes: BegunThreads
 ) -> None:
     """No call is needed for that, and the log says that spilling resumed."""
     backend.down = False
@@ -104,7 +94,9 @@ def test_a_successful_probe_closes_the_circuit(
     assert backend.probes > 0
 
 
-def test_processes_of_a_node_share_the_circuit(opened: CircuitBreaker, backend: Backend) -> None:
+def test_processes_of_a_node_share_the_circuit(
+    opened: CircuitBreaker, backend: Backend, probes: BegunThreads
+) -> None:
     """Another process sees it open immediately, and probes when the first one has ended."""
     other = SharedState("session", "node")
     assert CircuitBreaker(other, URI, backend).is_open()
@@ -125,7 +117,9 @@ def test_processes_of_a_node_share_the_circuit(opened: CircuitBreaker, backend: 
     assert not opened.is_open()
 
 
-def test_one_process_at_a_time_probes(opened: CircuitBreaker, backend: Backend) -> None:
+def test_one_process_at_a_time_probes(
+    opened: CircuitBreaker, backend: Backend, probes: BegunThreads
+) -> None:
     """A process does not probe while another one holds the lock."""
     with SharedState("session", "node").lock("circuit", URI, wait=True):
         seen = backend.probes
@@ -168,7 +162,7 @@ def without_thread(node_id: str, probe: Callable[[], None]) -> CircuitBreaker:
     return found
 
 
-def test_probes_end_with_the_storage(backend: Backend) -> None:
+def test_probes_end_with_the_storage(backend: Backend, probes: BegunThreads) -> None:
     """A storage that is dropped while its URI is unhealthy leaves no thread behind."""
     dropped = CircuitBreaker(SharedState("session", "node"), URI, backend)
     dropped.open(StoragePermissionError("refused"))
@@ -177,7 +171,9 @@ def test_probes_end_with_the_storage(backend: Backend) -> None:
     poll(lambda: not thread.is_alive(), "the thread to end")
 
 
-def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -> None:
+def test_an_unhealthy_uri_gets_no_request(
+    s3_server: S3Server, s3_bucket: str, probes: BegunThreads
+) -> None:
     """A thousand spills to it raise immediately, without a request or an access to objects."""
     storage = ExternalStorage("s3://no-such-bucket/x")
     store = storage.object_store
@@ -186,7 +182,7 @@ def test_an_unhealthy_uri_gets_no_request(s3_server: S3Server, s3_bucket: str) -
     with pytest.raises(StorageNotFoundError, match="no-such-bucket"):
         storage.spill_objects([b"x"])
     storage.files.placement.shut_down()  # no more probes, to count the requests
-    poll(lambda: not _probing(), "the probe to end")
+    poll(lambda: not probes(), "the probe to end")
     seen = len(s3_server.requests())
     for _ in range(1000):
         with pytest.raises(StorageNotFoundError, match="no-such-bucket"):

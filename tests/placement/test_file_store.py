@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from fsspill.storage.layout import FileRef
 from fsspill.testing.contract import split_url
 from tests.at_rest import files, keys
 from tests.faults.fault_proxy import Fault, FaultProxy
-from tests.running import PATIENCE, poll
+from tests.running import PATIENCE, BegunThreads, poll
 from tests.spilling import fill
 
 MIB = 2**20
@@ -69,7 +68,14 @@ def test_a_failed_spill_releases_the_objects(s3_bucket: str, store: InMemoryObje
 
 
 @pytest.fixture
-def make_storage(store: InMemoryObjectStore) -> Iterator[Callable[..., ExternalStorage]]:
+def deleting() -> BegunThreads:
+    return BegunThreads("fsspill-delete")
+
+
+@pytest.fixture
+def make_storage(
+    store: InMemoryObjectStore, deleting: BegunThreads
+) -> Iterator[Callable[..., ExternalStorage]]:
     """Give a test storages, each object in a file of its own, that leave no thread."""
     made = []
 
@@ -80,11 +86,7 @@ def make_storage(store: InMemoryObjectStore) -> Iterator[Callable[..., ExternalS
     yield make
     for storage in made:
         storage.destroy_external_storage()
-    poll(lambda: not threads(), "the threads to end")
-
-
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "fsspill-delete"]
+    poll(lambda: not deleting(), "the threads to end")
 
 
 def spill(storage: ExternalStorage, count: int) -> list[bytes]:
@@ -96,7 +98,10 @@ def spill(storage: ExternalStorage, count: int) -> list[bytes]:
 
 
 def test_refused_deletions_are_retried_without_another_call(
-    proxy: FaultProxy, s3_bucket: str, make_storage: Callable[..., ExternalStorage]
+    proxy: FaultProxy,
+    s3_bucket: str,
+    make_storage: Callable[..., ExternalStorage],
+    deleting: BegunThreads,
 ) -> None:
     """All of them once they are allowed; then the thread ends."""
     storage = make_storage(f"s3://{s3_bucket}/x")
@@ -106,7 +111,7 @@ def test_refused_deletions_are_retried_without_another_call(
         poll(lambda: sum(proxy.injected.values()) > 3, "some retries")
         assert len(keys()) == 5
     poll(lambda: not keys(), "the files to be deleted")
-    poll(lambda: not threads(), "the thread to end")
+    poll(lambda: not deleting(), "the thread to end")
     assert not storage.files.pending_deletions
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from fsspill.placement import background
 from fsspill.ray.held_objects import HeldObjects
-from tests.running import poll
+from tests.running import BegunThreads, poll
 
 
 class Buffer:
@@ -41,11 +40,12 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.05)
 
 
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "fsspill-release"]
+@pytest.fixture
+def threads() -> BegunThreads:
+    return BegunThreads("fsspill-release")
 
 
-def test_objects_are_held_until_their_time_has_passed() -> None:
+def test_objects_are_held_until_their_time_has_passed(threads: BegunThreads) -> None:
     """Each by itself; there is no thread once nothing is held."""
     source = Source()
     held = HeldObjects(source)
@@ -57,7 +57,7 @@ def test_objects_are_held_until_their_time_has_passed() -> None:
     poll(lambda: not threads(), "the thread to end")
 
 
-def test_releasing_all_ends_the_thread() -> None:
+def test_releasing_all_ends_the_thread(threads: BegunThreads) -> None:
     """No object stays pinned by a storage that is destroyed."""
     source = Source()
     held = HeldObjects(source)
