@@ -52,9 +52,11 @@ def public_directory(mode: int = 0o1777) -> Iterator[Path]:
 
 
 @contextmanager
-def small_disk(directory: Path, *options: str) -> Iterator[None]:
-    """Mount a disk of 16 files at most at a directory; skips the test where that is refused."""
-    wanted = ",".join(["size=64k", "nr_inodes=16", *options])
+def small_disk(
+    directory: Path, *options: str, size: str = "64k", max_files: int = 16
+) -> Iterator[None]:
+    """Mount a small disk at a directory; skips the test where that is refused."""
+    wanted = ",".join([f"size={size}", f"nr_inodes={max_files}", *options])
     command = ["mount", "-t", "tmpfs", "-o", wanted, "none", str(directory)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("may not mount a disk")

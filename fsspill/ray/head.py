@@ -23,6 +23,10 @@ __all__ = ["on_head_started", "validate_external_storage"]
 
 logger = get_logger(__name__)
 
+_CAPACITY_THRESHOLD = "local_fs_capacity_threshold"
+"""Setting of Ray: above this fraction of the disk of its temporary directory (0.95 by default) no
+object is created, even where none would be spilled to that disk. Above 1 there is no disk."""
+
 
 def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None:
     """Check the configuration on the head, before Ray starts anything.
@@ -51,10 +55,8 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
     with validation():
         validate(node)
-    # Ray derives this from its own type "filesystem". It makes a raylet ask the one that spilled
-    # for the bytes, which is what files on another node's disk need.
     for system_config in (node._config, node._ray_params._system_config):
-        system_config["is_external_storage_type_fs"] = storage.node_local
+        system_config |= _system_config(storage, system_config)
 
 
 def _spills(node: Any) -> bool:
@@ -90,6 +92,20 @@ def _for_raylet(config: Mapping[str, Any], storage: ExternalStorage) -> dict[str
         return dict(config)
     directories = [uri.partition("://")[2] for uri in storage.uris]
     return {**config, "params": {**config["params"], "directory_path": directories}}
+
+
+def _system_config(storage: ExternalStorage, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of Ray whose defaults assume that objects are spilled to a local disk."""
+    # Ray derives it from its own type "filesystem". It makes a raylet ask the one that spilled for
+    # the bytes, which is what files on another node's disk need.
+    settings: dict[str, Any] = {"is_external_storage_type_fs": storage.node_local}
+    if not storage.node_local and not _is_set(_CAPACITY_THRESHOLD, given):
+        settings[_CAPACITY_THRESHOLD] = 1.0
+    return settings
+
+
+def _is_set(name: str, system_config: Mapping[str, Any]) -> bool:
+    return name in system_config or f"RAY_{name}" in os.environ
 
 
 def on_head_started(node: Any) -> None:

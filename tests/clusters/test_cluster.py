@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.at_rest import files, keys, spilled
+from tests.other_users import small_disk
 from tests.running import Program, poll, processes, ray_environment
 
 pytestmark = [pytest.mark.ray]
@@ -50,6 +51,17 @@ def test_spilling_to_a_bucket_needs_only_the_directory(environment: dict[str, st
     arguments = {**LOCAL, "object_spilling_directory": "s3://bucket/prefix"}
     with Program("spill.py", json.dumps(arguments), environment=environment) as program:
         spill_and_drop(program, assert_remote_keys, lambda: not spilled())
+
+
+def test_a_node_whose_disk_is_full_spills_to_a_bucket(environment: dict[str, str]) -> None:
+    """Ray's guard at 95 % of the disk of its temporary directory does not end programs."""
+    directory = Path(environment["RAY_TMPDIR"])
+    with small_disk(directory, size="200m", max_files=10_000):
+        with (directory / "filler").open("wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, 192 * 2**20)
+        arguments = {**LOCAL, "object_spilling_directory": "s3://bucket/prefix"}
+        with Program("spill.py", json.dumps(arguments), environment=environment) as program:
+            spill_and_drop(program, assert_remote_keys, lambda: not spilled())
 
 
 def assert_remote_keys() -> bool:

@@ -49,6 +49,38 @@ def test_validation_tells_ray_whether_files_are_local_to_a_node(
     rays.reset_external_storage()
 
 
+THRESHOLD = "local_fs_capacity_threshold"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_disk_of_a_node_counts_only_where_it_takes_the_files(
+    shared: bool, s3_bucket: str, tmp_path: Path
+) -> None:
+    """Ray's guard of that disk is off for buckets and shared directories."""
+    for node, threshold in (
+        (head(f"s3://{s3_bucket}"), 1),
+        (head(f"file://{tmp_path}", shared=shared), 1 if shared else None),
+    ):
+        validate_external_storage(node, lambda node: None)
+        assert node._config.get(THRESHOLD) == threshold
+        assert node._ray_params._system_config.get(THRESHOLD) == threshold
+
+
+@pytest.mark.parametrize("place", ["_system_config", "environment"])
+def test_a_threshold_that_the_user_has_set_stays(
+    place: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is a parameter of ray.init or a variable of the environment."""
+    node = head(f"s3://{s3_bucket}")
+    if place == "environment":
+        monkeypatch.setenv(f"RAY_{THRESHOLD}", "0.5")
+    else:
+        node._config[THRESHOLD] = node._ray_params._system_config[THRESHOLD] = 0.5
+    validate_external_storage(node, lambda node: None)
+    found = {node._config.get(THRESHOLD), node._ray_params._system_config.get(THRESHOLD)}
+    assert found == ({None} if place == "environment" else {0.5})
+
+
 def test_validation_makes_three_requests(s3_server: S3Server, s3_bucket: str) -> None:
     """With what Ray does after it: set up with a random node id, and destroy."""
     node = head("s3://bucket/x")
