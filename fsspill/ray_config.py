@@ -11,7 +11,9 @@ from dataclasses import fields
 from typing import Any
 
 from fsspill.errors import ConfigError
+from fsspill.secrets import redact
 from fsspill.settings import Settings, check_names
+from fsspill.storage.spellings import is_like_uri
 
 __all__ = ["PARAMETERS_OF_TYPE", "RAY_TEST_TYPES"]
 
@@ -40,6 +42,11 @@ def _translate_filesystem(params: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"cannot use directory_path={params['directory_path']!r}: expected a path or a list of "
             "paths."
+        )
+    for path in filter(is_like_uri, paths):
+        raise ConfigError(
+            f"cannot use directory_path={redact(repr(path))}: expected a directory. Use type "
+            "'fsspec' with params.uri for a URI."
         )
     return {"uri": [f"file://{os.path.abspath(path)}" for path in paths]}
 

@@ -14,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 
@@ -78,8 +79,14 @@ def _names_uri(config: Any) -> bool:
     params = config.get("params")
     directories = params.get("directory_path") if isinstance(params, dict) else None
     listed = directories if isinstance(directories, list) else [directories]
-    is_uri = any("://" in str(directory) for directory in listed)
+    is_uri = any(_is_like_uri(directory) for directory in listed)
     return config.get("type") == "fsspec" or (config.get("type") == "filesystem" and is_uri)
+
+
+def _is_like_uri(directory: Any) -> bool:
+    """Return True for a URI, and for what was meant as one; see `fsspill.storage.spellings`."""
+    text = str(directory)
+    return bool(re.match(r"\s*[\"']?[A-Za-z][\w+.-]+:", text)) or "://" in text
 
 
 def _set_up(config: dict[str, Any], node_id: str, session_name: str) -> Any:
@@ -181,8 +188,7 @@ def _wrap_node(module: Any) -> None:
     @functools.wraps(get_config)
     def _get_object_spilling_config(self: Any, *args: Any, **kwargs: Any) -> Any:
         config = get_config(self, *args, **kwargs)
-        # Runs in every process of Ray, so the string is searched before it is parsed.
-        return _as_fsspec(config) if isinstance(config, str) and "://" in config else config
+        return _as_fsspec(config) if isinstance(config, (str, dict)) else config
 
     @functools.wraps(validate)
     def validate_external_storage(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -205,15 +211,31 @@ def _wrap_node(module: Any) -> None:
     node_class.start_ray_processes = _mark(start_ray_processes)
 
 
-def _as_fsspec(config: str) -> str:
-    """Convert Ray's configuration of a spill directory to fsspill's, if that is a URI."""
-    try:
-        parsed = json.loads(config)
-    except ValueError:
-        return config  # Ray reports it
-    if not _names_uri(parsed) or parsed["type"] == "fsspec":
+def _as_fsspec(config: Any) -> Any:
+    """Convert Ray's configuration of a spill directory to fsspill's, if that is a URI.
+
+    Ray's is a text in JSON. An object is accepted as well, since that text often stands in another.
+    """
+    parsed = _parsed(config)
+    if parsed is None and "fsspec" in config:
+        raise ValueError(
+            "cannot read the configuration of object spilling: expected JSON, as json.dumps makes "
+            "it of {'type': 'fsspec', 'params': {'uri': 's3://bucket/prefix'}}, found something "
+            "else. Or leave it out, and give the URI as object_spilling_directory."
+        )
+    if not _names_uri(parsed):
         return config
-    return json.dumps({"type": "fsspec", "params": {"uri": parsed["params"]["directory_path"]}})
+    if parsed["type"] != "fsspec":
+        parsed = {"type": "fsspec", "params": {"uri": parsed["params"]["directory_path"]}}
+    return json.dumps(parsed)
+
+
+def _parsed(config: Any) -> Any:
+    """Return the object of a configuration in JSON, or None where it is not JSON."""
+    try:
+        return json.loads(config) if isinstance(config, str) else config
+    except ValueError:
+        return None
 
 
 def _spills_to_uri(node: Any) -> bool:
@@ -275,13 +297,22 @@ def _setting_with_uri(arguments: dict[str, Any]) -> str | None:
         "RAY_object_spilling_config": os.environ.get("RAY_object_spilling_config"),  # noqa: SIM112
     }
     for name, value in settings.items():
-        if "://" in str(value):
+        if _is_like_uri(value):
             return name
     for name, value in configs.items():
-        text = str(value)
-        if "fsspec" in text or ("directory_path" in text and "://" in text):
+        if "fsspec" in str(value) or _has_uri(value):
             return name
     return None
+
+
+def _has_uri(system_config: Any) -> bool:
+    """Return True if a configuration, or one of object spilling in it, names a URI."""
+    parsed = _parsed(system_config)
+    if not isinstance(parsed, dict):
+        return False
+    directory = parsed.get("object_spilling_directory")
+    config = parsed.get("object_spilling_config")
+    return _names_uri(parsed) or _is_like_uri(directory) or _has_uri(config)
 
 
 def _refusal(setting: str) -> RuntimeError:

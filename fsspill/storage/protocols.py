@@ -116,7 +116,6 @@ PROTOCOLS: Mapping[str, ProtocolTraits] = {
     "abfs": _AZURE,
     "abfss": _AZURE,
     "az": _AZURE,
-    "adl": ProtocolTraits(extra="azure", has_directories=False),
     "sftp": _SFTP,
     "ssh": _SFTP,
     "file": _LOCAL,

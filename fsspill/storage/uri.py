@@ -13,6 +13,7 @@ from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.secret_forms import has_password
 from fsspill.secrets import redact
 from fsspill.storage.protocols import protocol_of, traits_of
+from fsspill.storage.spellings import describe_spelling
 
 __all__ = ["check_uri", "filesystem_class", "is_local"]
 
@@ -39,11 +40,8 @@ def check_uri(uri: object) -> str:
     -----
     Makes no request. Imports the package of the protocol.
     """
-    if not isinstance(uri, str) or not re.match(r"[a-z][a-z0-9+._-]*://", uri):
-        raise ConfigError(
-            f"cannot spill to {_shown(uri)}: expected a URI with a protocol, such as "
-            "'s3://bucket/prefix' or 'file:///mnt/disk'."
-        )
+    if not isinstance(uri, str):
+        raise _no_uri_error(uri)
     path = uri.partition("://")[2]
     if has_password(uri):
         raise ConfigError(
@@ -51,6 +49,13 @@ def check_uri(uri: object) -> str:
             "logs and process lists. Expected it in the environment: FSSPEC_"
             f"{protocol_of(uri).upper()}_PASSWORD."
         )
+    instead = describe_spelling(uri)
+    if instead:
+        raise ConfigError(
+            f"cannot spill to {_shown(uri)}: expected a URI as fsspec spells it. {instead}"
+        )
+    if not re.match(r"[a-z][a-z0-9+._-]*://", uri):
+        raise _no_uri_error(uri)
     if "::" in uri:
         raise ConfigError(
             f"cannot spill to {_shown(uri)}: expected a single filesystem, found a chain ('::'). "
@@ -64,10 +69,6 @@ def check_uri(uri: object) -> str:
     if not path.strip("/") and protocol_of(uri) != "memory":
         raise ConfigError(
             f"cannot spill to {uri!r}: expected a bucket or directory after the protocol."
-        )
-    if is_local(uri) and not path.startswith("/"):
-        raise ConfigError(
-            f"cannot spill to {uri!r}: expected an absolute path, as in 'file:///{path}'."
         )
     filesystem_class(uri)
     return uri.rstrip("/")
@@ -99,6 +100,13 @@ def filesystem_class(uri: str) -> type:
             f"Python environment. Install it on every node: {what}"
         ) from error
     return cls
+
+
+def _no_uri_error(found: object) -> ConfigError:
+    return ConfigError(
+        f"cannot spill to {_shown(found)}: expected a URI with a protocol, such as "
+        "'s3://bucket/prefix' or 'file:///mnt/disk'."
+    )
 
 
 def _shown(uri: object) -> str:

@@ -110,14 +110,14 @@ def test_the_environment_variable_works_like_the_argument(environment: dict[str,
 def test_a_configuration_of_type_fsspec_takes_all_parameters(
     environment: dict[str, str], where: str
 ) -> None:
-    """It is given through _system_config or RAY_object_spilling_config."""
+    """It is given through _system_config, as an object, or RAY_object_spilling_config, as JSON."""
     params = {"uri": ["s3://bucket/a", "s3://bucket/b"], "prefix": "below", "file_size": 2**20}
     config = json.dumps({"type": "fsspec", "params": params})
     arguments: dict[str, object] = dict(LOCAL)
     if where == "environment":
         environment["RAY_object_spilling_config"] = config
     else:
-        arguments["_system_config"] = {"object_spilling_config": config}
+        arguments["_system_config"] = {"object_spilling_config": json.loads(config)}
 
     def at_rest() -> bool:
         found = spilled()
@@ -214,7 +214,9 @@ BAD: list[tuple[str | None, object, str, str]] = [
     ("memory://x", None, "ValueError", "storage that all processes share"),
     ("s3://no-such-bucket/x", None, "FileNotFoundError", "never buckets"),
     ("file:///proc/nonsense", None, "OSError", "cannot spill to file:///proc/nonsense"),
-    ("file://relative", None, "ValueError", "expected an absolute path"),
+    ("file://relative", None, "ValueError", "Did you mean 'file:///relative'"),
+    ("s3:/bucket/x", None, "ValueError", "Did you mean 's3://bucket/x'"),
+    ("https://bucket.s3.amazonaws.com/x", None, "ValueError", "Did you mean 's3://bucket/x'"),
     (None, {"uri": "s3://bucket", "nonsense": 1}, "ValueError", "unknown parameter 'nonsense'"),
     (None, {"uri": "s3://bucket", "file_size": "1"}, "ValueError", "expected an integer"),
     (None, {"uri": ["s3://bucket", "file:///tmp/x"]}, "ValueError", "only file:// URIs or none"),

@@ -107,6 +107,7 @@ def test_the_next_ray(
         ("RAY_object_spilling_directory", URI),
         ("RAY_object_spilling_config", CONFIG),
         ("_system_config", {"object_spilling_config": CONFIG}),
+        ("RAY_object_spilling_directory", "s3:/bucket/x"),
     ],
 )
 def test_every_place_of_a_uri(

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from _fsspill_wrappers import FailedStorage
+from _fsspill_wrappers import FailedStorage, _setting_with_uri
 from ray._private import external_storage as rays
 from ray._private.node import Node
 
@@ -72,3 +72,56 @@ def test_configurations_that_are_none_go_to_ray(config: Any) -> None:
     node = SimpleNamespace(_ray_params=SimpleNamespace(object_spilling_directory=None), _config={})
     node._config["object_spilling_config"] = config or "{}"
     assert Node._get_object_spilling_config(node) == original(node)
+
+
+def spilling_config(config: Any, directory: str | None = None) -> Any:
+    """Return what a Node takes for its configuration."""
+    params = SimpleNamespace(object_spilling_directory=directory)
+    node = SimpleNamespace(_ray_params=params, _config={"object_spilling_config": config})
+    return Node._get_object_spilling_config(node)
+
+
+@pytest.mark.parametrize("text", ["s3:/bucket/x", "file:/tmp/x", "https://bucket.s3.amazonaws.com"])
+def test_what_was_meant_as_a_uri_is_not_rays_to_take(text: str) -> None:
+    """Ray would spill to a directory called s3: in the working directory."""
+    found = json.loads(spilling_config(None, text))
+    assert found == {"type": "fsspec", "params": {"uri": text}}
+
+
+@pytest.mark.parametrize("config", [CONFIG, {**CONFIG, "params": {"uri": [URI], "prefix": "p"}}])
+def test_a_configuration_may_be_an_object(config: dict[str, Any]) -> None:
+    """JSON in JSON is hard to write: it works as a text and as what the text stands for."""
+    assert json.loads(spilling_config(config)) == config
+    assert json.loads(spilling_config(json.dumps(config))) == config
+
+
+@pytest.mark.parametrize("text", [str(CONFIG), json.dumps(CONFIG)[:-1], '{"type":fsspec}'])
+def test_a_configuration_that_is_not_json_is_refused(text: str) -> None:
+    """The message says how to write it; Ray's is of line 1 column 2 (char 1)."""
+    with pytest.raises(ValueError, match=r"expected JSON, as json\.dumps makes it"):
+        spilling_config(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"object_spilling_directory": "s3:/bucket/x"},
+        {"_system_config": {"object_spilling_directory": URI}},
+        {"_system_config": {"object_spilling_config": CONFIG}},
+        {"_system_config": {"object_spilling_config": json.dumps(CONFIG)}},
+        {"system_config": json.dumps({"object_spilling_config": json.dumps(CONFIG)})},
+        {"_system_config": {"object_spilling_config": {"type": "filesystem", "params": {
+            "directory_path": URI}}}},
+    ],
+)  # fmt: skip
+def test_an_unsupported_ray_is_not_given_a_uri(arguments: dict[str, Any]) -> None:
+    """Wherever the URI stands in its arguments."""
+    assert _setting_with_uri(arguments) is not None
+
+
+def test_an_unsupported_ray_keeps_its_own_configurations() -> None:
+    """A directory, other settings and no settings are Ray's."""
+    own = {"type": "filesystem", "params": {"directory_path": "/tmp/a:b"}}
+    for config in ({"object_spilling_config": json.dumps(own)}, {"max_io_workers": 1}, {}, None):
+        assert _setting_with_uri({"_system_config": config}) is None
+    assert _setting_with_uri({"object_spilling_directory": "/tmp/x"}) is None
