@@ -187,7 +187,7 @@ def _wrap_node(module: Any) -> None:
 
     @functools.wraps(get_config)
     def _get_object_spilling_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        config = get_config(self, *args, **kwargs)
+        config = _from_environment(self) or get_config(self, *args, **kwargs)
         return _as_fsspec(config) if isinstance(config, (str, dict)) else config
 
     @functools.wraps(validate)
@@ -199,7 +199,8 @@ def _wrap_node(module: Any) -> None:
 
     @functools.wraps(start)
     def start_ray_processes(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not getattr(self, "head", True) and _names_directory(self):
+        named = _names_directory(self) or os.environ.get("FSSPILL_URI")
+        if not getattr(self, "head", True) and named:
             _check_worker_node(self)
         result = start(self, *args, **kwargs)
         if getattr(self, "head", False) and _spills_to_uri(self):
@@ -209,6 +210,22 @@ def _wrap_node(module: Any) -> None:
     node_class._get_object_spilling_config = _mark(_get_object_spilling_config)
     node_class.validate_external_storage = _mark(validate_external_storage)
     node_class.start_ray_processes = _mark(start_ray_processes)
+
+
+def _from_environment(node: Any) -> Any:
+    """Return the configuration of the URI in FSSPILL_URI, unless Ray has one of its own."""
+    uri = os.environ.get("FSSPILL_URI")
+    if not uri or _names_directory(node) or _has_config(node):
+        return None
+    listed = _parsed(uri) if uri.startswith("[") else None
+    return {"type": "fsspec", "params": {"uri": listed or uri}}
+
+
+def _has_config(node: Any) -> bool:
+    given = getattr(node, "_config", None) or {}
+    settings = ("object_spilling_directory", "object_spilling_config")
+    in_environment = os.environ.get("RAY_object_spilling_config")  # noqa: SIM112
+    return bool(in_environment or any(given.get(name) for name in settings))
 
 
 def _as_fsspec(config: Any) -> Any:
@@ -291,6 +308,7 @@ def _setting_with_uri(arguments: dict[str, Any]) -> str | None:
     settings = {
         "object_spilling_directory": arguments.get("object_spilling_directory"),
         "RAY_object_spilling_directory": os.environ.get("RAY_object_spilling_directory"),  # noqa: SIM112
+        "FSSPILL_URI": os.environ.get("FSSPILL_URI"),
     }
     configs = {
         "_system_config": arguments.get("_system_config") or arguments.get("system_config"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fsspill.config import make_settings
+from fsspill.environment import with_environment
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
@@ -50,7 +51,7 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     if not _spills(node):
         return
     check_internals(node)
-    config = json.loads(node._object_spilling_config)
+    config = with_environment(json.loads(node._object_spilling_config), "cluster")
     storage = _check(config, node._session_name)
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
     with validation():
@@ -66,7 +67,7 @@ def _spills(node: Any) -> bool:
 
 def _check(config: Mapping[str, Any], session_name: str) -> ExternalStorage:
     """Return the storage of a configuration that can work for a whole cluster."""
-    settings = make_settings(config)
+    settings = make_settings(with_environment(config, "node"))
     storage = ExternalStorage(settings, session_name=session_name)
     if not settings.allow_secrets:
         for uri in storage.uris:

@@ -10,6 +10,7 @@ from typing import Any
 from _fsspill_wrappers import FailedStorage
 
 from fsspill.config import make_settings
+from fsspill.environment import with_environment
 from fsspill.error_chain import redact_chain
 from fsspill.interface import NullStorage, Storage
 from fsspill.log import get_logger
@@ -46,7 +47,8 @@ def setup_external_storage(config: Mapping[str, Any], node_id: str, session_name
     if _validating:
         return _ValidatedStorage()
     try:
-        return IOWorkerStorage(make_settings(config), node_id=node_id, session_name=session_name)
+        settings = make_settings(with_environment(config, "node"))
+        return IOWorkerStorage(settings, node_id=node_id, session_name=session_name)
     except Exception as error:
         redact_chain(error)
         # Without a traceback: those of causes are a filesystem's own, and may show secrets.

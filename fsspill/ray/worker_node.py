@@ -42,8 +42,8 @@ def check_worker_node(node: Any) -> None:
     raise ConfigError(
         f"cannot start this node with object spilling directory {_shown(own)}: the head of the "
         f"cluster spills to {_shown(cluster)}, and with a URI there is one for all nodes. Leave "
-        "out --object-spilling-directory (and RAY_object_spilling_directory) here, or start the "
-        "head with it."
+        "out --object-spilling-directory (and RAY_object_spilling_directory, FSSPILL_URI) here, or "
+        "start the head with it."
     )
 
 

@@ -157,3 +157,27 @@ def test_a_heartbeat_that_cannot_start_does_not_stop_ray(
     assert message.startswith(
         "heartbeat not started: fsspill clean will leave this session alone: "
     )
+
+
+def test_the_head_distributes_what_its_environment_sets_for_all(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each node may have for itself is not among it."""
+    monkeypatch.setenv("FSSPILL_PREFIX", "below")
+    monkeypatch.setenv("FSSPILL_FILE_SIZE", "1")
+    node = head(f"s3://{s3_bucket}")
+    validate_external_storage(node, lambda node: None)
+    params = json.loads(node._object_spilling_config)["params"]
+    assert params == {"uri": f"s3://{s3_bucket}", "prefix": "below"}
+
+
+def test_a_process_of_ray_takes_what_its_nodes_environment_sets(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters per node reach the IO worker; those per cluster come from the head."""
+    monkeypatch.setenv("FSSPILL_PREFIX", "below")
+    monkeypatch.setenv("FSSPILL_FILE_SIZE", "1")
+    config = {"type": "fsspec", "params": {"uri": f"s3://{s3_bucket}"}}
+    storage = rays.setup_external_storage(config, "n", "s")
+    assert storage._storage.settings == Settings(f"s3://{s3_bucket}", file_size=1)
+    rays.reset_external_storage()

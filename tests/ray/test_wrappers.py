@@ -125,3 +125,14 @@ def test_an_unsupported_ray_keeps_its_own_configurations() -> None:
     for config in ({"object_spilling_config": json.dumps(own)}, {"max_io_workers": 1}, {}, None):
         assert _setting_with_uri({"_system_config": config}) is None
     assert _setting_with_uri({"object_spilling_directory": "/tmp/x"}) is None
+
+
+@pytest.mark.parametrize("uris", [URI, f'["{URI}", "s3://second/x"]'])
+def test_the_environment_may_name_the_uri(uris: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One or several, where Ray has no directory or configuration of its own."""
+    monkeypatch.setenv("FSSPILL_URI", uris)
+    expected = json.loads(uris) if uris.startswith("[") else uris
+    assert json.loads(spilling_config(None)) == {"type": "fsspec", "params": {"uri": expected}}
+    assert json.loads(spilling_config(None, "/tmp"))["type"] == "filesystem"
+    assert json.loads(spilling_config(CONFIG)) == CONFIG
+    assert _setting_with_uri({}) == "FSSPILL_URI"
