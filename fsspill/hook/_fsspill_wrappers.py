@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import logging
 import os
-import re
 import sys
 import time
 
 import _fsspill_startup
+from _fsspill_config import (
+    as_fsspec,
+    from_environment,
+    is_marked,
+    mark,
+    names_directory,
+    names_uri,
+    setting_with_uri,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ _NODE = "ray._private.node"
 
 _NOTIFY_INTERVAL = 60.0
 """Seconds between two messages of a process to the drivers."""
+
+_LONGEST_CHAIN = 10
 
 _reasons: dict[str, str] = {}
 """Why modules of Ray could not be wrapped."""
@@ -55,7 +64,7 @@ def is_wrapped(name: str) -> bool:
 def _wrap_external_storage(module: Any) -> None:
     """Wrap Ray's setup of storage, to add type ``fsspec``."""
     original = module.setup_external_storage
-    if _is_marked(original):
+    if is_marked(original):
         return
     _expect_parameters(original, "config", "node_id", "session_name")
     _expect_use(original, "_external_storage")
@@ -64,29 +73,12 @@ def _wrap_external_storage(module: Any) -> None:
     def setup_external_storage(
         config: Any, node_id: str, session_name: str, *args: Any, **kwargs: Any
     ) -> Any:
-        if not _names_uri(config):
+        if not names_uri(config):
             return original(config, node_id, session_name, *args, **kwargs)
         module._external_storage = storage = _set_up(config, node_id, session_name)
         return storage
 
-    module.setup_external_storage = _mark(setup_external_storage)
-
-
-def _names_uri(config: Any) -> bool:
-    """Return True if a configuration is fsspill's, or has a URI where Ray expects a directory."""
-    if not isinstance(config, dict):
-        return False
-    params = config.get("params")
-    directories = params.get("directory_path") if isinstance(params, dict) else None
-    listed = directories if isinstance(directories, list) else [directories]
-    is_uri = any(_is_like_uri(directory) for directory in listed)
-    return config.get("type") == "fsspec" or (config.get("type") == "filesystem" and is_uri)
-
-
-def _is_like_uri(directory: Any) -> bool:
-    """Return True for a URI, and for what was meant as one; see `fsspill.storage.spellings`."""
-    text = str(directory)
-    return bool(re.match(r"\s*[\"']?[A-Za-z][\w+.-]+:", text)) or "://" in text
+    module.setup_external_storage = mark(setup_external_storage)
 
 
 def _set_up(config: dict[str, Any], node_id: str, session_name: str) -> Any:
@@ -109,10 +101,12 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(f"fsspill.ray.{name}")
     except Exception as error:
-        raise ImportError(
-            f"cannot spill to a URI: expected to import fsspill in {sys.prefix}, found "
-            f"{type(error).__name__}: {error}. Install it again, with its dependencies: "
-            f"{sys.executable} -m pip install --force-reinstall fsspill"
+        raise mark(
+            ImportError(
+                f"cannot spill to a URI: expected to import fsspill in {sys.prefix}, found "
+                f"{type(error).__name__}: {error}. Install it again, with its dependencies: "
+                f"{sys.executable} -m pip install --force-reinstall fsspill"
+            )
         ) from error
 
 
@@ -179,7 +173,7 @@ def _wrap_node(module: Any) -> None:
     get_config = node_class._get_object_spilling_config
     validate = node_class.validate_external_storage
     start = node_class.start_ray_processes
-    if _is_marked(start):
+    if is_marked(start):
         return
     used = ("_get_object_spilling_config", "validate_external_storage", "start_ray_processes")
     _expect_use(node_class.__init__, "head", "_object_spilling_config", *used)
@@ -187,85 +181,66 @@ def _wrap_node(module: Any) -> None:
 
     @functools.wraps(get_config)
     def _get_object_spilling_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        config = _from_environment(self) or get_config(self, *args, **kwargs)
-        return _as_fsspec(config) if isinstance(config, (str, dict)) else config
+        config = from_environment(self) or get_config(self, *args, **kwargs)
+        return as_fsspec(config) if isinstance(config, (str, dict)) else config
 
     @functools.wraps(validate)
     def validate_external_storage(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not _spills_to_uri(self):
             return validate(self, *args, **kwargs)
-        head = _import("head")
-        return head.validate_external_storage(self, lambda node: validate(node, *args, **kwargs))
+        return _without_causes(
+            lambda: _import("head").validate_external_storage(
+                self, lambda node: validate(node, *args, **kwargs)
+            )
+        )
 
     @functools.wraps(start)
     def start_ray_processes(self: Any, *args: Any, **kwargs: Any) -> Any:
-        named = _names_directory(self) or os.environ.get("FSSPILL_URI")
+        named = names_directory(self) or os.environ.get("FSSPILL_URI")
         if not getattr(self, "head", True) and named:
-            _check_worker_node(self)
+            _without_causes(lambda: _check_worker_node(self))
         result = start(self, *args, **kwargs)
         if getattr(self, "head", False) and _spills_to_uri(self):
             _import("head").on_head_started(self)
         return result
 
-    node_class._get_object_spilling_config = _mark(_get_object_spilling_config)
-    node_class.validate_external_storage = _mark(validate_external_storage)
-    node_class.start_ray_processes = _mark(start_ray_processes)
+    node_class._get_object_spilling_config = mark(_get_object_spilling_config)
+    node_class.validate_external_storage = mark(validate_external_storage)
+    node_class.start_ray_processes = mark(start_ray_processes)
 
 
-def _from_environment(node: Any) -> Any:
-    """Return the configuration of the URI in FSSPILL_URI, unless Ray has one of its own."""
-    uri = os.environ.get("FSSPILL_URI")
-    if not uri or _names_directory(node) or _has_config(node):
-        return None
-    listed = _parsed(uri) if uri.startswith("[") else None
-    return {"type": "fsspec", "params": {"uri": listed or uri}}
+def _without_causes(function: Callable[[], Any]) -> Any:
+    """Call a function; its errors whose messages say all end with the message, after few frames.
 
-
-def _has_config(node: Any) -> bool:
-    given = getattr(node, "_config", None) or {}
-    settings = ("object_spilling_directory", "object_spilling_config")
-    in_environment = os.environ.get("RAY_object_spilling_config")  # noqa: SIM112
-    return bool(in_environment or any(given.get(name) for name in settings))
-
-
-def _as_fsspec(config: Any) -> Any:
-    """Convert Ray's configuration of a spill directory to fsspill's, if that is a URI.
-
-    Ray's is a text in JSON. An object is accepted as well, since that text often stands in another.
+    The frames of fsspill and of the filesystem are left out, and the errors that those raised.
     """
-    parsed = _parsed(config)
-    if parsed is None and "fsspec" in config:
-        raise ValueError(
-            "cannot read the configuration of object spilling: expected JSON, as json.dumps makes "
-            "it of {'type': 'fsspec', 'params': {'uri': 's3://bucket/prefix'}}, found something "
-            "else. Or leave it out, and give the URI as object_spilling_directory."
-        )
-    if not _names_uri(parsed):
-        return config
-    if parsed["type"] != "fsspec":
-        parsed = {"type": "fsspec", "params": {"uri": parsed["params"]["directory_path"]}}
-    return json.dumps(parsed)
-
-
-def _parsed(config: Any) -> Any:
-    """Return the object of a configuration in JSON, or None where it is not JSON."""
     try:
-        return json.loads(config) if isinstance(config, str) else config
-    except ValueError:
-        return None
+        return function()
+    except Exception as error:
+        if not _is_reported(error):
+            raise
+        logger.debug("%s (caused by %s)", error, ", ".join(_causes(error)))
+        raise error.with_traceback(None) from None
+
+
+def _causes(error: BaseException) -> list[str]:
+    """Return the classes of its causes, without their messages, which may have secrets."""
+    names: list[str] = []
+    cause = error.__cause__ or error.__context__
+    while cause is not None and len(names) < _LONGEST_CHAIN:
+        names.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    return names
+
+
+def _is_reported(error: Exception) -> bool:
+    """Return True for an error of a configuration or a storage, whose message says what to do."""
+    return type(error).__module__ == "fsspill.errors" or is_marked(error)
 
 
 def _spills_to_uri(node: Any) -> bool:
     config = getattr(node, "_object_spilling_config", None)
     return isinstance(config, str) and '"fsspec"' in config
-
-
-def _names_directory(node: Any) -> bool:
-    params = getattr(node, "_ray_params", None)
-    return bool(
-        getattr(params, "object_spilling_directory", None)
-        or os.environ.get("RAY_object_spilling_directory")  # noqa: SIM112 (as Ray spells it)
-    )
 
 
 def _check_worker_node(node: Any) -> None:
@@ -281,63 +256,56 @@ def _check_worker_node(node: Any) -> None:
 def _wrap_ray(module: Any) -> None:
     """Wrap `ray.init` where Node is not as expected, to refuse URIs."""
     _fsspill_startup.wrap_imported()
-    if not is_wrapped(_NODE) and not _is_marked(module.init):
+    if not is_wrapped(_NODE) and not is_marked(module.init):
         module.init = _refusing_uris(module.init)
 
 
 def _wrap_command_line(module: Any) -> None:
-    """Wrap ``ray start`` where Node is not as expected, to refuse URIs."""
+    """Wrap ``ray start``: its errors are messages, and URIs are refused if Node is unexpected."""
     command = module.start
-    if not is_wrapped(_NODE) and not _is_marked(command.callback):
-        command.callback = _refusing_uris(command.callback)
+    if not is_marked(command.callback):
+        command.callback = _reporting_errors(_refusing_uris(command.callback))
+
+
+def _reporting_errors(function: Any) -> Any:
+    """Turn errors whose messages say all into those of the command line, with exit code 1."""
+
+    @functools.wraps(function)
+    def reporting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if not _is_reported(error):
+                raise
+            raise _click().ClickException(str(error)) from None
+
+    return mark(reporting)
+
+
+def _click() -> Any:
+    return importlib.import_module("click")
 
 
 def _refusing_uris(function: Any) -> Any:
     @functools.wraps(function)
     def refusing(*args: Any, **kwargs: Any) -> Any:
-        setting = None if is_wrapped(_NODE) else _setting_with_uri(kwargs)
+        setting = None if is_wrapped(_NODE) else setting_with_uri(kwargs)
         if setting:
             raise _refusal(setting)
         return function(*args, **kwargs)
 
-    return _mark(refusing)
-
-
-def _setting_with_uri(arguments: dict[str, Any]) -> str | None:
-    """Return the name of the argument or variable that names a URI to spill to, if one does."""
-    settings = {
-        "object_spilling_directory": arguments.get("object_spilling_directory"),
-        "RAY_object_spilling_directory": os.environ.get("RAY_object_spilling_directory"),  # noqa: SIM112
-        "FSSPILL_URI": os.environ.get("FSSPILL_URI"),
-    }
-    configs = {
-        "_system_config": arguments.get("_system_config") or arguments.get("system_config"),
-        "RAY_object_spilling_config": os.environ.get("RAY_object_spilling_config"),  # noqa: SIM112
-    }
-    for name, value in settings.items():
-        if _is_like_uri(value):
-            return name
-    for name, value in configs.items():
-        if "fsspec" in str(value) or _has_uri(value):
-            return name
-    return None
-
-
-def _has_uri(system_config: Any) -> bool:
-    """Return True if a configuration, or one of object spilling in it, names a URI."""
-    parsed = _parsed(system_config)
-    if not isinstance(parsed, dict):
-        return False
-    directory = parsed.get("object_spilling_directory")
-    config = parsed.get("object_spilling_config")
-    return _names_uri(parsed) or _is_like_uri(directory) or _has_uri(config)
+    return mark(refusing)
 
 
 def _refusal(setting: str) -> RuntimeError:
     """Return the error for a URI where Ray cannot be told that it is one."""
-    return RuntimeError(
-        f"cannot spill to the URI in {setting}: {explanation()} Or name a directory without scheme."
+    error: RuntimeError = mark(
+        RuntimeError(
+            f"cannot spill to the URI in {setting}: {explanation()} Or name a directory without "
+            "scheme."
+        )
     )
+    return error
 
 
 def explanation() -> str:
@@ -370,15 +338,6 @@ def _code(function: Any) -> Any:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return function.__code__
-
-
-def _mark(function: Any) -> Any:
-    function.__fsspill__ = True
-    return function
-
-
-def _is_marked(function: Any) -> bool:
-    return bool(getattr(function, "__fsspill__", False))
 
 
 _WRAPPERS: dict[str, Any] = {

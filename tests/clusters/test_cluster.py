@@ -241,19 +241,56 @@ def test_an_invalid_configuration_stops_ray_init(environment: dict[str, str]) ->
         assert kind in outcome["raised"]
         assert message in outcome["message"]
         assert not outcome["running"]
+        assert_short(outcome["printed"], outcome["message"])
     assert len(outcomes) == len(BAD) + 1
     assert outcomes[-1] == {"raised": None}
     poll(lambda: not processes(environment["RAY_TMPDIR"]), "everything to have ended")
     assert keys() == []
 
 
-def test_an_invalid_directory_stops_ray_start(environment: dict[str, str]) -> None:
-    """The command fails with the message, and no process runs."""
+def assert_short(printed: str, message: str) -> None:
+    """Check that a traceback is Ray's own frames and ends with the message: the cause of it all."""
+    assert printed.rstrip().endswith(message)
+    assert printed.count("Traceback") == 1
+    frames = re.findall(r'File "(.+?)", line', printed)
+    assert len(frames) < 10
+    assert not [frame for frame in frames if "fsspill/" in frame and "hook" not in frame]
+
+
+@pytest.mark.parametrize(
+    ("directory", "variables", "message"),
+    [
+        ("s3://no-such-bucket", {}, "fsspill creates directories, never buckets"),
+        ("s3:/bucket/x", {}, "Did you mean 's3://bucket/x'?"),
+        (
+            "s3://bucket/x",
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+            "cannot spill to s3://bucket/x",
+        ),
+        ("s3://bucket/x", {"FSSPILL_FILE_SIZE": "8 MiB"}, "FSSPILL_FILE_SIZE='8 MiB'"),
+    ],
+)
+def test_an_invalid_directory_stops_ray_start(
+    environment: dict[str, str],
+    tmp_path: Path,
+    directory: str,
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    """The command fails with the message alone, exit code 1, and no process runs."""
     ray = os.path.join(os.path.dirname(sys.executable), "ray")
-    flags = ["--head", "--port=0", "--object-spilling-directory=s3://no-such-bucket"]
+    flags = ["--head", "--port=0", f"--object-spilling-directory={directory}"]
+    no_keys = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     ended = subprocess.run(
-        [ray, "start", *flags], env=environment, capture_output=True, text=True, check=False
+        [ray, "start", *flags],
+        env={**environment, **no_keys, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert ended.returncode != 0
-    assert "fsspill creates directories, never buckets" in ended.stdout + ended.stderr
+    printed = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert "Traceback" not in printed
+    assert len(ended.stderr.splitlines()) < 10, ended.stderr
     assert processes(environment["RAY_TMPDIR"]) == []

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("ray")
 
-from _fsspill_wrappers import FailedStorage, _setting_with_uri
+from _fsspill_config import setting_with_uri
+from _fsspill_wrappers import FailedStorage
 from ray._private import external_storage as rays
 from ray._private.node import Node
 
@@ -116,15 +117,15 @@ def test_a_configuration_that_is_not_json_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_an_unsupported_ray_is_not_given_a_uri(arguments: dict[str, Any]) -> None:
     """Wherever the URI stands in its arguments."""
-    assert _setting_with_uri(arguments) is not None
+    assert setting_with_uri(arguments) is not None
 
 
 def test_an_unsupported_ray_keeps_its_own_configurations() -> None:
     """A directory, other settings and no settings are Ray's."""
     own = {"type": "filesystem", "params": {"directory_path": "/tmp/a:b"}}
     for config in ({"object_spilling_config": json.dumps(own)}, {"max_io_workers": 1}, {}, None):
-        assert _setting_with_uri({"_system_config": config}) is None
-    assert _setting_with_uri({"object_spilling_directory": "/tmp/x"}) is None
+        assert setting_with_uri({"_system_config": config}) is None
+    assert setting_with_uri({"object_spilling_directory": "/tmp/x"}) is None
 
 
 @pytest.mark.parametrize("uris", [URI, f'["{URI}", "s3://second/x"]'])
@@ -135,4 +136,4 @@ def test_the_environment_may_name_the_uri(uris: str, monkeypatch: pytest.MonkeyP
     assert json.loads(spilling_config(None)) == {"type": "fsspec", "params": {"uri": expected}}
     assert json.loads(spilling_config(None, "/tmp"))["type"] == "filesystem"
     assert json.loads(spilling_config(CONFIG)) == CONFIG
-    assert _setting_with_uri({}) == "FSSPILL_URI"
+    assert setting_with_uri({}) == "FSSPILL_URI"

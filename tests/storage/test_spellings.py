@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from _fsspill_wrappers import _is_like_uri
+from _fsspill_config import is_like_uri as hook_is_like_uri
 
 from fsspill import ConfigError
 from fsspill.config import make_settings
@@ -154,7 +154,7 @@ def test_every_spelling_of_the_table_is_tried() -> None:
 def test_what_was_meant_as_a_uri_is_no_directory(text: str) -> None:
     """Ray would make a directory of that name; the hook and the package have the same rule."""
     assert is_like_uri(text)
-    assert _is_like_uri(text)
+    assert hook_is_like_uri(text)
     with pytest.raises(ConfigError, match="expected a directory"):
         make_settings({"type": "filesystem", "params": {"directory_path": text}})
 
@@ -163,7 +163,7 @@ def test_what_was_meant_as_a_uri_is_no_directory(text: str) -> None:
 def test_a_directory_is_not_taken_for_a_uri(text: str) -> None:
     """Ray's own directories stay what they are."""
     assert not is_like_uri(text)
-    assert not _is_like_uri(text)
+    assert not hook_is_like_uri(text)
 
 
 def test_a_password_in_a_link_is_not_shown() -> None:

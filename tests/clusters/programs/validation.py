@@ -6,6 +6,7 @@ class and message of what ray.init raised as a JSON line. Usage: validation.py G
 
 import json
 import sys
+import traceback
 from typing import Any
 
 import ray
@@ -21,7 +22,12 @@ def attempt(directory: str | None, config: dict[str, Any] | None) -> dict[str, A
         ray.init(**arguments)
     except Exception as error:
         bases = [cls.__name__ for cls in type(error).__mro__]
-        return {"raised": bases, "message": str(error), "running": ray.is_initialized()}
+        return {
+            "raised": bases,
+            "message": str(error),
+            "running": ray.is_initialized(),
+            "printed": traceback.format_exc(),
+        }
     ray.shutdown()
     return {"raised": None}
 
