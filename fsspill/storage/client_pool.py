@@ -11,7 +11,8 @@ from fsspill.errors import FsspillError, StoragePermissionError, original_cause,
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import connect
 from fsspill.storage.local_client import LocalClient
-from fsspill.storage.range_reader import RangeReader, make_reader
+from fsspill.storage.range_reader import ObstoreReader, RangeReader, make_reader
+from fsspill.storage.retry import Retrier
 from fsspill.storage.s3 import S3Client
 
 __all__ = ["ClientPool", "Location", "open_client"]
@@ -69,6 +70,17 @@ class ClientPool:
             connection = self.client(location).connection
             self._readers[location.uri] = make_reader(connection, self._engine)
         return self._readers[location.uri]
+
+    def check_engine(self, location: Location, path: str, stall_timeout: float) -> None:
+        """Raise FsspillError if an engine that was asked for by name cannot read a file.
+
+        One request if it is obstore, else none: the filesystem was checked by itself.
+        """
+        reader = self.reader(location)
+        if self._engine == "obstore" and isinstance(reader, ObstoreReader):
+            retrier = Retrier(stall_timeout)
+            context = ("cannot read through obstore (engine='obstore') from", location.uri)
+            self.client(location).run(retrier.attempt, lambda: reader.check(path), *context)
 
     def renew(self, location: Location) -> bool:
         """Renew the credentials of a URI, after they were refused.

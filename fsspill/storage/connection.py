@@ -16,11 +16,11 @@ import fsspec
 from fsspec import AbstractFileSystem, asyn
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.config import apply_config
-from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
 from fsspill.errors import ConfigError, translate
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
+from fsspill.storage.internals import check_client, describe_versions, known_config, missing
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.uri import filesystem_class
 
@@ -29,7 +29,7 @@ __all__ = ["Connection", "SerializedFileSystem", "connect"]
 T = TypeVar("T")
 
 
-class SerializedFileSystem(AsyncFileSystemWrapper):  # type: ignore[misc]
+class SerializedFileSystem(AsyncFileSystem):  # type: ignore[misc]
     """A filesystem without an asynchronous interface, which need not be thread-safe.
 
     An operation that has begun ends before the next one begins, also when its caller no longer
@@ -39,7 +39,7 @@ class SerializedFileSystem(AsyncFileSystemWrapper):  # type: ignore[misc]
     cachable = False
 
     def __init__(self, fs: AbstractFileSystem) -> None:
-        super().__init__(fs, asynchronous=False)
+        super().__init__(asynchronous=False)
         self.lock = _locks.get().setdefault(fs, Lock())
         for name in _OPERATIONS:
             setattr(self, f"_{name}", self._exclusively(getattr(fs, name)))
@@ -58,7 +58,8 @@ _locks: ProcessLocal[_Locks] = ProcessLocal(WeakKeyDictionary)
 """By filesystem, because fsspec gives the same one to all who ask for it."""
 
 _OPERATIONS = (
-    "cat_file", "cat_ranges", "find", "info", "ls", "makedirs", "pipe_file", "rm_file", "rmdir",
+    "cat_file", "cat_ranges", "find", "info", "ls", "makedirs", "pipe_file", "rm", "rm_file",
+    "rmdir",
 )  # fmt: skip
 
 
@@ -125,12 +126,14 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     cls = filesystem_class(uri)
     traits = traits_of(uri)
     from_environment = apply_config(cls, {})
-    options = _merge(_merge(traits.options, from_environment), storage_options)
+    check_client(uri, traits.client)
+    tuning = known_config(traits.options) if traits.client == "s3" else traits.options
+    options = _merge(_merge(tuning, from_environment), storage_options)
     _discard_inherited_loop()
     remember_environment()
     remember(options, traits.key_is_an_id)
     try:
-        fs, root = fsspec.url_to_fs(uri, skip_instance_cache=renew, **options)
+        fs, root = fsspec.core.url_to_fs(uri, skip_instance_cache=renew, **options)
     except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
@@ -150,8 +153,16 @@ def _discard_inherited_loop() -> None:
     Older versions keep it after a fork, and every operation waits for a thread that is not there;
     newer ones keep the lock, which another thread of the parent may have held.
     """
+    if os.getpid() == _IMPORTED_IN:
+        return
+    if lacking := missing("fsspec", "fork"):
+        raise ConfigError(
+            f"cannot use filesystems in a forked process: {describe_versions('fsspec')} lacks "
+            f"{', '.join(lacking)}, and its event loop does not survive a fork. Start processes "
+            "by multiprocessing's spawn or forkserver."
+        )
     thread = asyn.iothread[0]
-    if os.getpid() != _IMPORTED_IN and (thread is None or not thread.is_alive()):
+    if thread is None or not thread.is_alive():
         asyn.loop[0] = None
         asyn.reset_lock()
 

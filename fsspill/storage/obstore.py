@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from fsspill.storage.internals import describe_versions, missing
 from fsspill.storage.protocols import CONNECT_TIMEOUT, READ_TIMEOUT
 
 __all__ = ["UnsupportedByObstoreError", "open_bucket"]
@@ -23,7 +24,10 @@ _NO_TIMEOUT = "1day"
 
 
 class UnsupportedByObstoreError(Exception):
-    """A setting of the filesystem that obstore does not support; the message names it."""
+    """A setting that obstore does not support, or a package that is not as expected.
+
+    The message names it.
+    """
 
 
 async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
@@ -41,14 +45,25 @@ async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
     Raises
     ------
     UnsupportedByObstoreError
-        The filesystem has a setting that does not carry over.
+        The filesystem has a setting that does not carry over, or it or obstore is of a version that
+        lacks what is used here (`fsspill.storage.internals`).
 
     Notes
     -----
     Makes no request to the storage. Looking for credentials may make some, as the filesystem's own
     first operation does. Belongs to the event loop of the filesystem.
     """
-    return await _OPENERS[kind](fs, bucket)
+    packages = (*_PACKAGES[kind], "obstore")
+    if lacking := missing("obstore", "obstore"):
+        raise UnsupportedByObstoreError(
+            f"{describe_versions('obstore')} lacks {', '.join(lacking)}"
+        )
+    try:
+        return await _OPENERS[kind](fs, bucket)
+    except (AttributeError, ImportError, TypeError) as error:
+        raise UnsupportedByObstoreError(
+            f"{describe_versions(*packages)} are not as expected: {error}"
+        ) from error
 
 
 async def _open_s3(fs: Any, bucket: str) -> Any:
@@ -70,7 +85,7 @@ async def _open_s3(fs: Any, bucket: str) -> Any:
         region=client.meta.region_name or "us-east-1",
         virtual_hosted_style_request=style == "virtual",
         skip_signature=bool(fs.anon),
-        request_payer=bool(fs.requester_pays),
+        request_payer=bool(fs.req_kw),
         credential_provider=None if fs.anon else await _s3_credentials(fs),
         client_options=_client_options(
             config.connect_timeout, config.read_timeout, await _s3_trust(fs)
@@ -150,9 +165,10 @@ async def _open_gcs(fs: Any, bucket: str) -> Any:
         }
     )
     credentials = fs.credentials
+    refresh = credentials.maybe_refresh
 
     async def token() -> dict[str, Any]:
-        await asyncio.to_thread(credentials.maybe_refresh)
+        await asyncio.to_thread(refresh)
         return {"token": credentials.credentials.token, "expires_at": _now()}
 
     anonymous = credentials.credentials is None
@@ -232,6 +248,12 @@ def _client_options(
 
 # fsspill.storage.retry makes the retries, and limits their time.
 _NO_RETRIES: dict[str, Any] = {"max_retries": 0}
+
+_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "s3": ("s3fs", "aiobotocore"),
+    "gcs": ("gcsfs",),
+    "azure": ("adlfs", "azure-storage-blob"),
+}
 
 _OPENERS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {
     "s3": _open_s3,

@@ -193,6 +193,24 @@ class ObstoreReader:
         """Read a range through the filesystem."""
         return await self._filesystem.read(path, start, stop, moved)
 
+    async def check(self, path: str) -> None:
+        """Read the first byte of a file through obstore alone.
+
+        Raises
+        ------
+        ConfigError
+            obstore does not support a setting of the filesystem, or one of the two is too old.
+        Exception
+            Whatever obstore raises.
+        """
+        try:
+            await self._read(path, 0, 1, _ignore)
+        except UnsupportedByObstoreError as error:
+            raise ConfigError(
+                f"cannot use engine='obstore' with {type(self._fs).__name__}: {error}. Leave it "
+                "out: the filesystem reads what obstore cannot."
+            ) from error
+
     async def _read(self, path: str, start: int, stop: int, moved: Moved) -> bytes | memoryview:
         import obstore
 

@@ -62,6 +62,23 @@ class S3Client(StorageClient):
         created = await self._fs._call_s3("create_multipart_upload", **target)
         return S3Upload(self._fs, {**target, "UploadId": created["UploadId"]})
 
+    async def is_bucket_missing(self) -> bool:
+        """Return True if the bucket itself is not visible from this node, with one request.
+
+        Not the filesystem's own ``info``: to s3fs before 2024 an empty bucket does not exist.
+        """
+        try:
+            await self._fs._call_s3("head_bucket", Bucket=self.bucket)
+        except Exception as error:
+            return is_missing(error)
+        return False
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket, or the ARN of an access point."""
+        bucket: str = self._fs.split_path(self.root)[0]
+        return bucket
+
     async def _delete_all(
         self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]
     ) -> None:

@@ -177,7 +177,7 @@ def check_location(
 
     Notes
     -----
-    Three requests, on a file of one byte that is gone afterwards.
+    Three requests, on a file of one byte that is gone afterwards; four if obstore must read it too.
     """
     files = open_small_files(clients, location, min(stall_timeout, CHECK_SECONDS))
     file = location.check_file if probe is None else location.probe_file(probe)
@@ -185,6 +185,9 @@ def check_location(
     try:
         files.put(file, _DATA, *context)
         found = files.read(file, len(_DATA), *context)
+        if not location.local:
+            path = clients.client(location).path(file)
+            clients.check_engine(location, path, min(stall_timeout, CHECK_SECONDS))
     except Exception:
         # It may be there: an attempt whose answer was lost has written it.
         files.discard(file, CHECK_REMOVAL_SECONDS)

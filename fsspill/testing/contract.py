@@ -108,14 +108,14 @@ class ExternalStorageContract:
 
     def files_at_rest(self, uri: str) -> dict[str, bytes]:
         """Return every file under `uri`, by its base URL."""
-        fs, root = fsspec.url_to_fs(uri)
+        fs, root = fsspec.core.url_to_fs(uri)
         fs.invalidate_cache()
         prefix = root if uri.startswith("file:") else uri
         return {prefix + path[len(root) :]: fs.cat_file(path) for path in fs.find(root)}
 
     def write_at_rest(self, base_url: str, data: bytes) -> None:
         """Replace a file."""
-        fs, path = fsspec.url_to_fs(base_url)
+        fs, path = fsspec.core.url_to_fs(base_url)
         fs.pipe_file(path, data)
 
     def fill(

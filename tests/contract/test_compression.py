@@ -86,7 +86,7 @@ def test_flipped_bit_is_found_before_decompression(
     place = f"file://{tmp_path}" if shared else uri
     storage = ExternalStorage(place, object_store=store, shared=shared, compression="zstd")
     [url] = spill(storage, compressible_bytes(MIB))
-    fs, path = fsspec.url_to_fs(split_url(url.encode())[0])
+    fs, path = fsspec.core.url_to_fs(split_url(url.encode())[0])
     data = bytearray(fs.cat_file(path))
     data[len(data) // 2] ^= 1
     fs.pipe_file(path, bytes(data))
@@ -115,7 +115,7 @@ def test_frame_within_the_limits_is_verified_before_the_object_is_created(
     [url] = spill(storage, compressible_bytes(MIB) * 20)
     storage.restore_spilled_objects([0], [url])
     assert store.made == 1
-    fs, path = fsspec.url_to_fs(split_url(url.encode())[0])
+    fs, path = fsspec.core.url_to_fs(split_url(url.encode())[0])
     data = bytearray(fs.cat_file(path))
     data[-1] ^= 1
     fs.pipe_file(path, bytes(data))
@@ -147,7 +147,7 @@ def test_digest_covers_the_bytes_at_rest(uri: str, store: InMemoryObjectStore) -
     storage = ExternalStorage(uri, object_store=store, compression="lz4", digest="sha256")
     [url] = spill(storage, compressible_bytes(MIB))
     base, offset, size = split_url(url.encode())
-    fs, path = fsspec.url_to_fs(base)
+    fs, path = fsspec.core.url_to_fs(base)
     at_rest = fs.cat_file(path)[offset : offset + size]
     assert SpillURL.parse(url).digests() == Digests.of("sha256", [[at_rest]])
 

@@ -50,7 +50,7 @@ def test_any_bytes_on_this_node_are_a_frame_or_corrupt(examples: int, tmp_path: 
 def check_replaced_bytes(storage: ExternalStorage, url: str, content: bytes, examples: int) -> None:
     """Replace the bytes of a file: the spilled object is restored, or it is corrupt."""
     store = object_store_of(storage)
-    fs, path = fsspec.url_to_fs(url.partition("?")[0])
+    fs, path = fsspec.core.url_to_fs(url.partition("?")[0])
     right: bytes = fs.cat_file(path)
     part = st.sampled_from([right, right[:-1], right[1:], right[:24], content, b"", b"x"])
     anything = st.lists(part | at_rest, max_size=3).map(b"".join)

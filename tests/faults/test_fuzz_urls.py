@@ -30,7 +30,7 @@ class Place:
         [uri] = self.storage.uris
         self.root = uri if kind == "memory" else uri.partition("://")[2]
         self.relative = self.base_url[len(self.root) :]
-        self._fs, self._path = fsspec.url_to_fs(self.base_url)
+        self._fs, self._path = fsspec.core.url_to_fs(self.base_url)
         self._bytes: bytes = self._fs.cat_file(self._path)
         self.outside = list(self._urls_outside())
         for url in self.outside:

@@ -75,7 +75,7 @@ def sftp(directory: Path, via: Via) -> Iterator[Target]:
 
 def make_bucket(target: Target) -> None:
     """Make the bucket in a process of its own: filesystems keep what they found when made."""
-    make = f"import fsspec; fsspec.url_to_fs({target.uri!r})[0].mkdir('bucket')"
+    make = f"import fsspec; fsspec.core.url_to_fs({target.uri!r})[0].mkdir('bucket')"
     subprocess.run(
         [sys.executable, "-c", make], env=os.environ | dict(target.environment), check=True
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
+import fsspec
 import pytest
 from fsspec.registry import known_implementations, registry
 
@@ -15,10 +16,15 @@ from fsspill.storage.protocols import (
     traits_of,
 )
 
+NEW = ("tos",)
+"""Protocols that the oldest fsspec in use does not have."""
+
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_row_is_a_protocol_of_fsspec(protocol: str) -> None:
     """A row for a misspelt protocol would have no effect."""
+    if protocol in NEW and protocol not in known_implementations:
+        pytest.skip(f"fsspec {fsspec.__version__} does not know it yet")
     assert protocol in {*known_implementations, *registry}
 
 

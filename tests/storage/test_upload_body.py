@@ -108,6 +108,10 @@ def test_checksums_and_signatures_cover_the_whole_body(
     s3_bucket: str, config: dict[str, object]
 ) -> None:
     """The stored bytes are the same, though botocore reads the body before it is sent."""
+    from botocore.config import Config
+
+    if not config.keys() <= Config.OPTION_DEFAULTS.keys():
+        pytest.skip("botocore makes no checksums yet that are not required")
     store = InMemoryObjectStore()
     refs = [b"%d" % number for number in range(40)]
     data = {ref: bytes([number]) * (number * 10_000) for number, ref in enumerate(refs)}

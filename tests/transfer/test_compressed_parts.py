@@ -66,7 +66,7 @@ def test_large_object_is_uploaded_in_parts(
     assert (length, len(sizes)) == (40 * MIB + 24, 5)
     base, offset, size = split_url(url.encode())
     assert (offset, size) == (0, sum(sizes))
-    assert fsspec.url_to_fs(base)[0].size(base) == size < 0.7 * 40 * MIB
+    assert fsspec.core.url_to_fs(base)[0].size(base) == size < 0.7 * 40 * MIB
     assert restore(storage, url) == data
     storage.destroy_external_storage()
 

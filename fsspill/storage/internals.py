@@ -1,0 +1,172 @@
+"""Every attribute of the filesystem packages that fsspill relies on besides their interface.
+
+fsspec's interface for filesystems is ``_pipe_file``, ``_cat_file`` and so on, which every release
+has. Everything else of s3fs, aiobotocore, gcsfs, adlfs and obstore may change in any of them.
+
+The client of S3 cannot work without those that it uses, so a URI is refused when its filesystem is
+made (`check_client`). Without those that obstore needs the filesystem reads, which a line of the
+log says, and ``engine="obstore"`` is refused (`fsspill.storage.obstore.open_bucket`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, NamedTuple
+
+from fsspill.errors import ConfigError
+
+__all__ = [
+    "INTERNALS",
+    "Internal",
+    "check_client",
+    "describe_versions",
+    "known_config",
+    "missing",
+]
+
+Use = Literal["client", "obstore", "fork", "tuning"]
+
+
+class Internal(NamedTuple):
+    """An attribute of a package, and what happens where it is missing."""
+
+    package: str
+    """Its distribution."""
+
+    path: str
+    """Dotted; one that begins with ``fs`` is an attribute of an instance of the filesystem."""
+
+    use: Use
+    """Part of fsspill that relies on it."""
+
+    without: str
+    """Consequence for users."""
+
+
+_REFUSED = "s3:// is refused when the storage is set up"
+_SLOWER = "the filesystem reads, and a line of the log says so; engine='obstore' is refused"
+_FORKED = "a storage is refused in a forked process"
+
+INTERNALS = (
+    Internal("s3fs", "s3fs.core.S3FileSystem._call_s3", "client", _REFUSED),
+    Internal("s3fs", "s3fs.core.S3FileSystem.split_path", "client", _REFUSED),
+    Internal("s3fs", "s3fs.errors.ERROR_CODE_TO_EXCEPTION", "client", _REFUSED),
+    Internal("s3fs", "fs.set_session", "obstore", _SLOWER),
+    Internal("s3fs", "fs.s3", "obstore", _SLOWER),
+    Internal("s3fs", "fs.session", "obstore", _SLOWER),
+    Internal("s3fs", "fs.s3_additional_kwargs", "obstore", _SLOWER),
+    Internal("s3fs", "fs.cache_regions", "obstore", _SLOWER),
+    Internal("s3fs", "fs.client_kwargs", "obstore", _SLOWER),
+    Internal("s3fs", "fs.req_kw", "obstore", _SLOWER),
+    Internal("s3fs", "fs.anon", "obstore", _SLOWER),
+    Internal("s3fs", "fs.key", "obstore", _SLOWER),
+    Internal("s3fs", "fs.secret", "obstore", _SLOWER),
+    Internal("s3fs", "fs.token", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.config.s3", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.config.proxies", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.config.client_cert", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.config.connect_timeout", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.config.read_timeout", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.endpoint_url", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.meta.region_name", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.session.get_credentials", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.session.get_config_variable", "obstore", _SLOWER),
+    Internal(
+        "botocore",
+        "botocore.config.Config.OPTION_DEFAULTS",
+        "tuning",
+        "all options are given; one that botocore does not know makes it refuse them",
+    ),
+    Internal("gcsfs", "fs._location", "obstore", _SLOWER),
+    Internal("gcsfs", "fs.requester_pays", "obstore", _SLOWER),
+    Internal("gcsfs", "fs.session_kwargs", "obstore", _SLOWER),
+    Internal("gcsfs", "fs.credentials.credentials", "obstore", _SLOWER),
+    Internal("gcsfs", "fs.credentials.maybe_refresh", "obstore", _SLOWER),
+    Internal(
+        "gcsfs",
+        "fs._use_client_cert",
+        "tuning",
+        "nothing: a gcsfs without it presents no client certificate, so obstore need not either",
+    ),
+    Internal("adlfs", "fs.service_client.url", "obstore", _SLOWER),
+    Internal("adlfs", "fs.service_client.account_name", "obstore", _SLOWER),
+    Internal("adlfs", "fs.service_client.credential", "obstore", _SLOWER),
+    Internal("adlfs", "fs.location_mode", "obstore", _SLOWER),
+    Internal("obstore", "obstore.get_range_async", "obstore", _SLOWER),
+    Internal("obstore", "obstore.get_async", "obstore", _SLOWER),
+    Internal("obstore", "obstore.store.S3Store", "obstore", _SLOWER),
+    Internal("obstore", "obstore.store.GCSStore", "obstore", _SLOWER),
+    Internal("obstore", "obstore.store.AzureStore", "obstore", _SLOWER),
+    Internal("fsspec", "fsspec.asyn.iothread", "fork", _FORKED),
+    Internal("fsspec", "fsspec.asyn.loop", "fork", _FORKED),
+    Internal("fsspec", "fsspec.asyn.reset_lock", "fork", _FORKED),
+)
+
+
+def missing(package: str, use: Use) -> list[str]:
+    """Return the attributes of a package that a part of fsspill needs and that it lacks.
+
+    Those of instances are left out. Imports the package.
+    """
+    rows = [row for row in INTERNALS if row.package == package and row.use == use]
+    return [row.path for row in rows if not row.path.startswith("fs.") and not _exists(row.path)]
+
+
+def _exists(path: str) -> bool:
+    root, *names = path.split(".")
+    try:
+        found: Any = importlib.import_module(root)
+        for name in names:
+            root = f"{root}.{name}"
+            if not hasattr(found, name):
+                importlib.import_module(root)
+            found = getattr(found, name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def check_client(uri: str, client: str) -> None:
+    """Raise ConfigError if the package of a client lacks what fsspill uses of it.
+
+    Parameters
+    ----------
+    uri : str
+        For the message.
+    client : str
+        As in `fsspill.storage.protocols.ProtocolTraits`.
+    """
+    lacking = missing("s3fs", "client") if client == "s3" else []
+    if lacking:
+        raise ConfigError(
+            f"cannot spill to {uri}: expected {', '.join(lacking)}, which "
+            f"{describe_versions('s3fs')} lacks. Install a version that fsspill supports: "
+            'pip install "fsspill[s3]"'
+        )
+
+
+def known_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for s3fs without those for botocore's client that it does not know.
+
+    botocore before 1.36 knows none for checksums, and makes none unless they are required.
+    """
+    try:
+        known = importlib.import_module("botocore.config").Config.OPTION_DEFAULTS
+    except (AttributeError, ImportError):
+        return dict(options)
+    config = options["config_kwargs"]
+    return {**options, "config_kwargs": {name: config[name] for name in config if name in known}}
+
+
+def describe_versions(*packages: str) -> str:
+    """Return packages with the versions that are installed, as in "s3fs 2024.2.0, obstore 0.5"."""
+    return ", ".join(f"{package} {_version(package)}" for package in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of an unknown version"
