@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import errno
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import TypeAlias
 
+from fsspill.http_answer import HttpAnswer, causes
 from fsspill.secrets import redact
 
 __all__ = [
@@ -92,19 +94,51 @@ class CorruptObjectError(FsspillError, ValueError):
     """The bytes read are not those that were spilled. None of them reached the object store."""
 
 
-# Classes of refused or missing credentials that are neither a PermissionError nor
-# carry a status code. Named, because importing them would import every cloud SDK.
+# Classes of libraries are known by their names: importing them would import every cloud SDK.
 _REFUSED_BY_NAME = frozenset(
     {
+        "AzureSigningError",  # azure.storage: a key that is no key
         "ClientAuthenticationError",  # azure.core
         "CredentialRetrievalError",  # botocore
         "DefaultCredentialsError",  # google.auth
+        "LoginError",  # botocore, aws login
+        "NoAuthTokenError",  # botocore
         "NoCredentialsError",  # botocore
         "PartialCredentialsError",  # botocore
         "PermissionDeniedError",  # obstore
         "RefreshError",  # google.auth
+        "RefreshWithMFAUnsupportedError",  # botocore
+        "SSOError",  # botocore: no token of SSO, or one that has expired
         "TokenRetrievalError",  # botocore, SSO
         "UnauthenticatedError",  # obstore
+        "UnknownCredentialError",  # botocore
+        "UnknownTokenProviderError",  # botocore
+    }
+)
+_MISCONFIGURED_BY_NAME = frozenset(
+    {
+        "BaseEndpointResolverError",  # botocore: no region, or an unknown one
+        "ConfigNotFound",  # botocore
+        "ConfigParseError",  # botocore
+        "EndpointProviderError",  # botocore
+        "InvalidConfigError",  # botocore
+        "InvalidDNSNameError",  # botocore
+        "InvalidDefaultsMode",  # botocore
+        "InvalidEndpointConfigurationError",  # botocore
+        "InvalidIMDSEndpointError",  # botocore
+        "InvalidProxiesConfigError",  # botocore
+        "InvalidRetryConfigurationError",  # botocore
+        "InvalidS3AddressingStyleError",  # botocore
+        "InvalidURL",  # aiohttp
+        "MissingDependencyException",  # botocore
+        "ParamValidationError",  # botocore, such as a name that no bucket can have
+        "ProfileNotFound",  # botocore
+        "SSLCertVerificationError",  # Python's
+        "UnknownConfigurationKeyError",  # obstore
+        "UnknownSignatureVersionError",  # botocore
+        "UnsupportedS3ConfigurationError",  # botocore
+        "UnsupportedSignatureVersionError",  # botocore
+        "ValidationError",  # botocore, such as a region that cannot be
     }
 )
 _MISSING_BY_NAME = frozenset({"ResourceNotFoundError"})  # azure.core
@@ -119,10 +153,11 @@ _TIMED_OUT_BY_NAME = frozenset(
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
-_REFUSED_STATUS = frozenset({400, 405, 411, 413, 414, 415, 422, 431, 451, 501})
-"""Statuses of answers to a request that is itself at fault. Not 409, 412, 416, 423, 425 and 429,
-which depend on the state of the storage."""
-_STATUS_ATTRIBUTES = ("status_code", "status", "code")
+_CREDENTIAL_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""Codes of S3 with status 400 that are about credentials."""
+
+_LONGEST_TEXT = 600
+"""Characters of an exception's text in a message: some hold whole pages."""
 
 
 def translate(error: BaseException, action: str, location: str) -> FsspillError:
@@ -144,46 +179,129 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
 
     Notes
     -----
-    Filesystems agree on neither classes nor texts, so this decides by class, class name and
-    HTTP status, never by text.
+    The HTTP answer that the exception carries decides first (`fsspill.http_answer`), then its
+    class: a refusal may pass only if the server says so, by a status of 408, 425, 429 or 500 and
+    above or by a code such as "SlowDown". What carries no answer and is of no class that is known
+    here may pass.
     """
     if isinstance(error, FsspillError):
         return error
-    message = f"{action} {location}: {_describe(error)}. "
-    status = _status(error)
-    if isinstance(error, FileNotFoundError) or status == 404 or _named(error, _MISSING_BY_NAME):
-        return StorageNotFoundError(
-            message + "Expected the bucket, container or file to exist: create it, or correct "
-            "the URI. fsspill creates directories, never buckets."
+    answer = None if is_timeout(error) else HttpAnswer.of(error)
+    found = answer and answer.is_permanent and _of_answer(answer, error)
+    cls, expected = found or _of_class(error, location, answer)
+    return cls(f"{action} {location}: {_describe(error, answer)}. Expected {expected}")
+
+
+_Meaning: TypeAlias = "tuple[type[FsspillError], str]"
+"""A class of errors, and what was expected."""
+
+_BUCKET = (
+    "the bucket, container or file to exist: create it, or correct the URI. fsspill creates "
+    "directories, never buckets."
+)
+_PERMISSION = (
+    "permission to write, read, list and delete there: check the credentials and their policy."
+)
+
+
+def _of_answer(answer: HttpAnswer, error: BaseException) -> _Meaning:
+    """Return the meaning of an answer that another attempt does not change."""
+    if answer.is_full:
+        return StorageFullError, "free space there: make room, or raise the quota."
+    if answer.is_of_other_region:
+        region = answer.region or "<region>"
+        return ConfigError, (
+            "the region of the bucket: set AWS_REGION, or storage_options={'client_kwargs': "
+            f"{{'region_name': '{region}'}}}}."
         )
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return StoragePermissionError(
-            message + "Expected permission to write, read, list and delete there: check the "
-            "credentials and their policy."
+    if answer.status == 407 or answer.status == 511:
+        return StoragePermissionError, (
+            "the proxy to let this process through: check HTTPS_PROXY, its user and password, or "
+            "name the storage in NO_PROXY."
         )
+    if answer.is_page:
+        cls = StoragePermissionError if answer.status in (401, 403) else StorageRefusedError
+        return cls, (
+            "an answer of the storage: a page is one of a proxy, a console or another server. "
+            "Check the endpoint, HTTPS_PROXY and NO_PROXY."
+        )
+    if answer.status == 404:
+        return StorageNotFoundError, _BUCKET
+    if answer.code == "RequestTimeTooSkewed":
+        return StoragePermissionError, "the right time: set the clock of this machine."
+    if "KMS." in answer.code:
+        return StorageRefusedError, "a key of KMS that exists, is enabled and may be used here."
+    denied = isinstance(error, PermissionError) and answer.status not in (405, 409)
+    if denied or answer.status in (401, 403) or answer.code in _CREDENTIAL_CODES:
+        return StoragePermissionError, _PERMISSION
+    return StorageRefusedError, "a request that the storage takes: check its limits and policies."
+
+
+def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) -> _Meaning:
+    """Return the meaning of an exception by its class."""
+    if _is_local_file(error, location):
+        return StoragePermissionError, (
+            "that file on this machine: it is one of the credentials or certificates that the "
+            "environment, a profile or storage_options name."
+        )
+    if isinstance(error, FileNotFoundError) or _named(error, _MISSING_BY_NAME):
+        return StorageNotFoundError, _BUCKET
+    if isinstance(error, PermissionError):
+        return StoragePermissionError, _PERMISSION
     if _named(error, _REFUSED_BY_NAME):
-        return StoragePermissionError(
-            message + "Expected credentials that this process can find: set the environment "
-            "variables or profile of the storage on every node."
+        return StoragePermissionError, (
+            "credentials that this process can find: set the environment variables or profile of "
+            "the storage on every node, and log in again where they have expired."
         )
     if isinstance(error, NotImplementedError):
-        return ConfigError(
-            message + "Expected a filesystem that can write: choose a URI with another protocol."
-        )
+        return ConfigError, "a filesystem that can write: choose a URI with another protocol."
     if isinstance(error, TypeError):
-        return ConfigError(
-            message + "Expected storage_options that this filesystem takes: correct their names "
-            "and types."
+        return ConfigError, (
+            "storage_options that this filesystem takes: correct their names and types."
+        )
+    # Subclasses of ValueError are what parsers raise for an answer that is cut off.
+    if type(error) is ValueError or any(
+        _named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)
+    ):
+        return ConfigError, (
+            "a URI, storage_options, profile and endpoint that can work: correct what is named."
         )
     if isinstance(error, OSError) and error.errno in _FULL:
-        return StorageFullError(message + "Expected free space there: make room.")
-    if _is_refusal(error, status):
-        return StorageRefusedError(
-            message + "Expected a request that the storage takes: check its limits and policies."
-        )
-    return StorageUnavailableError(
-        message + "Expected the storage to answer: check the endpoint, the network, the disk."
+        return StorageFullError, "free space there: make room."
+    # gcsfs drops the status 412, and raises only this.
+    refused = isinstance(error, OSError) and error.errno in _REFUSED
+    if refused or isinstance(error, FileExistsError):
+        return StorageRefusedError, "a request that the storage takes: check its limits."
+    if answer:
+        return StorageUnavailableError, "the storage, and any proxy before it, to do its work."
+    return StorageUnavailableError, (
+        "the storage to answer: check the endpoint, the network, the disk."
     )
+
+
+def _all(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes, and those that botocore and aiohttp keep in attributes."""
+    for cause in causes(error):
+        yield cause
+        inner = (getattr(cause, "kwargs", None) or {}).get("error")
+        yield from causes(inner) if isinstance(inner, BaseException) else ()
+        inner = getattr(cause, "certificate_error", None)
+        yield from causes(inner) if isinstance(inner, BaseException) else ()
+
+
+def _is_local_file(error: BaseException, location: str) -> bool:
+    """Return True if a file of this machine is missing, not one of the storage.
+
+    The error says so with the absolute path of a file that is not below the location.
+    """
+    location = location.partition("://")[2] or location
+    for each in _all(error):
+        if isinstance(each, FileNotFoundError) and each.errno == errno.ENOENT:
+            name = each.filename
+            if not isinstance(name, str):
+                return each is not error and name is None
+            return name.startswith("/") and name not in location and location not in name
+    return False
 
 
 def original_cause(failure: FsspillError, error: BaseException) -> BaseException | None:
@@ -206,9 +324,12 @@ def is_timeout(error: BaseException) -> bool:
     return _named(error, _TIMED_OUT_BY_NAME)
 
 
-def is_missing(error: BaseException) -> bool:
-    """Return True if `error` means that the file does not exist."""
-    return isinstance(translate(error, "", ""), StorageNotFoundError)
+def is_missing(error: BaseException, path: str) -> bool:
+    """Return True if `error` means that the file at `path` does not exist.
+
+    Not if it is about another file, such as one of credentials, or no answer of the storage.
+    """
+    return isinstance(translate(error, "", path), StorageNotFoundError)
 
 
 def clear_traceback(error: BaseException) -> None:
@@ -230,26 +351,9 @@ def _named(error: BaseException, names: frozenset[str]) -> bool:
     return any(cls.__name__ in names for cls in type(error).__mro__)
 
 
-def _is_refusal(error: BaseException, status: int | None) -> bool:
-    # S3 answers 400 to a body that does not arrive in time, too.
-    if isinstance(error, TimeoutError):
-        return False
-    return status in _REFUSED_STATUS or (isinstance(error, OSError) and error.errno in _REFUSED)
-
-
-def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of an error, or of the one of botocore that s3fs made it of."""
-    for attribute in _STATUS_ATTRIBUTES:
-        value = getattr(error, attribute, None)
-        if isinstance(value, int):
-            return value
-    response = getattr(error.__cause__, "response", None)
-    if isinstance(response, Mapping):
-        value = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
-        return value if isinstance(value, int) else None
-    return None
-
-
-def _describe(error: BaseException) -> str:
-    text = " ".join(redact(str(error)).split()).rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _describe(error: BaseException, answer: HttpAnswer | None) -> str:
+    text = " ".join(redact(str(error)).partition("Debug source:")[0].split()).rstrip(".")
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]} ..."
+    described = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{described} ({answer})" if answer else described

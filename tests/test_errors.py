@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import re
 
@@ -82,7 +83,7 @@ def named(name: str) -> Exception:
         (of_s3(OSError(5, "a code that s3fs does not know"), 403), errors.StoragePermissionError),
         (of_s3(OSError(16, "SlowDown"), 503), errors.StorageUnavailableError),
         (of_s3(TimeoutError("RequestTimeout"), 400), errors.StorageUnavailableError),
-        (WithStatusError(409), errors.StorageUnavailableError),
+        (WithStatusError(409), errors.StorageRefusedError),
         (WithStatusError(429), errors.StorageUnavailableError),
         (OSError("x"), errors.StorageUnavailableError),
         (WithStatusError(503), errors.StorageUnavailableError),
@@ -107,9 +108,9 @@ def test_fsspill_errors_are_not_translated_again() -> None:
 
 def test_only_missing_files_are_missing() -> None:
     """FileNotFoundError and status 404 mean that a file does not exist; a refusal does not."""
-    assert is_missing(FileNotFoundError())
-    assert is_missing(WithStatusError(404))
-    assert not is_missing(PermissionError())
+    assert is_missing(FileNotFoundError(), "bucket/key")
+    assert is_missing(WithStatusError(404), "bucket/key")
+    assert not is_missing(PermissionError(), "bucket/key")
 
 
 @pytest.mark.parametrize(
@@ -147,3 +148,53 @@ def test_time_outs_are_known_by_their_class() -> None:
     for error in (TimeoutError(), asyncio.TimeoutError(), ReadTimeoutError()):
         assert is_timeout(error)
     assert not is_timeout(ConnectionResetError())
+
+
+def with_cause(error: Exception, cause: Exception) -> Exception:
+    """Return an error with a cause."""
+    error.__cause__ = cause
+    return error
+
+
+class HTTPClientError(Exception):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"An HTTP Client raised an unhandled exception: {error}")
+        self.kwargs = {"error": error}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "advice"),
+    [
+        (named("ProfileNotFound"), errors.ConfigError, "profile"),
+        (named("ParamValidationError"), errors.ConfigError, "that can work"),
+        (named("InvalidURL"), errors.ConfigError, "that can work"),
+        (ValueError("Invalid endpoint: minio:9000"), errors.ConfigError, "endpoint"),
+        (with_cause(OSError("TLS"), named("SSLCertVerificationError")), errors.ConfigError, "work"),
+        (named("SSLError"), errors.StorageUnavailableError, "check the endpoint"),
+        (json.JSONDecodeError("cut", "{", 1), errors.StorageUnavailableError, "check the endpoint"),
+        (named("SSOError"), errors.StoragePermissionError, "log in again"),
+        (named("AzureSigningError"), errors.StoragePermissionError, "credentials"),
+        (FileNotFoundError(2, "x", "/run/token"), errors.StoragePermissionError, "on this machine"),
+        (
+            HTTPClientError(FileNotFoundError(2, "x")),
+            errors.StoragePermissionError,
+            "certificates",
+        ),
+        (FileNotFoundError(2, "x", "bucket/key"), errors.StorageNotFoundError, "create it"),
+        (FileExistsError("x"), errors.StorageRefusedError, "limits"),
+    ],
+)
+def test_errors_of_the_client_are_no_outage(
+    error: Exception, expected: type[Exception], advice: str
+) -> None:
+    """Without an answer the class decides, and the advice is about what is wrong."""
+    translated = translate(error, "cannot write", "s3://bucket/key")
+    assert type(translated) is expected
+    assert advice in str(translated)
+
+
+def test_a_missing_file_of_credentials_is_no_missing_object() -> None:
+    """An object must not count as deleted because a token file is not there."""
+    assert not is_missing(FileNotFoundError(2, "x", "/var/run/token"), "bucket/key")
+    assert is_missing(FileNotFoundError(2, "x", "/srv/spill/key"), "/srv/spill/key")
+    assert is_missing(FileNotFoundError(2, "x", "/srv/spill/key"), "/srv/spill")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, S
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -39,6 +39,17 @@ STREAM_BLOCK_SIZE = 8 * MIB
 
 MIN_BLOCK_SIZE = MIB // 4
 """Bytes of a block on a slow link, or a multiple: Google's storage takes no other blocks."""
+
+
+class Place(NamedTuple):
+    """A URL with the server that answers for it, for messages: it may be known only afterwards."""
+
+    url: str
+    client: StorageClient
+
+    def __str__(self) -> str:
+        server = self.client.server
+        return f"{self.url} at {server}" if server else self.url
 
 
 class MultipartUpload(Protocol):
@@ -104,6 +115,15 @@ class StorageClient:
     def path(self, file: FileRef) -> str:
         """Return the path of a file on the filesystem."""
         return self.root + file.path
+
+    @property
+    def server(self) -> str:
+        """The server that answers, where errors do not name it and it is known."""
+        return ""
+
+    def place(self, url: str) -> Place:
+        """Return a URL of this filesystem as messages show it."""
+        return Place(url, self)
 
     def body(self, buffers: Buffers, progress: Progress) -> AbstractContextManager[Any]:
         """Return the body of a request that sends these buffers, valid within the context.
@@ -210,7 +230,7 @@ class StorageClient:
         try:
             await self._fs._info(self.bucket)
         except Exception as error:
-            return is_missing(error)
+            return is_missing(error, self.bucket)
         return False
 
     @property
@@ -223,7 +243,9 @@ class StorageClient:
         self.connection.sync_fs.invalidate_cache()
         try:
             found: dict[str, Mapping[str, Any]] = await self._fs._find(directory, detail=True)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not is_missing(error, directory):
+                raise
             return {}
         return found
 
@@ -233,7 +255,7 @@ class StorageClient:
         try:
             infos = await self._fs._ls(directory, detail=True)
         except Exception as error:
-            if is_missing(error):
+            if is_missing(error, directory):
                 return {}
             raise
         own = directory.rstrip("/")
@@ -249,7 +271,7 @@ class StorageClient:
         try:
             await self._fs._rm_file(path)
         except Exception as error:
-            if not is_missing(error):
+            if not is_missing(error, path):
                 raise
 
     async def delete(

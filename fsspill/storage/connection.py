@@ -129,6 +129,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     check_client(uri, traits.client)
     tuning = known_config(traits.options) if traits.client == "s3" else traits.options
     options = _merge(_merge(tuning, from_environment), storage_options)
+    _require_token_file(uri, options.get("token"))
     _discard_inherited_loop()
     remember_environment()
     remember(options, traits.key_is_an_id)
@@ -145,6 +146,18 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else SerializedFileSystem(fs)
     return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
+
+
+def _require_token_file(uri: str, token: object) -> None:
+    """Raise ConfigError for the path of a missing file, which gcsfs sends away as a token."""
+    if traits_of(uri).obstore != "gcs" or not isinstance(token, str):
+        return
+    is_path = token.endswith(".json") or token.startswith(("/", "./", "../", "~"))
+    if is_path and not os.path.exists(token):
+        raise ConfigError(
+            f"cannot spill to {uri}: expected the file of credentials that token={token!r} in "
+            "storage_options names: it does not exist on this node."
+        )
 
 
 def _discard_inherited_loop() -> None:

@@ -106,7 +106,7 @@ class Retrier:
         self,
         request: Callable[[], Awaitable[T]],
         action: str,
-        location: str,
+        location: object,
         timed_out: Callable[[], None] = lambda: None,
     ) -> T:
         """Make a request, and retry it if it fails for reasons that may pass.
@@ -115,8 +115,10 @@ class Retrier:
         ----------
         request : callable
             Makes it; called once for each attempt.
-        action, location : str
+        action : str
             For the message, as in `fsspill.errors.translate`.
+        location : str, or object with a string
+            The same; its string is taken when an attempt has failed.
         timed_out : callable, optional
             Called after each attempt that has timed out, before the next one.
 
@@ -136,7 +138,7 @@ class Retrier:
             except Exception as error:
                 if is_timeout(error):
                     timed_out()
-                failure = translate(error, action, location)
+                failure = translate(error, action, str(location))
                 if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
                 if self._check_abandoned() or not clock.allows(pause):

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
@@ -46,6 +47,14 @@ class S3Client(StorageClient):
 
     copies_bodies = False
     has_multipart = True
+
+    @property
+    def server(self) -> str:
+        """Host and region of the endpoint, once s3fs has found them."""
+        meta = getattr(getattr(self._fs, "_s3", None), "meta", None)
+        if meta is None:
+            return ""
+        return f"{urlsplit(meta.endpoint_url).netloc} (region {meta.region_name})"
 
     def body(self, buffers: Buffers, progress: Progress) -> AbstractContextManager[Any]:
         """Return a body that is read from the buffers while it is sent."""
@@ -115,7 +124,7 @@ class S3Client(StorageClient):
             return
         for path in by_key.values():
             error = refusals.get(path)
-            if error is None or is_missing(error):
+            if error is None or is_missing(error, path):
                 failures.pop(path, None)
             else:
                 failures[path] = translate(error, "cannot delete", path)
@@ -164,8 +173,8 @@ class S3Client(StorageClient):
                 request = {name: upload[name] for name in ("Bucket", "Key", "UploadId")}
                 await self._fs._call_s3("abort_multipart_upload", **request)
             except Exception as error:
-                if not is_missing(error):
-                    path = f"{upload['Bucket']}/{upload['Key']}"
+                path = f"{upload['Bucket']}/{upload['Key']}"
+                if not is_missing(error, path):
                     failures[path] = translate(error, "cannot abort the upload of", path)
         return failures
 

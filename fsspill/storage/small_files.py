@@ -109,7 +109,8 @@ class RemoteSmallFiles(SmallFiles):
     ) -> T:
         def call(client: StorageClient) -> T:
             retrier = Retrier(self._stall_timeout)
-            result: T = client.run(retrier.attempt, lambda: request(client), action, where)
+            place = client.place(where)
+            result: T = client.run(retrier.attempt, lambda: request(client), action, place)
             return result
 
         return self._clients.retry_if_refused(file.location, call, action, where)

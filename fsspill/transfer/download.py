@@ -12,7 +12,6 @@ from itertools import cycle, islice
 from fsspill.errors import (
     StorageNotFoundError,
     StorageUnavailableError,
-    is_transient,
     translate,
 )
 from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
@@ -169,7 +168,7 @@ class _RangeFetcher:
 
     async def _attempt(self, request: Callable[[], Awaitable[Buffer]]) -> Buffer:
         return await self._retrier.attempt(
-            request, "cannot restore", self._url, self._reader.window.shrink
+            request, "cannot restore", self._client.place(self._url), self._reader.window.shrink
         )
 
     async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:
@@ -182,8 +181,8 @@ class _RangeFetcher:
         try:
             data = await read(self._path, start, stop, self._moved)
         except Exception as error:
-            failure = translate(error, "cannot restore", self._url)
-            if is_transient(failure):
+            failure = translate(error, "cannot restore", str(self._client.place(self._url)))
+            if isinstance(failure, StorageUnavailableError):
                 await self._check_length(stop)
             if isinstance(failure, StorageNotFoundError) and await self._client.is_bucket_missing():
                 raise bucket_missing_error(failure, self._client.bucket) from error

@@ -58,7 +58,7 @@ class FileUpload:
         self.abandoned: list[FileRef] = []
         self._client = client
         self._path = client.path(file)
-        self._url = file.url
+        self._place = client.place(file.url)
         self._source = source
         self._limiter = limiter
         self._retrier = retrier
@@ -94,7 +94,7 @@ class FileUpload:
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
         return await self._retrier.attempt(
-            request, "cannot write", self._url, self._client.window.shrink
+            request, "cannot write", self._place, self._client.window.shrink
         )
 
     def _room(self, nbytes: int) -> AbstractAsyncContextManager[int]:

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from enum import Enum, auto
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
@@ -28,7 +29,17 @@ from xml.etree import ElementTree
 
 from tests.faults.slow_link import Bandwidth, limit_unsent
 
-__all__ = ["Fault", "FaultProxy", "Request", "is_bulk_delete", "is_object", "is_part"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Dialect",
+    "Fault",
+    "FaultProxy",
+    "Request",
+    "is_bulk_delete",
+    "is_object",
+    "is_part",
+]
 
 SLOW_RATE = 1.5e6
 """Bytes per second and direction of a slow link."""
@@ -153,6 +164,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
         self.requests: list[Request] = []
         self.injected: Counter[tuple[Fault, str]] = Counter()
         self._rules: list[_Rule] = []
+        self._dialects: list[Dialect] = []
         self._lock = threading.Lock()
         self._up, self._down = Bandwidth(SLOW_RATE), Bandwidth(SLOW_RATE)
         self._server: _Server | None = None
@@ -207,6 +219,15 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
             with self._lock:
                 self._rules.remove(rule)
 
+    @contextmanager
+    def speak(self, dialect: Dialect) -> Iterator[None]:
+        """Answer as another kind of server, until the block ends."""
+        self._dialects.append(dialect)
+        try:
+            yield
+        finally:
+            self._dialects.remove(dialect)
+
     def pause(self) -> None:
         """Refuse connections, and close those that are open, like a server that is down.
 
@@ -233,7 +254,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
     def _is_slow(self) -> bool:
         return any(rule.fault is Fault.SLOW_LINK for rule in self._rules)
 
-    def _strike(self, call: _Call, answer: _Answer | None = None) -> _Rule | None:
+    def _strike(self, call: Call, answer: Answer | None = None) -> _Rule | None:
         """Return the rule that strikes a request, or its answer, and count it."""
         with self._lock:
             for rule in self._rules:
@@ -256,7 +277,7 @@ def _reserve_port() -> socket.socket:
 
 
 @dataclass
-class _Call:
+class Call:
     """A request in full."""
 
     method: str
@@ -266,7 +287,7 @@ class _Call:
 
 
 @dataclass
-class _Answer:
+class Answer:
     """An answer in full."""
 
     status: int
@@ -274,11 +295,31 @@ class _Answer:
     headers: Message
     body: bytes
 
+    @classmethod
+    def of(cls, status: int, body: bytes = b"", **headers: str) -> Answer:
+        """Return an answer; in the names of headers ``_`` stands for ``-``."""
+        answer = cls(status, HTTPStatus(status).phrase, Message(), b"")
+        for name, value in headers.items():
+            answer.headers[name.replace("_", "-")] = value
+        answer.replace_body(body)
+        return answer
+
     def replace_body(self, body: bytes) -> None:
         """Set another body and its length."""
         self.body = body
         del self.headers["Content-Length"]
         self.headers["Content-Length"] = str(len(body))
+
+
+class Dialect:
+    """The ways of another kind of server; by default none."""
+
+    def answer(self, call: Call) -> Answer | None:
+        """Return an answer without asking the server; None to ask it. May alter the call."""
+        return None
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Alter the server's answer to a call."""
 
 
 @dataclass(eq=False)
@@ -293,7 +334,7 @@ class _Rule:
     body: bytes | None
     random: random.Random
 
-    def strikes(self, call: _Call, answer: _Answer | None) -> bool:
+    def strikes(self, call: Call, answer: Answer | None) -> bool:
         """Return True if the fault strikes a request, or its answer if it is a fault of answers."""
         matches = (
             (self.fault in _OF_ANSWERS) == (answer is not None)
@@ -308,7 +349,7 @@ class _Rule:
         return True
 
 
-def _can_happen(fault: Fault, call: _Call, answer: _Answer | None) -> bool:
+def _can_happen(fault: Fault, call: Call, answer: Answer | None) -> bool:
     if fault is Fault.DELETE_DENIED:
         return call.method == "DELETE" or is_bulk_delete(call.path)
     if fault is Fault.FLIP_UP:
@@ -319,7 +360,7 @@ def _can_happen(fault: Fault, call: _Call, answer: _Answer | None) -> bool:
     return answer.status in (200, 206) and len(answer.body) >= least
 
 
-def _refuse(fault: Fault, call: _Call) -> _Answer:
+def _refuse(fault: Fault, call: Call) -> Answer:
     """Return the answer of a server that refuses a request."""
     status, code = _REFUSALS[fault]
     if fault is Fault.DELETE_DENIED and is_bulk_delete(call.path):
@@ -332,13 +373,13 @@ def _refuse(fault: Fault, call: _Call) -> _Answer:
         root = ElementTree.Element("Error")
         ElementTree.SubElement(root, "Code").text = code
         ElementTree.SubElement(root, "Message").text = "Injected by the proxy"
-    answer = _Answer(status, code, Message(), b"")
+    answer = Answer(status, code, Message(), b"")
     answer.headers["Content-Type"] = "application/xml"
     answer.replace_body(ElementTree.tostring(root, "utf-8", xml_declaration=True))
     return answer
 
 
-def _spoil(rule: _Rule, answer: _Answer) -> None:
+def _spoil(rule: _Rule, answer: Answer) -> None:
     """Alter the body of an answer so that only its content shows it."""
     if rule.fault is Fault.FLIP:
         answer.body = _flip(answer.body, rule.random)
@@ -428,7 +469,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Serve a request: apply faults to it, forward it, apply faults to its answer."""
-        call = _Call(self.command, self.path, self.headers, self._read_body())
+        call = Call(self.command, self.path, self.headers, self._read_body())
         proxy = self.server.proxy
         proxy.requests.append(Request(call.method, call.path))
         rule = proxy._strike(call)
@@ -442,7 +483,7 @@ class _Connection(BaseHTTPRequestHandler):
         else:
             if rule is not None and fault is Fault.FLIP_UP:
                 call.body = _flip(call.body, rule.random)
-            answer = self._forward(call)
+            answer = self._answer_of(call)
             self._answer(answer, proxy._strike(call, answer))
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (what http.server calls)
@@ -482,7 +523,7 @@ class _Connection(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the client left in the middle of a request")
         return line
 
-    def _forward(self, call: _Call) -> _Answer:
+    def _forward(self, call: Call) -> Answer:
         self._upstream.putrequest(call.method, call.path, skip_host=True, skip_accept_encoding=True)
         if "Transfer-Encoding" in call.headers:
             call.headers["Content-Length"] = str(len(call.body))
@@ -494,9 +535,19 @@ class _Connection(BaseHTTPRequestHandler):
         headers = _end_to_end(response.headers)
         if "Content-Length" not in headers and response.status not in (204, 304):
             headers["Content-Length"] = str(len(body))
-        return _Answer(response.status, response.reason, headers, body)
+        return Answer(response.status, response.reason, headers, body)
 
-    def _answer(self, answer: _Answer, rule: _Rule | None) -> None:
+    def _answer_of(self, call: Call) -> Answer:
+        """Return the answer of a dialect, or that of the server as the dialects alter it."""
+        for dialect in self._proxy._dialects:
+            if answer := dialect.answer(call):
+                return answer
+        answer = self._forward(call)
+        for dialect in self._proxy._dialects:
+            dialect.alter(call, answer)
+        return answer
+
+    def _answer(self, answer: Answer, rule: _Rule | None) -> None:
         half = len(answer.body) // 2
         if rule is None:
             self._send(answer)
@@ -512,7 +563,7 @@ class _Connection(BaseHTTPRequestHandler):
             _spoil(rule, answer)
             self._send(answer)
 
-    def _send(self, answer: _Answer, length: int | None = None) -> None:
+    def _send(self, answer: Answer, length: int | None = None) -> None:
         """Send the headers and the first `length` bytes of the body, or all of it."""
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.headers.items():

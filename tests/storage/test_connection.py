@@ -72,3 +72,11 @@ def test_an_abandoned_operation_ends_before_the_next_begins(
 
     asyncio.run(abandon_one_and_begin_another())
     assert at_once == [1]
+
+
+@pytest.mark.parametrize("token", ["/nope/key.json", "key.json", "~/key"])
+def test_a_mistyped_path_of_credentials_is_not_sent_away(token: str) -> None:
+    """A path to nowhere is taken for a token by gcsfs, which asks Google about it."""
+    pytest.importorskip("gcsfs")
+    with pytest.raises(ConfigError, match="does not exist on this node"):
+        connect("gs://bucket/p", {"token": token})

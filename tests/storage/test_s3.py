@@ -91,6 +91,16 @@ def test_a_missing_bucket_is_reported_by_name(s3_bucket: str) -> None:
         ExternalStorage("s3://no-such-bucket/x").check()
 
 
+def test_errors_name_server_and_region(s3_bucket: str, s3_server: S3Server) -> None:
+    """S3's own words name neither."""
+    host = s3_server.endpoint_url.removeprefix("http://")
+    storage = ExternalStorage("s3://no-such-bucket/x")
+    with pytest.raises(
+        StorageNotFoundError, match=rf"x at {host} \(region us-east-1\): .*HTTP 404"
+    ):
+        storage.check()
+
+
 def test_a_refused_connection_is_reported_with_the_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is an OSError that tells what to check."""
     options = {"endpoint_url": "http://127.0.0.1:9", "key": "a", "secret": "b"}
