@@ -79,7 +79,7 @@ class S3Client(StorageClient):
         try:
             await self._fs._call_s3("head_bucket", Bucket=self.bucket)
         except Exception as error:
-            return is_missing(error)
+            return is_missing(error, self.root)
         return False
 
     @property
