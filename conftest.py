@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +19,10 @@ from tests.timeouts import PATIENT, cleanup_limit
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fsspill")
+
+# gcsfs, which reads it when it is imported, would ask an API for the kind of each bucket that only
+# Google has, and wait for a minute where no emulator answers.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

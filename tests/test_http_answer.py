@@ -69,7 +69,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
         for name, value in proxy.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.endpoint_url)
-        monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         yield proxy
 
 
