@@ -16,6 +16,10 @@ from tests.faults.fault_proxy import FaultProxy
 from tests.recording import RequestRecorder
 from tests.timeouts import PATIENT, cleanup_limit
 
+# Read when gcsfs is imported. Else it asks another server of Google's about each bucket, and waits
+# a minute where there is none.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
 # Machines that run tests are shared and noisy: no test depends on how long anything takes.
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fsspill")

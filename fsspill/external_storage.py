@@ -141,7 +141,7 @@ class ExternalStorage(Storage):
 
     @redact_errors
     def check(self) -> None:
-        """Verify that every URI can be written, read and deleted with these credentials.
+        """Verify that every URI can be written, read, listed and deleted with these credentials.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class ExternalStorage(Storage):
 
         Notes
         -----
-        Three requests per URI, on a file of one byte that is deleted afterwards. Missing local
+        Four requests per URI, on a file of two bytes that is deleted afterwards. Missing local
         directories are created.
         """
         self.files.check()

@@ -16,7 +16,8 @@ from fsspill.http_answer import HttpAnswer
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import open_client
 from tests.emulators import AZURE_KEY
-from tests.faults.fault_proxy import Answer, Call, Dialect, FaultProxy
+from tests.faults.dialects import Fixed, answer_with_code
+from tests.faults.fault_proxy import Answer, FaultProxy
 
 PAGE = b"<html><body><h1>Access denied by the proxy</h1></body></html>"
 CUT_PAGE = b"<!DOCTYPE html><html><meta charset=utf-8><h1>Access denied"
@@ -29,21 +30,9 @@ REFUSED = errors.StorageRefusedError
 LATER = errors.StorageUnavailableError
 
 
-class Fixed(Dialect):
-    """A server that gives the same answer to all requests."""
-
-    def __init__(self, make: Callable[[], Answer]) -> None:
-        self.make = make
-
-    def answer(self, call: Call) -> Answer:
-        """Return the answer."""
-        return self.make()
-
-
 def s3(status: int, code: str, more: str = "", **headers: str) -> Callable[[], Answer]:
     """Return a maker of errors as S3's."""
-    body = f"<Error><Code>{code}</Code><Message>Reason</Message>{more}</Error>"
-    return lambda: Answer.of(status, body.encode(), Content_Type="application/xml", **headers)
+    return lambda: answer_with_code(status, code, more, **headers)
 
 
 def google(status: int, message: str) -> Callable[[], Answer]:

@@ -100,7 +100,7 @@ class FileStore:
         self._destroy_in_child = partial(_destroy, settings, session_name, node_id)
 
     def check(self) -> None:
-        """Verify that every URI can be written, read and deleted; three requests each."""
+        """Verify that every URI can be written, read, listed and deleted; four requests each."""
         for location in self.locations:
             check_location(self._clients, location, self._settings.stall_timeout)
 

@@ -46,7 +46,7 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
 
     Notes
     -----
-    Three requests per URI, which write, read and delete one byte.
+    Four requests per URI, which write, read, list and delete two bytes.
     """
     if not _spills(node):
         return

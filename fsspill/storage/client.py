@@ -89,6 +89,8 @@ class StorageClient:
         True if a body must be one `bytes`, for which the objects' memory is copied.
     window : CongestionWindow
         Limit of what is in flight on the way up. The caller keeps to it.
+    reports_missing_buckets : bool
+        True if the listing of a bucket that is not there is an error, and not empty.
     has_multipart : bool
         True if a large file is uploaded in concurrent parts; else it is written block by block to
         the filesystem's own ``open``.
@@ -102,6 +104,7 @@ class StorageClient:
     single_put_size = 32 * MIB
     copies_bodies = True
     has_multipart = False
+    reports_missing_buckets = False
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -205,9 +208,9 @@ class StorageClient:
             await self._fs._makedirs(path.rpartition("/")[0], exist_ok=True)
             await write()
 
-    async def read(self, path: str, nbytes: int) -> bytes:
-        """Return the first bytes of a file."""
-        data: bytes = await self._fs._cat_file(path, start=0, end=nbytes)
+    async def read(self, path: str, nbytes: int, start: int = 0) -> bytes:
+        """Return so many bytes of a file from `start`, or fewer at its end."""
+        data: bytes = await self._fs._cat_file(path, start=start, end=start + nbytes)
         return data
 
     async def size(self, path: str) -> int:
@@ -238,16 +241,30 @@ class StorageClient:
         """Name of the bucket or container."""
         return self.root.partition("/")[0]
 
+    async def is_listed(self, path: str) -> bool:
+        """Return True if a listing has a file; one request for any number of files in a bucket."""
+        directory, _, name = path.rpartition("/")
+        if self.has_directories:
+            return path in await self.list_directory(directory)
+        self.connection.sync_fs.invalidate_cache()
+        return path in await self._fs._find(directory, prefix=name, detail=True)
+
     async def find(self, directory: str) -> dict[str, Mapping[str, Any]]:
-        """Return all files below a directory, by path; none if it is not there."""
+        """Return all files below a directory, by path; none if it is not there.
+
+        Raises what the filesystem raises where the bucket itself is not visible: nothing is known
+        of its files then. One more request tells, where nothing was found.
+        """
         self.connection.sync_fs.invalidate_cache()
         try:
             found: dict[str, Mapping[str, Any]] = await self._fs._find(directory, detail=True)
         except FileNotFoundError as error:
-            if not is_missing(error, directory):
+            if not self.has_directories or not is_missing(error, directory):
                 raise
             return {}
-        return found
+        if not found and not self.reports_missing_buckets and await self.is_bucket_missing():
+            raise FileNotFoundError(f"the bucket or container {self.bucket} is not there")
+        return dict(found)
 
     async def list_directory(self, directory: str) -> dict[str, Mapping[str, Any]]:
         """Return the files and directories in one directory, by path; none if it is not there."""

@@ -21,11 +21,12 @@ class LocalClient(StorageClient):
     removed. See `fsspill.storage.local_files`.
     """
 
-    async def read(self, path: str, nbytes: int) -> bytes:
-        """Return the first bytes of a file."""
+    async def read(self, path: str, nbytes: int, start: int = 0) -> bytes:
+        """Return so many bytes of a file from `start`, or fewer at its end."""
 
         def read() -> bytes:
             with open(open_file(self.root, self._below(path)), "rb") as file:
+                file.seek(start)
                 return file.read(nbytes)
 
         return await asyncio.to_thread(read)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
-from urllib.parse import urlsplit
 
 from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
@@ -47,14 +46,15 @@ class S3Client(StorageClient):
 
     copies_bodies = False
     has_multipart = True
+    reports_missing_buckets = True
 
     @property
     def server(self) -> str:
-        """Host and region of the endpoint, once s3fs has found them."""
+        """Endpoint and region, once s3fs has found them."""
         meta = getattr(getattr(self._fs, "_s3", None), "meta", None)
         if meta is None:
             return ""
-        return f"{urlsplit(meta.endpoint_url).netloc} (region {meta.region_name})"
+        return f"{meta.endpoint_url.partition('://')[2]} (region {meta.region_name})"
 
     def body(self, buffers: Buffers, progress: Progress) -> AbstractContextManager[Any]:
         """Return a body that is read from the buffers while it is sent."""

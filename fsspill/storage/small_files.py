@@ -8,12 +8,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from fsspill.errors import CorruptObjectError, FsspillError, translate
+from fsspill.errors import (
+    ConfigError,
+    CorruptObjectError,
+    FsspillError,
+    StorageNotFoundError,
+    translate,
+)
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
-from fsspill.storage.local_files import open_file, remove_file, rewrite_file
-from fsspill.storage.retry import Retrier
+from fsspill.storage.local_files import list_names, open_file, remove_file, rewrite_file
+from fsspill.storage.retry import Retrier, backoff
 
 __all__ = [
     "CHECK_SECONDS",
@@ -36,7 +42,10 @@ CHECK_REMOVAL_SECONDS = 2.0
 HEARTBEAT_LENGTH = 32
 """Bytes to read of a heartbeat: more than a time has."""
 
-_DATA = b"x"
+LISTING_SECONDS = 2.0
+"""Seconds until a file that was written must be in a listing: some storages are slower at that."""
+
+_DATA = b"xy"
 
 
 class SmallFiles(ABC):
@@ -51,8 +60,16 @@ class SmallFiles(ABC):
         """Write a file, making its directories where there are any."""
 
     @abstractmethod
-    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
-        """Return the first bytes of a file."""
+    def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
+        """Return so many bytes of a file from `start`, or fewer at its end."""
+
+    @abstractmethod
+    def is_listed(self, file: FileRef, action: str, where: str) -> bool:
+        """Return True if a listing has a file."""
+
+    def server(self, file: FileRef) -> str:
+        """Return the server that answers for a file, where it is known; no request."""
+        return ""
 
     @abstractmethod
     def delete(self, file: FileRef, action: str, where: str) -> None:
@@ -82,11 +99,19 @@ class RemoteSmallFiles(SmallFiles):
         """Write a file in one request."""
         self._retry(file, lambda client: client.put(client.path(file), data), action, where)
 
-    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
+    def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
         """Read in one request."""
         return self._retry(
-            file, lambda client: client.read(client.path(file), nbytes), action, where
+            file, lambda client: client.read(client.path(file), nbytes, start), action, where
         )
+
+    def is_listed(self, file: FileRef, action: str, where: str) -> bool:
+        """List in one request."""
+        return self._retry(file, lambda client: client.is_listed(client.path(file)), action, where)
+
+    def server(self, file: FileRef) -> str:
+        """Return the server that answers."""
+        return self._clients.client(file.location).server
 
     def delete(self, file: FileRef, action: str, where: str) -> None:
         """Delete in one request, never a bulk request: filesystems hide its failures."""
@@ -123,14 +148,20 @@ class LocalSmallFiles(SmallFiles):
         """Write a file, making its directories."""
         _translated(lambda: _write(file, data), action, where)
 
-    def read(self, file: FileRef, nbytes: int, action: str, where: str) -> bytes:
-        """Return the first bytes of a file."""
+    def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
+        """Return so many bytes of a file from `start`, or fewer at its end."""
 
         def read() -> bytes:
             with open(open_file(file.location.root, file.path), "rb") as opened:
+                opened.seek(start)
                 return opened.read(nbytes)
 
         return _translated(read, action, where)
+
+    def is_listed(self, file: FileRef, action: str, where: str) -> bool:
+        """Return True if a listing of the directory has a file."""
+        directory, _, name = file.path.rpartition("/")
+        return _translated(lambda: name in list_names(file.location.root, directory), action, where)
 
     def delete(self, file: FileRef, action: str, where: str) -> None:
         """Delete a file; one that is already gone is fine."""
@@ -157,7 +188,7 @@ def open_small_files(
 def check_location(
     clients: ClientPool, location: SpillLocation, stall_timeout: float, probe: str | None = None
 ) -> None:
-    """Prove that a URI can be written, read and deleted.
+    """Prove that a URI can be written, read, listed and deleted.
 
     Parameters
     ----------
@@ -178,27 +209,62 @@ def check_location(
 
     Notes
     -----
-    Three requests, on a file of one byte that is gone afterwards; four if obstore must read it too.
+    Four requests, on a file of two bytes that is gone afterwards; five if obstore was asked for by
+    name, and must read it too. The second byte is read alone, since objects are read in ranges, and
+    the file is looked for in a listing, since what cannot be listed cannot be cleaned up. With
+    `probe` nothing is listed, where there are many files.
     """
     files = open_small_files(clients, location, min(stall_timeout, CHECK_SECONDS))
     file = location.check_file if probe is None else location.probe_file(probe)
     context = ("cannot spill to", location.uri)
     try:
         files.put(file, _DATA, *context)
-        found = files.read(file, len(_DATA), *context)
+        found = files.read(file, 1, *context, start=1)
         if not location.local:
             path = clients.client(location).path(file)
             clients.check_engine(location, path, min(stall_timeout, CHECK_SECONDS))
+        listed = probe is not None or _is_listed(files, file, *context)
     except Exception:
         # It may be there: an attempt whose answer was lost has written it.
         files.discard(file, CHECK_REMOVAL_SECONDS)
         raise
     files.delete(file, *context)
-    if found != _DATA:
-        raise CorruptObjectError(
-            f"cannot spill to {location.uri}: wrote {_DATA!r} to {file.url}, read {found!r}. "
-            "Expected to read what was written: check the storage, and any proxy before it."
+    if found == _DATA:
+        raise ConfigError(
+            f"cannot spill to {location.uri}: asked for one byte of {file.url} and found the whole "
+            "file. Expected ranges to be read: a proxy before the storage, or the storage itself, "
+            "ignores them."
         )
+    if found != _DATA[1:]:
+        raise CorruptObjectError(
+            f"cannot spill to {location.uri}: wrote {_DATA!r} to {file.url}, read {found!r} for "
+            "the last byte. Expected to read what was written: check the storage, and any proxy "
+            "before it."
+        )
+    if not listed:
+        server = files.server(file)
+        raise ConfigError(
+            f"cannot spill to {location.uri}: {file.url} was written and read, but no listing has "
+            "it, so that no file could be found to be removed. Expected an endpoint that does not "
+            f"contain the bucket{f' (found {server})' if server else ''}, and a storage that lists "
+            "its files."
+        )
+
+
+def _is_listed(files: SmallFiles, file: FileRef, action: str, where: str) -> bool:
+    """Return True if a file that was written is in a listing, or soon is."""
+    waited = 0.0
+    for pause in backoff():
+        try:
+            if files.is_listed(file, action, where):
+                return True
+        except StorageNotFoundError:
+            pass  # an answer about the bucket, which has just taken the file
+        if waited > LISTING_SECONDS:
+            return False
+        time.sleep(pause)
+        waited += pause
+    raise AssertionError("backoff never ends")
 
 
 def write_heartbeats(

@@ -263,10 +263,10 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
 
 
 def test_requests_of_setup_and_deletion() -> None:
-    """Deletion of many files is one request; setup is three on the head and none elsewhere."""
+    """Deletion of many files is one request; setup is four on the head and none elsewhere."""
     rows = {(row.action, row.contender): row.requests for row in count_requests(3)}
     assert rows["setup on the head", "fsspill"] == dict.fromkeys(
-        ("PutObject", "GetObject", "DeleteObject"), 1
+        ("PutObject", "GetObject", "ListObjectsV2", "DeleteObject"), 1
     )
     assert rows["setup in an IO worker", "fsspill"] == {}
     assert rows["deletion of 3 files", "fsspill"] == {"DeleteObjects": 1}

@@ -16,6 +16,8 @@ from fsspill.storage.client_pool import open_client
 from tests import virtual_time
 from tests.altered_answers import refuse_deletion
 from tests.at_rest import files
+from tests.faults.dialects import Fixed, answer_with_code
+from tests.faults.fault_proxy import FaultProxy
 
 
 def delete(uri: str, paths: Sequence[str]) -> dict[str, FsspillError]:
@@ -151,3 +153,16 @@ def test_a_pass_that_takes_too_long_is_not_made_again_in_full() -> None:
     assert failures == {}
     assert seconds < 20
     assert requests.total() <= len(paths) + 1
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/p", "gs://bucket/p"])
+def test_a_listing_of_a_bucket_that_is_not_there_is_not_empty(uri: str) -> None:
+    """Files that cannot be seen must not count as removed."""
+    pytest.importorskip({"s3": "s3fs", "gs": "gcsfs"}[uri.partition("://")[0]])
+    with FaultProxy("http://127.0.0.1:1") as proxy:
+        options: dict[str, Any] = {"endpoint_url": proxy.endpoint_url}
+        options |= {"token": "anon"} if uri.startswith("gs") else {"key": "a", "secret": "b"}
+        client = open_client(uri, options)
+        missing = Fixed(lambda: answer_with_code(404, "NoSuchBucket"))
+        with proxy.speak(missing), pytest.raises(FileNotFoundError):
+            client.run(client.find, client.root)

@@ -37,10 +37,10 @@ def test_creating_a_storage_makes_no_request(
     assert recorder.methods() == {}
 
 
-def test_check_makes_three_requests(recorder: RequestRecorder, storage: ExternalStorage) -> None:
-    """The head writes, reads and deletes one byte."""
+def test_check_makes_four_requests(recorder: RequestRecorder, storage: ExternalStorage) -> None:
+    """The head writes, reads, lists and deletes two bytes."""
     storage.check()
-    assert recorder.methods() == {"PUT": 1, "GET": 1, "DELETE": 1}
+    assert recorder.methods() == {"PUT": 1, "GET": 2, "DELETE": 1}
 
 
 def test_one_request_per_file_per_small_object_and_per_deletion(

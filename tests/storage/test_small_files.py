@@ -6,18 +6,22 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
-from fsspill import StorageNotFoundError, StoragePermissionError
+from fsspill import ConfigError, StorageNotFoundError, StoragePermissionError
 from fsspill.errors import FsspillError
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import SpillLocation
 from fsspill.storage.small_files import check_location, write_heartbeats
 from fsspill.testing.filesystems import FaultyFileSystem, register
+from fsspill.testing.s3_server import S3Server
 from tests.at_rest import files, keys
+from tests.faults.dialects import Fixed, IgnoresRanges, StaleListings, answer_with_code, is_listing
+from tests.faults.fault_proxy import Dialect, FaultProxy
 from tests.other_users import OTHER, fill, needs_root, public_directory, run_as, small_disk
 from tests.timeouts import PATIENT
 
@@ -186,12 +190,71 @@ def test_a_failed_check_leaves_no_file(faulty: FaultyFileSystem) -> None:
 def test_a_check_that_reads_other_bytes_fails(
     faulty: FaultyFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The byte that was written must be read again."""
+    """The bytes that were written must be read again."""
 
-    async def read(self: StorageClient, path: str, nbytes: int) -> bytes:
-        return b"y"
+    async def read(self: StorageClient, path: str, nbytes: int, start: int = 0) -> bytes:
+        return b"z"
 
     monkeypatch.setattr(StorageClient, "read", read)
-    with pytest.raises(FsspillError, match=r"wrote b'x' .* read b'y'"):
+    with pytest.raises(FsspillError, match=r"wrote b'xy' .* read b'z'"):
         check_location(ClientPool(FAULTY), locate("faulty://bucket"), PATIENT)
     assert fsspec.filesystem("memory").find("/bucket") == []
+
+
+def check(uri: str = "s3://bucket/x", options: dict[str, Any] | None = None) -> None:
+    check_location(ClientPool(options or {}), locate(uri), PATIENT)
+
+
+@pytest.mark.parametrize("path", ["", "x/y"])
+def test_an_endpoint_that_contains_the_bucket_is_refused(
+    s3_server: S3Server, s3_bucket: str, path: str
+) -> None:
+    """Files are written and read there, and every listing is empty, so that none is removed."""
+    endpoint = f"{s3_server.endpoint_url}/{s3_bucket}"
+    with pytest.raises(ConfigError, match=rf"contain the bucket \(found .*/{s3_bucket} "):
+        check(f"s3://{s3_bucket}/{path}".rstrip("/"), {"endpoint_url": endpoint})
+    assert keys(s3_bucket) == []
+
+
+def test_a_proxy_that_ignores_ranges_is_refused(proxy: FaultProxy) -> None:
+    """No object could be restored."""
+    with (
+        proxy.speak(IgnoresRanges()),
+        pytest.raises(ConfigError, match=r"found the whole file.*ranges"),
+    ):
+        check()
+    assert keys() == []
+
+
+def test_credentials_that_may_not_list_are_refused(proxy: FaultProxy) -> None:
+    """Nothing could be removed at the end."""
+    denied = Fixed(lambda: answer_with_code(403, "AccessDenied"), is_listing)
+    with proxy.speak(denied), pytest.raises(StoragePermissionError, match="list and delete"):
+        check()
+    assert keys() == []
+
+
+@pytest.mark.parametrize("status", [404, 200])
+def test_a_storage_without_listings_is_refused(proxy: FaultProxy, status: int) -> None:
+    """A 404 to a listing, and one that stays empty, mean that nothing can be found."""
+    dialect: Dialect = StaleListings(99)
+    if status == 404:
+        dialect = Fixed(lambda: answer_with_code(404, "NoSuchKey"), is_listing)
+    with proxy.speak(dialect), pytest.raises(ConfigError, match="no listing has it"):
+        check()
+    assert keys() == []
+
+
+def test_a_listing_may_come_late(proxy: FaultProxy) -> None:
+    """Listings of some storages lag behind writes."""
+    with proxy.speak(StaleListings(1)):
+        check()
+    assert keys() == []
+
+
+def test_a_check_of_a_full_bucket_lists_one_page(proxy: FaultProxy) -> None:
+    """A prefix without a directory of its own may share the bucket with any number of files."""
+    fsspec.filesystem("s3").pipe({f"bucket/f{number}": b"x" for number in range(1001)})
+    proxy.requests.clear()
+    check("s3://bucket")
+    assert [request.method for request in proxy.requests] == ["PUT", "GET", "GET", "DELETE"]
