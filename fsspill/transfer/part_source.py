@@ -71,11 +71,11 @@ class PartSource(ABC):
     @abstractmethod
     def parts(
         self, client: StorageClient, limiter: InFlightLimiter, retrier: Retrier
-    ) -> Sequence[AbstractAsyncContextManager[Part | None]]:
-        """Return the parts of a multipart upload.
+    ) -> AbstractAsyncContextManager[Sequence[AbstractAsyncContextManager[Part | None]]]:
+        """Return the parts of a multipart upload, all of one length but the last.
 
-        Each waits for its reservation when it is entered, and holds it until it is left; None
-        stands for a part that turned out not to exist.
+        They are valid within the context. Each waits for its reservation when it is entered, and
+        holds it until it is left; None stands for a part that turned out not to exist.
         """
 
     def close(self) -> None:  # noqa: B027 (most sources hold nothing)
@@ -117,12 +117,13 @@ class RawParts(PartSource):
         """Return the file as consecutive parts."""
         return self._file.parts(STREAM_BLOCK_SIZE)
 
-    def parts(
+    @asynccontextmanager
+    async def parts(
         self, client: StorageClient, limiter: InFlightLimiter, retrier: Retrier
-    ) -> Sequence[AbstractAsyncContextManager[Part | None]]:
-        """Return parts of nearly equal size."""
+    ) -> AsyncIterator[Sequence[AbstractAsyncContextManager[Part | None]]]:
+        """Yield parts of one size; the last may be a little smaller."""
         split = self._file.parts(_part_size(self.max_nbytes))
-        return [
+        yield [
             _reserved(Part(number, buffers), client, limiter)
             for number, buffers in enumerate(split, 1)
         ]

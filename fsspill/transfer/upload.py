@@ -154,8 +154,8 @@ class FileUpload:
     async def _put_parts(self) -> None:
         multipart = await self._attempt(lambda: self._client.create_multipart(self._path))
         try:
-            parts = self._source.parts(self._client, self._limiter, self._retrier)
-            sent = await gather_or_cancel([self._put_part(multipart, part) for part in parts])
+            async with self._source.parts(self._client, self._limiter, self._retrier) as parts:
+                sent = await gather_or_cancel([self._put_part(multipart, part) for part in parts])
             await self._complete(multipart, [part for part in sent if part])
         except BaseException:
             await multipart.abort()

@@ -6,12 +6,24 @@ from collections.abc import Callable
 
 from tests.faults.fault_proxy import Answer, Call, Dialect
 
-__all__ = ["Fixed", "IgnoresRanges", "StaleListings", "answer_with_code", "is_listing"]
+__all__ = [
+    "EqualParts",
+    "Fixed",
+    "IgnoresRanges",
+    "StaleListings",
+    "answer_with_code",
+    "is_listing",
+]
 
 
-def answer_with_code(status: int, code: str, more: str = "", **headers: str) -> Answer:
+_UNEQUAL = "All non-trailing parts must have the same length."
+
+
+def answer_with_code(
+    status: int, code: str, more: str = "", message: str = "Reason", **headers: str
+) -> Answer:
     """Return an error as S3 answers it."""
-    body = f"<Error><Code>{code}</Code><Message>Reason</Message>{more}</Error>"
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
     return Answer.of(status, body.encode(), Content_Type="application/xml", **headers)
 
 
@@ -40,6 +52,33 @@ class Fixed(Dialect):
     def answer(self, call: Call) -> Answer | None:
         """Return the answer."""
         return self._make() if self._where(call) else None
+
+
+class EqualParts(Dialect):
+    """R2, which takes no multipart upload whose parts differ in length, the last one excepted.
+
+    Attributes
+    ----------
+    sizes : dict
+        Lengths of the parts of each upload, by number.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, dict[int, int]] = {}
+
+    def answer(self, call: Call) -> Answer | None:
+        """Note the length of a part, and refuse to complete an upload of unequal ones."""
+        query = {name: value for name, [value, *_] in call.query.items()}
+        if call.method == "PUT" and "partNumber" in query:
+            framed = call.headers.get("x-amz-decoded-content-length")
+            sizes = self.sizes.setdefault(query["uploadId"], {})
+            sizes[int(query["partNumber"])] = int(framed or len(call.body))
+        if call.method != "POST" or "uploadId" not in query:
+            return None
+        _, *others = sorted(self.sizes[query["uploadId"]].items(), reverse=True)
+        if len({size for _, size in others}) < 2:
+            return None
+        return answer_with_code(400, "InvalidPart", message=_UNEQUAL)
 
 
 class IgnoresRanges(Dialect):

@@ -285,6 +285,11 @@ class Call:
     headers: Message
     body: bytes
 
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The values of the query, by name; empty ones are kept."""
+        return _query(self.path)
+
 
 @dataclass
 class Answer:

@@ -81,7 +81,7 @@ def test_a_threshold_that_the_user_has_set_stays(
     assert found == ({None} if place == "environment" else {0.5})
 
 
-def test_validation_makes_three_requests(s3_server: S3Server, s3_bucket: str) -> None:
+def test_validation_makes_four_requests(s3_server: S3Server, s3_bucket: str) -> None:
     """With what Ray does after it: set up with a random node id, and destroy."""
     node = head("s3://bucket/x")
     seen = len(s3_server.requests())
@@ -92,7 +92,7 @@ def test_validation_makes_three_requests(s3_server: S3Server, s3_bucket: str) ->
 
     validate_external_storage(node, rays_part)
     methods = [request.method for request in s3_server.requests()[seen:]]
-    assert methods == ["PUT", "GET", "DELETE"]
+    assert methods == ["PUT", "GET", "GET", "DELETE"]
     rays.reset_external_storage()
 
 
