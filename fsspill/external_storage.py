@@ -321,7 +321,9 @@ class ExternalStorage(Storage):
         refused: list[ValueError] = []
         for url in urls:
             try:
-                files.append(self.files.find(SpillURL.parse(_text(url)).base_url))
+                parsed = SpillURL.parse(_text(url))
+                file = self.files.find(parsed.base_url)
+                files.append(file._replace(version=parsed.version))
             except ValueError as error:
                 refused.append(error)
         self.files.delete(files)

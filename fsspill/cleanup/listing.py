@@ -44,6 +44,7 @@ from fsspill.storage.layout import (
     OBJECT_PREFIX,
     is_valid_component,
 )
+from fsspill.storage.s3_versions import versioned_path
 from fsspill.storage.uri import check_uri, is_local
 
 __all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]
@@ -227,11 +228,11 @@ async def _list_all(client: StorageClient, uri: str, stale_after: float) -> List
     """Return the files, directories and incomplete uploads under a URI, not classified yet."""
     # Parent directories are not created: listing a misspelt URI must not create it.
     probe = f"{CHECK_PREFIX}-{uuid.uuid4().hex}"
-    await client.create(f"{client.root}/{probe}", b"x")
+    version = await client.create(f"{client.root}/{probe}", b"x")
     try:
         entries = await _list_entries(client)
     finally:
-        await client.delete_file(f"{client.root}/{probe}")
+        await client.delete_file(versioned_path(f"{client.root}/{probe}", version))
     if probe not in entries:
         raise StorageUnavailableError(
             f"cannot list {uri}: expected every file that exists, found a file that was just "
@@ -254,7 +255,7 @@ async def _list_all(client: StorageClient, uri: str, stale_after: float) -> List
 async def _list_entries(client: StorageClient) -> dict[str, Info]:
     """Return files and directories by path below the URI, as deep as the layout goes."""
     if not client.has_directories:
-        return _below_root(client, await client.find(client.root))
+        return _below_root(client, await client.find_all(client.root))
     entries = await list_directory(client, "")
     for directory in _directories(entries):
         try:

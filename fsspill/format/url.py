@@ -5,7 +5,7 @@ storage it uses only the part before the ``?``, so more parameters may follow: t
 frame's blocks (`fsspill.format.digest`) and, for a compressed frame, the codec and the sizes of its
 blocks (`fsspill.format.compression`)::
 
-    <file>?offset=<int>&size=<int>[&<codec>=<sizes>]&<algorithm>=<digests>
+    <file>?offset=<int>&size=<int>[&<codec>=<sizes>]&<algorithm>=<digests>[&version=<version>]
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from fsspill.errors import CorruptObjectError
 from fsspill.format.compression import CODECS, Compression, check_codec
 from fsspill.format.digest import ALGORITHMS, Digests
 
-__all__ = ["ParsedURL", "SpillURL", "create_url_with_offset", "parse_url_with_offset"]
+__all__ = [
+    "ParsedURL",
+    "SpillURL",
+    "create_url_with_offset",
+    "parse_url_with_offset",
+    "version_parameter",
+]
+
+VERSION = "version"
+"""Parameter with the version of the file."""
 
 _INTEGER = re.compile(r"[0-9]{1,19}")
 _LIMIT = 10**19
@@ -82,6 +92,11 @@ class SpillURL(NamedTuple):
         parameters = _split_query(url_with_offset)
         return cls(url_with_offset, *_parse(url_with_offset, parameters), parameters)
 
+    @property
+    def version(self) -> str:
+        """The version of the file, which its deletion names; "" if the storage keeps none."""
+        return next((unquote(value) for name, value in self.parameters if name == VERSION), "")
+
     def digests(self) -> Digests:
         """Return the digests of the frame's blocks at rest.
 
@@ -127,6 +142,11 @@ class SpillURL(NamedTuple):
             f"the frame and those of its {blocks} blocks, {self.size} bytes in all, as "
             "spill_objects returned it."
         )
+
+
+def version_parameter(version: str) -> list[str]:
+    """Return the parameters of a URL that name the version of its file."""
+    return [f"{VERSION}={quote(version, safe='')}"] if version else []
 
 
 def create_url_with_offset(*, url: str, offset: int, size: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, S
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from threading import Event
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from fsspec.spec import AbstractBufferedFile
 
@@ -24,12 +24,14 @@ from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.layout import FileRef
 from fsspill.storage.retry import Progress, backoff
+from fsspill.storage.s3_versions import versioned_path
 
 __all__ = ["MultipartUpload", "StorageClient"]
 
 logger = get_logger(__name__)
 
 MIB = 2**20
+T = TypeVar("T")
 Buffers = Sequence[bytes | memoryview]
 PartStream = Generator[Buffers, None, None]
 MakeParts = Callable[[], PartStream]
@@ -58,8 +60,8 @@ class MultipartUpload(Protocol):
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
 
-    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Complete the file from its parts."""
+    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
+        """Complete the file from its parts, and return its version; "" if it has none."""
 
     async def abort(self) -> None:
         """Discard the parts. Never raises."""
@@ -140,13 +142,38 @@ class StorageClient:
         """Return the bytes of memory that sending a body of `nbytes` takes besides its buffers."""
         return nbytes
 
-    async def put(self, path: str, body: Any) -> None:
-        """Store a body as a file, making its directory where there are any."""
-        await self._in_directory(path, lambda: self.create(path, body))
+    def deletion_path(self, file: FileRef) -> str:
+        """Return the path by which a file is deleted, which may name its version."""
+        return versioned_path(self.path(file), file.version)
 
-    async def create(self, path: str, body: Any) -> None:
-        """Store a body as a file in a directory that exists."""
+    @property
+    def keeps_deleted(self) -> bool:
+        """True if files are known to stay, and to be billed, after their deletion."""
+        return False
+
+    @property
+    def finds_deleted(self) -> bool:
+        """True if `find_all` is known to find more than `find`."""
+        return False
+
+    async def put(self, path: str, body: Any) -> str:
+        """Store a body as a file, making its directory where there are any; return its version."""
+        return await self._in_directory(path, lambda: self.create(path, body)) or ""
+
+    async def create(self, path: str, body: Any) -> str:
+        """Store a body as a file in a directory that exists.
+
+        Returns
+        -------
+        str
+            The version by which a deletion must name the file, where a storage keeps versions.
+        """
         await self._fs._pipe_file(path, body)
+        return ""
+
+    async def rewrite(self, path: str, body: Any) -> None:
+        """Store a body in place of the one that this client has stored there before."""
+        await self.put(path, body)
 
     async def create_multipart(self, path: str) -> MultipartUpload:
         """Begin a multipart upload, where `has_multipart` is true."""
@@ -198,15 +225,15 @@ class StorageClient:
             # Some take no blocks as small as those for a slow link.
             return opened(block_size=STREAM_BLOCK_SIZE)
 
-    async def _in_directory(self, path: str, write: Callable[[], Awaitable[Any]]) -> None:
+    async def _in_directory(self, path: str, write: Callable[[], Awaitable[T]]) -> T:
         try:
-            await write()
+            return await write()
         except FileNotFoundError:
             if not self.has_directories:
                 raise
             # The first file of this node on a filesystem that has directories.
             await self._fs._makedirs(path.rpartition("/")[0], exist_ok=True)
-            await write()
+            return await write()
 
     async def read(self, path: str, nbytes: int, start: int = 0) -> bytes:
         """Return so many bytes of a file from `start`, or fewer at its end."""
@@ -265,6 +292,13 @@ class StorageClient:
         if not found and not self.reports_missing_buckets and await self.is_bucket_missing():
             raise FileNotFoundError(f"the bucket or container {self.bucket} is not there")
         return dict(found)
+
+    async def find_all(self, directory: str) -> dict[str, Mapping[str, Any]]:
+        """Return what `find` does, and the files that are deleted and stay; `delete` removes both.
+
+        The size of a file is that of all that stays of it.
+        """
+        return await self.find(directory)
 
     async def list_directory(self, directory: str) -> dict[str, Mapping[str, Any]]:
         """Return the files and directories in one directory, by path; none if it is not there."""
@@ -384,9 +418,11 @@ class StorageClient:
 
         Never raises: one that is not empty stays.
         """
-        for path in paths if self.has_directories else ():
+        objects = self.connection.traits.has_directory_objects
+        for path in paths if self.has_directories or objects else ():
             try:
-                await self._fs._rmdir(path)
+                # The object of a directory that is not empty is not deleted: status 409.
+                await (self._fs._rm_file(path) if objects else self._fs._rmdir(path))
             except Exception as error:
                 logger.debug("the directory %s stays: %s", path, error)
 

@@ -59,10 +59,13 @@ class FileRef(NamedTuple):
         The configured URI.
     path : str
         Path below it, with a leading slash.
+    version : str
+        The storage's own name of what was written there, where it keeps old versions; else "".
     """
 
     location: SpillLocation
     path: str
+    version: str = ""
 
     @property
     def url(self) -> str:

@@ -38,6 +38,9 @@ class ProtocolTraits:
     has_directories : bool
         True if a parent directory must exist before a file is written. Where it is false, only
         files are ever created: making a "directory" there would make a bucket.
+    has_directory_objects : bool
+        True if a directory may come into being with the first file in it, and stay as an object
+        when the last one is deleted.
     is_local : bool
         True if its URIs name directories of this machine.
     is_per_process : bool
@@ -56,6 +59,7 @@ class ProtocolTraits:
     extra: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     has_directories: bool = True
+    has_directory_objects: bool = False
     is_local: bool = False
     is_per_process: bool = False
     client: Literal["fsspec", "s3"] = "fsspec"
@@ -99,6 +103,7 @@ _GCS = ProtocolTraits(
 _AZURE = ProtocolTraits(
     extra="azure",
     has_directories=False,
+    has_directory_objects=True,  # with a hierarchical namespace (ADLS Gen2)
     obstore="azure",
     secret_variables=(
         "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"

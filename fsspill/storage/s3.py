@@ -1,19 +1,22 @@
 """The client for S3, by the requests that s3fs itself offers only in part.
 
-s3fs hides which keys a bulk deletion refused, and uploads in parts only from one `bytes`.
+s3fs uploads in parts only from one `bytes`, and drops the versions that answers name.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
+from fsspill.storage.connection import Connection
 from fsspill.storage.retry import Progress
+from fsspill.storage.s3_deletion import BulkDeletion
+from fsspill.storage.s3_versions import ObjectVersions, versioned_path
 from fsspill.storage.upload_body import UploadBody
 
 __all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
@@ -22,7 +25,6 @@ logger = get_logger(__name__)
 
 PART_SIZE = 8 * MIB
 MAX_PARTS = 10_000  # S3's limit
-_BULK = 1000  # S3's limit
 
 ABORT_TIMEOUT = 2
 """Seconds that aborting a multipart upload may take; clean-up finds it if that is too short."""
@@ -64,12 +66,76 @@ class S3Client(StorageClient):
         """Return the bytes of memory that sending a body of `nbytes` takes besides its buffers."""
         return min(nbytes, SEND_BUFFER_SIZE)
 
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._versions = ObjectVersions(self._fs)
+        self._deletion = BulkDeletion(self._fs, self._versions)
+        self._rewritten: dict[str, str] = {}
+
+    @property
+    def keeps_deleted(self) -> bool:
+        """True if the bucket is known to keep versions that these credentials may not delete."""
+        return self._versions.are_kept and not self._versions.are_deletable
+
+    @property
+    def finds_deleted(self) -> bool:
+        """True if `find_all` is known to find more than `find`."""
+        return self._versions.are_listed
+
+    async def create(self, path: str, body: Any) -> str:
+        """Store a body as a file, and return its version."""
+        bucket, key, _ = self._fs.split_path(path)
+        answer = await self._fs._call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+        return self._versions.note(answer)
+
+    async def rewrite(self, path: str, body: Any) -> None:
+        """Store a body in place of the one that this client has stored there before."""
+        version = await self.put(path, body)
+        before = self._rewritten.pop(path, "")
+        if version:
+            self._rewritten[path] = version
+        if before and self._versions.are_deletable:
+            await self.delete([versioned_path(path, before)], 1)  # never raises
+
+    async def find_all(self, directory: str) -> dict[str, Mapping[str, Any]]:
+        """Return files below a directory, also those of which only old versions are left."""
+        found = await self.find(directory)
+        if not self._versions.are_listed:
+            return found
+        bucket, key, _ = self._fs.split_path(directory)
+        return found | await self._versions.find(bucket, f"{key}/" if key else "")
+
+    async def delete_file(self, path: str) -> None:
+        """Delete one file with a request of its own; one that is already gone is fine.
+
+        Where that only hides the file, its versions are deleted, the marker of deletion included.
+        """
+        path, versions = self._versions.split(path)
+        bucket, key, _ = self._fs.split_path(path)
+        for version in versions:
+            named = {"VersionId": version} if version else {}
+            try:
+                answer = await self._fs._call_s3("delete_object", Bucket=bucket, Key=key, **named)
+            except Exception as error:
+                if version and self._versions.refuse_deletion(error):
+                    await self.delete_file(path)
+                    return
+                if not is_missing(error, path):
+                    raise
+            else:
+                self._versions.note(answer)
+        self._versions.forget(path)
+        hidden = versions == [""] and self._versions.are_listed
+        if hidden and path in await self._versions.find(bucket, key):
+            await self.delete_file(path)
+
     async def create_multipart(self, path: str) -> MultipartUpload:
         """Begin a multipart upload."""
         bucket, key, _ = self._fs.split_path(path)
         target = {"Bucket": bucket, "Key": key}
         created = await self._fs._call_s3("create_multipart_upload", **target)
-        return S3Upload(self._fs, {**target, "UploadId": created["UploadId"]})
+        upload = {**target, "UploadId": created["UploadId"]}
+        return S3Upload(self._fs, upload, self._versions)
 
     async def is_bucket_missing(self) -> bool:
         """Return True if the bucket itself is not visible from this node, with one request.
@@ -91,43 +157,10 @@ class S3Client(StorageClient):
     async def _delete_all(
         self, paths: Sequence[str], slots: asyncio.Semaphore, failures: dict[str, FsspillError]
     ) -> None:
-        deletions = [self._delete_bulk(*batch, slots, failures) for batch in self._batches(paths)]
-        await asyncio.gather(*deletions)
-
-    def _batches(self, paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield buckets with up to 1000 of their files, as paths by key."""
-        buckets: dict[str, dict[str, str]] = {}
-        for path in paths:
-            bucket, key, _ = self._fs.split_path(path)
-            buckets.setdefault(bucket, {})[key] = path
-        for bucket, by_key in buckets.items():
-            keys = list(by_key)
-            for start in range(0, len(keys), _BULK):
-                yield bucket, {key: by_key[key] for key in keys[start : start + _BULK]}
-
-    async def _delete_bulk(
-        self,
-        bucket: str,
-        by_key: Mapping[str, str],
-        slots: asyncio.Semaphore,
-        failures: dict[str, FsspillError],
-    ) -> None:
-        # Not the filesystem's own bulk deletion: s3fs drops the errors of single keys.
-        delete = {"Objects": [{"Key": key} for key in by_key], "Quiet": True}
-        try:
-            async with slots:
-                answer = await self._fs._call_s3("delete_objects", Bucket=bucket, Delete=delete)
-            refusals = _parse_refusals(answer, by_key)
-        except Exception:
-            # Also where the answer does not say of which file an error is.
-            await self._delete_each(list(by_key.values()), slots, failures)
-            return
-        for path in by_key.values():
-            error = refusals.get(path)
-            if error is None or is_missing(error, path):
-                failures.pop(path, None)
-            else:
-                failures[path] = translate(error, "cannot delete", path)
+        if singly := await self._deletion.delete(paths, slots, failures):
+            await self._delete_each(singly, slots, failures)
+            succeeded = not any(path in failures for path in singly)
+            self._deletion.note_single_deletions(succeeded=succeeded)
 
     async def list_uploads(self, directory: str) -> list[dict[str, Any]]:
         """Return S3's description of each incomplete multipart upload below a directory.
@@ -188,10 +221,13 @@ class S3Upload(MultipartUpload):
         The filesystem.
     target : mapping
         Its Bucket, Key and UploadId.
+    versions : ObjectVersions
+        Notes the version of the file.
     """
 
-    def __init__(self, fs: Any, target: Mapping[str, str]) -> None:
+    def __init__(self, fs: Any, target: Mapping[str, str], versions: ObjectVersions) -> None:
         self._fs = fs
+        self._versions = versions
         self._target = target
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
@@ -199,11 +235,12 @@ class S3Upload(MultipartUpload):
         sent = await self._fs._call_s3("upload_part", **self._target, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
-    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Complete the file from its parts."""
-        await self._fs._call_s3(
+    async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
+        """Complete the file from its parts, and return its version."""
+        answer = await self._fs._call_s3(
             "complete_multipart_upload", **self._target, MultipartUpload={"Parts": list(parts)}
         )
+        return self._versions.note(answer)
 
     async def abort(self) -> None:
         """Abort the upload. Never raises: a failure here must not hide the one before it."""
@@ -216,25 +253,3 @@ class S3Upload(MultipartUpload):
 
 def _is_upload(upload: Mapping[str, Any]) -> bool:
     return bool(upload.get("Key") and upload.get("UploadId"))
-
-
-def _parse_refusals(answer: Mapping[str, Any], by_key: Mapping[str, str]) -> dict[str, Exception]:
-    """Return the error of each file that a bulk deletion refused.
-
-    Raises
-    ------
-    KeyError
-        The answer has an error that names none of the files.
-    """
-    refusals: Sequence[Mapping[str, str]] = answer.get("Errors") or []
-    return {by_key[refusal["Key"]]: _refusal_error(refusal) for refusal in refusals}
-
-
-def _refusal_error(refusal: Mapping[str, str]) -> Exception:
-    """Return the error that s3fs would raise for a refusal of this code."""
-    from s3fs.errors import ERROR_CODE_TO_EXCEPTION
-
-    code = refusal.get("Code") or "no code"
-    message = refusal.get("Message") or code
-    error: Exception = ERROR_CODE_TO_EXCEPTION.get(code, OSError)(message)
-    return error

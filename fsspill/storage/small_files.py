@@ -15,6 +15,7 @@ from fsspill.errors import (
     StorageNotFoundError,
     translate,
 )
+from fsspill.log import get_logger
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
@@ -30,6 +31,8 @@ __all__ = [
     "parse_heartbeat",
     "write_heartbeats",
 ]
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -56,8 +59,12 @@ class SmallFiles(ABC):
     """
 
     @abstractmethod
-    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
-        """Write a file, making its directories where there are any."""
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> FileRef:
+        """Write a file, making its directories where there are any; return it with its version."""
+
+    @abstractmethod
+    def rewrite(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file again, and leave nothing of what this process has written there before."""
 
     @abstractmethod
     def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
@@ -70,6 +77,10 @@ class SmallFiles(ABC):
     def server(self, file: FileRef) -> str:
         """Return the server that answers for a file, where it is known; no request."""
         return ""
+
+    def keeps_deleted(self, file: FileRef) -> bool:
+        """Return True if files are known to stay after their deletion; no request."""
+        return False
 
     @abstractmethod
     def delete(self, file: FileRef, action: str, where: str) -> None:
@@ -95,9 +106,16 @@ class RemoteSmallFiles(SmallFiles):
         self._clients = clients
         self._stall_timeout = stall_timeout
 
-    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> FileRef:
         """Write a file in one request."""
-        self._retry(file, lambda client: client.put(client.path(file), data), action, where)
+        version = self._retry(
+            file, lambda client: client.put(client.path(file), data), action, where
+        )
+        return file._replace(version=version)
+
+    def rewrite(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file again; where old versions are kept, one more request removes the last."""
+        self._retry(file, lambda client: client.rewrite(client.path(file), data), action, where)
 
     def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
         """Read in one request."""
@@ -115,13 +133,19 @@ class RemoteSmallFiles(SmallFiles):
 
     def delete(self, file: FileRef, action: str, where: str) -> None:
         """Delete in one request, never a bulk request: filesystems hide its failures."""
-        self._retry(file, lambda client: client.delete_file(client.path(file)), action, where)
+        self._retry(
+            file, lambda client: client.delete_file(client.deletion_path(file)), action, where
+        )
+
+    def keeps_deleted(self, file: FileRef) -> bool:
+        """Return True if files are known to stay after their deletion."""
+        return self._clients.client(file.location).keeps_deleted
 
     def discard(self, file: FileRef, seconds: float) -> None:
         """Delete with retries."""
         try:
             client = self._clients.client(file.location)
-            client.run(client.delete_with_retry, [client.path(file)], 1, seconds)
+            client.run(client.delete_with_retry, [client.deletion_path(file)], 1, seconds)
         except FsspillError:
             pass  # the filesystem cannot even be made: nothing was written
 
@@ -144,9 +168,14 @@ class RemoteSmallFiles(SmallFiles):
 class LocalSmallFiles(SmallFiles):
     """Small files in directories of this machine, private to the user (0700 and 0600)."""
 
-    def put(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+    def put(self, file: FileRef, data: bytes, action: str, where: str) -> FileRef:
         """Write a file, making its directories."""
         _translated(lambda: _write(file, data), action, where)
+        return file
+
+    def rewrite(self, file: FileRef, data: bytes, action: str, where: str) -> None:
+        """Write a file again."""
+        self.put(file, data, action, where)
 
     def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
         """Return so many bytes of a file from `start`, or fewer at its end."""
@@ -218,7 +247,7 @@ def check_location(
     file = location.check_file if probe is None else location.probe_file(probe)
     context = ("cannot spill to", location.uri)
     try:
-        files.put(file, _DATA, *context)
+        file = files.put(file, _DATA, *context)
         found = files.read(file, 1, *context, start=1)
         if not location.local:
             path = clients.client(location).path(file)
@@ -229,6 +258,14 @@ def check_location(
         files.discard(file, CHECK_REMOVAL_SECONDS)
         raise
     files.delete(file, *context)
+    if probe is None and files.keeps_deleted(file):
+        logger.warning(
+            "%s keeps what is deleted, and it is billed: the bucket has versions, and these "
+            "credentials may not delete them. Allow s3:DeleteObjectVersion and "
+            "s3:ListBucketVersions, or end old versions by a lifecycle rule: "
+            "NoncurrentVersionExpiration after 1 day, and ExpiredObjectDeleteMarker.",
+            location.uri,
+        )
     if found == _DATA:
         raise ConfigError(
             f"cannot spill to {location.uri}: asked for one byte of {file.url} and found the whole "
@@ -296,7 +333,7 @@ def write_heartbeats(
         files = open_small_files(clients, location, stall_timeout)
         file = location.heartbeat_file(name)
         try:
-            files.put(file, format_heartbeat(time.time()), "cannot write", file.url)
+            files.rewrite(file, format_heartbeat(time.time()), "cannot write", file.url)
         except FsspillError as error:
             failures.append(error)
     if failures:

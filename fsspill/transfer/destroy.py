@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsspill.errors import FsspillError
+from fsspill.errors import FsspillError, StorageUnavailableError
 from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
@@ -31,16 +31,37 @@ async def destroy(client: StorageClient, location: SpillLocation, limits: Settin
     root = client.root
     node = root + location.node_path
     retrier = Retrier(min(limits.stall_timeout, _SECONDS))
-    for _ in range(_PASSES):
-        paths = list(await retrier.attempt(lambda: client.find(node), "cannot list", node))
-        if not paths:
-            break
-        # Other processes may still be writing: list again until nothing is found.
-        await client.delete_with_retry(paths, limits.max_requests_in_flight, _SECONDS)
+    left = await _remove_files(client, node, limits, retrier)
     await _abort_uploads(client, node, retrier)
     await retrier.attempt(lambda: _remove_heartbeats(client, location), "cannot remove", node)
+    if client.finds_deleted:
+        # Known since the heartbeat was deleted, where no file was left to tell.
+        left = left or await _remove_files(client, node, limits, retrier)
     session = root + (location.session_path or "")
     await client.remove_directories([node, root + location.heartbeat_path, session])
+    if left:
+        path, error = next(iter(left.items()))
+        raise type(error)(
+            f"{len(left)} files are left in {location.node_directory}, such as {path}: {error} "
+            "Delete them, or run 'fsspill clean' later."
+        )
+
+
+async def _remove_files(
+    client: StorageClient, directory: str, limits: Settings, retrier: Retrier
+) -> dict[str, FsspillError]:
+    """Delete files until a listing shows none, and return those that are left, with the reason."""
+    failures: dict[str, FsspillError] = {}
+    for _ in range(_PASSES):
+        paths = list(
+            await retrier.attempt(lambda: client.find_all(directory), "cannot list", directory)
+        )
+        if not paths:
+            return {}
+        # Other processes may still be writing: list again until nothing is found.
+        failures = await client.delete_with_retry(paths, limits.max_requests_in_flight, _SECONDS)
+    unexplained = StorageUnavailableError(f"cannot delete {directory}: files are listed again.")
+    return failures or dict.fromkeys(paths, unexplained)
 
 
 async def _abort_uploads(client: StorageClient, node: str, retrier: Retrier) -> None:

@@ -139,7 +139,7 @@ class RemoteTransfer(Transfer):
             if file not in failures:
                 client = opened[file.location]
                 key = id(client.connection.fs)
-                filesystems.setdefault(key, (client, {}))[1][client.path(file)] = file
+                filesystems.setdefault(key, (client, {}))[1][client.deletion_path(file)] = file
         for client, paths in filesystems.values():
             requests = self._limits.max_requests_in_flight
             failed = client.run(client.delete_with_retry, list(paths), requests, seconds)

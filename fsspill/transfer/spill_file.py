@@ -9,7 +9,7 @@ from fsspill.errors import FsspillError
 from fsspill.format.compression import is_compressible
 from fsspill.format.encoding import Buffers, EncodedFrame, encode_raw, split_buffers
 from fsspill.format.frame import Frame
-from fsspill.format.url import create_url_with_offset
+from fsspill.format.url import create_url_with_offset, version_parameter
 from fsspill.storage.layout import FileRef
 
 __all__ = ["Encoding", "FailedWrite", "SpillFile", "WrittenFile"]
@@ -118,7 +118,7 @@ class WrittenFile(NamedTuple):
         offset = 0
         for frame in self.frames:
             url = create_url_with_offset(url=self.ref.url, offset=offset, size=frame.size)
-            yield "&".join([url, *frame.parameters])
+            yield "&".join([url, *frame.parameters, *version_parameter(self.ref.version)])
             offset += frame.size
 
 

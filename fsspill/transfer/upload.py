@@ -120,7 +120,8 @@ class FileUpload:
             if self._in_blocks(len(body)):
                 await self._stream(lambda: (part for part in [[body]]))
             else:
-                await self._client.put(self._client.path(self.file), body)
+                version = await self._client.put(self._client.path(self.file), body)
+                self.file = self.file._replace(version=version)
 
     def _in_blocks(self, nbytes: int) -> bool:
         """Return True if the bytes of a single request would have to move unseen for too long."""
@@ -178,7 +179,8 @@ class FileUpload:
 
     async def _complete(self, multipart: MultipartUpload, parts: list[Mapping[str, Any]]) -> None:
         try:
-            await self._attempt(lambda: multipart.complete(parts))
+            version = await self._attempt(lambda: multipart.complete(parts))
+            self.file = self.file._replace(version=version)
         except StorageNotFoundError:
             # An attempt whose answer was lost has completed it: then there is no such upload.
             if await self._attempt(lambda: self._client.size(self._path)) != self._source.nbytes:
