@@ -16,6 +16,7 @@ from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
 from fsspill.storage.connection import Connection
 from fsspill.storage.retry import Progress
 from fsspill.storage.s3_deletion import BulkDeletion
+from fsspill.storage.s3_requests import BodySender
 from fsspill.storage.s3_versions import ObjectVersions, versioned_path
 from fsspill.storage.upload_body import UploadBody
 
@@ -69,6 +70,7 @@ class S3Client(StorageClient):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._versions = ObjectVersions(self._fs)
+        self._sender = BodySender(self._fs)
         self._deletion = BulkDeletion(self._fs, self._versions)
         self._rewritten: dict[str, str] = {}
 
@@ -85,7 +87,7 @@ class S3Client(StorageClient):
     async def create(self, path: str, body: Any) -> str:
         """Store a body as a file, and return its version."""
         bucket, key, _ = self._fs.split_path(path)
-        answer = await self._fs._call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+        answer = await self._sender.send("put_object", body, Bucket=bucket, Key=key)
         return self._versions.note(answer)
 
     async def rewrite(self, path: str, body: Any) -> None:
@@ -135,7 +137,7 @@ class S3Client(StorageClient):
         target = {"Bucket": bucket, "Key": key}
         created = await self._fs._call_s3("create_multipart_upload", **target)
         upload = {**target, "UploadId": created["UploadId"]}
-        return S3Upload(self._fs, upload, self._versions)
+        return S3Upload(self._fs, upload, self._sender, self._versions)
 
     async def is_bucket_missing(self) -> bool:
         """Return True if the bucket itself is not visible from this node, with one request.
@@ -221,18 +223,23 @@ class S3Upload(MultipartUpload):
         The filesystem.
     target : mapping
         Its Bucket, Key and UploadId.
+    sender : BodySender
+        Sends the parts.
     versions : ObjectVersions
         Notes the version of the file.
     """
 
-    def __init__(self, fs: Any, target: Mapping[str, str], versions: ObjectVersions) -> None:
+    def __init__(
+        self, fs: Any, target: Mapping[str, str], sender: BodySender, versions: ObjectVersions
+    ) -> None:
         self._fs = fs
+        self._sender = sender
         self._versions = versions
         self._target = target
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
-        sent = await self._fs._call_s3("upload_part", **self._target, PartNumber=number, Body=body)
+        sent = await self._sender.send("upload_part", body, **self._target, PartNumber=number)
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:

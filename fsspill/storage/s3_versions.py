@@ -29,7 +29,7 @@ def versioned_path(path: str, version: str) -> str:
 
 
 class ObjectVersions:
-    """What a process knows of the versions that a bucket keeps.
+    """Knowledge of one process about the versions that a bucket keeps.
 
     Parameters
     ----------

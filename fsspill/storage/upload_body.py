@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -100,6 +101,13 @@ class UploadBody(io.BytesIO):
         index = bisect_right(self._ends, position)
         start = position - (self._ends[index] - len(self._buffers[index]))
         return self._buffers[index][start : start + size]
+
+    def md5(self) -> bytes:
+        """Return the MD5 digest of the whole file; reads every byte of it."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for buffer in self._buffers:
+            digest.update(buffer)
+        return digest.digest()
 
     def release(self) -> None:
         """Drop the buffers; nothing can be read any more."""

@@ -97,7 +97,7 @@ class Reservation:
         self.nbytes += wanted
 
     def move(self, other: Reservation, nbytes: int) -> None:
-        """Give `nbytes` of what this holds to another reservation."""
+        """Move `nbytes` of what this holds to another reservation."""
         moved = min(nbytes, self.nbytes)
         self.nbytes -= moved
         other.nbytes += moved

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable
 
 from tests.faults.fault_proxy import Answer, Call, Dialect
 
 __all__ = [
+    "DemandsChecksums",
     "EqualParts",
     "Fixed",
     "IgnoresRanges",
@@ -16,6 +19,10 @@ __all__ = [
 ]
 
 
+_NO_CHECKSUM = (
+    "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object "
+    "Lock parameters"
+)
 _UNEQUAL = "All non-trailing parts must have the same length."
 
 
@@ -79,6 +86,29 @@ class EqualParts(Dialect):
         if len({size for _, size in others}) < 2:
             return None
         return answer_with_code(400, "InvalidPart", message=_UNEQUAL)
+
+
+class DemandsChecksums(Dialect):
+    """A bucket with Object Lock, and a default retention: each body must have a checksum.
+
+    Parameters
+    ----------
+    code, message : str
+        Those of the refusal.
+    """
+
+    def __init__(self, code: str = "InvalidRequest", message: str = "") -> None:
+        self._refusal = code, message or _NO_CHECKSUM
+
+    def answer(self, call: Call) -> Answer | None:
+        """Refuse a body without a checksum, and one that has another."""
+        if call.method != "PUT":
+            return None
+        given = call.headers.get("Content-MD5")
+        if given is None:
+            return answer_with_code(400, self._refusal[0], message=self._refusal[1])
+        right = base64.b64encode(hashlib.md5(call.body).digest()).decode()
+        return None if given == right else answer_with_code(400, "BadDigest")
 
 
 class IgnoresRanges(Dialect):

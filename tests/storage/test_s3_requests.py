@@ -1,0 +1,60 @@
+"""Bodies to buckets that demand checksums."""
+
+from __future__ import annotations
+
+import pytest
+
+from fsspill import ExternalStorage, InMemoryObjectStore, StorageRefusedError
+from tests.faults.dialects import DemandsChecksums, Fixed, answer_with_code
+from tests.faults.fault_proxy import FaultProxy
+from tests.samples import MIB, compressible_bytes, random_bytes
+from tests.spilling import restore, spill
+
+pytest.importorskip("s3fs")
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        DemandsChecksums(),
+        DemandsChecksums("MissingContentMD5", "Missing required header for this request"),
+        DemandsChecksums("InvalidRequest", "Missing required header: Content-MD5"),
+    ],
+)
+def test_a_bucket_that_demands_checksums_gets_them(
+    proxy: FaultProxy, store: InMemoryObjectStore, dialect: DemandsChecksums
+) -> None:
+    """Checks, heartbeats, files in one request and in parts; it demands once."""
+    storage = ExternalStorage("s3://bucket/x", object_store=store, node_id="node")
+    with proxy.speak(dialect):
+        storage.check()
+        storage.write_heartbeat("node")
+        objects = [random_bytes(MIB), random_bytes(20 * MIB)]
+        urls = spill(storage, *objects)
+        assert [restore(storage, url) for url in urls] == objects
+        storage.destroy_external_storage()
+    puts = [request for request in proxy.requests if request.method == "PUT"]
+    assert len(puts) == 1 + 1 + 1 + 1 + 3  # refused, check, heartbeat, one, in parts
+
+
+def test_compressed_parts_have_checksums_too(proxy: FaultProxy, store: InMemoryObjectStore) -> None:
+    """The demand may come with the first part of an upload."""
+    pytest.importorskip("lz4.block")
+    storage = ExternalStorage("s3://bucket/x", object_store=store, compression="lz4")
+    with proxy.speak(DemandsChecksums()):
+        [url] = spill(storage, data := compressible_bytes(MIB) * 30)
+        assert restore(storage, url) == data
+
+
+def test_bodies_have_no_checksum_elsewhere(proxy: FaultProxy, store: InMemoryObjectStore) -> None:
+    """It costs more than all else; another refusal with status 400 does not bring it about."""
+    storage = ExternalStorage("s3://bucket/x", object_store=store)
+    refuse = Fixed(
+        lambda: answer_with_code(400, "InvalidRequest"), lambda call: call.method == "PUT"
+    )
+    with proxy.speak(refuse), pytest.raises(StorageRefusedError):
+        storage.check()
+    seen = len(proxy.requests)
+    with proxy.speak(DemandsChecksums()):
+        storage.check()
+    assert [request.method for request in proxy.requests[seen:]][:2] == ["PUT", "PUT"]
