@@ -60,7 +60,7 @@ async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
         )
     try:
         return await _OPENERS[kind](fs, bucket)
-    except (AttributeError, ImportError, TypeError) as error:
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
         raise UnsupportedByObstoreError(
             f"{describe_versions(*packages)} are not as expected: {error}"
         ) from error

@@ -271,3 +271,17 @@ def test_versions_are_described() -> None:
     """A package that is not installed, or without metadata, is named too."""
     text = internals.describe_versions("fsspec", "no-such-package")
     assert text == f"fsspec {fsspec.__version__}, no-such-package of an unknown version"
+
+
+def test_an_obstore_that_is_too_old_says_so(
+    round_trip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 0.11 it does not know the time-out of a read, without which silence is not noticed."""
+    import obstore.store
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ValueError("Invalid key: read_timeout.")
+
+    monkeypatch.setattr(obstore.store, "S3Store", refuse)
+    [line] = round_trip("auto")
+    assert "are not as expected: Invalid key: read_timeout" in line
