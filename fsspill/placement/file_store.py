@@ -17,6 +17,7 @@ from fsspill.placement.shared_state import SharedState
 from fsspill.settings import Settings
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation, find_file
+from fsspill.storage.packages import reporting_conflicts
 from fsspill.storage.small_files import check_location, write_heartbeats
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.local import LocalTransfer
@@ -102,7 +103,8 @@ class FileStore:
     def check(self) -> None:
         """Verify that every URI can be written, read, listed and deleted; four requests each."""
         for location in self.locations:
-            check_location(self._clients, location, self._settings.stall_timeout)
+            with reporting_conflicts(location.uri):
+                check_location(self._clients, location, self._settings.stall_timeout)
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""

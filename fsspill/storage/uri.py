@@ -12,6 +12,7 @@ from fsspec.registry import get_filesystem_class, known_implementations, registr
 from fsspill.errors import ConfigError, MissingPackageError
 from fsspill.secret_forms import has_password
 from fsspill.secrets import redact
+from fsspill.storage.packages import describe_import_error
 from fsspill.storage.protocols import protocol_of, traits_of
 from fsspill.storage.spellings import describe_spelling
 
@@ -82,7 +83,7 @@ def filesystem_class(uri: str) -> type:
     ConfigError
         fsspec knows no such protocol.
     MissingPackageError
-        Its package is not installed.
+        Its package is not installed, or cannot be imported.
     """
     protocol = protocol_of(uri)
     if protocol not in registry and protocol not in known_implementations:
@@ -92,13 +93,9 @@ def filesystem_class(uri: str) -> type:
         )
     try:
         cls: type = get_filesystem_class(protocol)
-    except ImportError as error:
-        extra = traits_of(uri).extra
-        what = f'pip install "fsspill[{extra}]"' if extra else str(error)
-        raise MissingPackageError(
-            f"cannot spill to {uri!r}: the package for {protocol}:// is not installed in this "
-            f"Python environment. Install it on every node: {what}"
-        ) from error
+    except Exception as error:  # packages that do not fit together raise anything
+        reason = describe_import_error(traits_of(uri).extra, error)
+        raise MissingPackageError(f"cannot spill to {uri!r}: {reason}") from error
     return cls
 
 

@@ -55,6 +55,7 @@ def test_a_missing_package_is_reported_with_its_extra(
 ) -> None:
     """The message is the command that installs it; it is an ImportError and a ValueError."""
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("fsspill.storage.packages._version", lambda package: None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     with pytest.raises(MissingPackageError, match=rf'pip install "fsspill\[{extra}\]"') as caught:
         check_uri(f"{protocol}://bucket")
