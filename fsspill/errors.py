@@ -32,6 +32,7 @@ __all__ = [
     "ConfigError",
     "CorruptObjectError",
     "FsspillError",
+    "InvalidArgumentError",
     "MissingPackageError",
     "ObjectNotFoundError",
     "StorageFullError",
@@ -64,6 +65,10 @@ class ConfigError(FsspillError, ValueError):
 
 class MissingPackageError(ConfigError, ImportError):
     """The package that speaks a URI's protocol is not installed in this environment."""
+
+
+class InvalidArgumentError(FsspillError, ValueError):
+    """An argument is malformed, such as a URL that spilling did not return; nothing was done."""
 
 
 class ObjectNotFoundError(FsspillError, ValueError):

@@ -19,7 +19,9 @@ from typing import Any
 
 from fsspill.error_chain import redact_errors
 from fsspill.errors import (
+    ConfigError,
     FsspillError,
+    InvalidArgumentError,
     StoragePermissionError,
     clear_traceback,
 )
@@ -30,7 +32,7 @@ from fsspill.log import get_logger
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.file_store import FileStore
 from fsspill.process_local import ProcessLocal
-from fsspill.settings import Settings
+from fsspill.settings import URI, Settings
 from fsspill.storage.layout import FileRef
 from fsspill.transfer.base import FrameRef
 from fsspill.transfer.fuse import fuse_objects, match_owners, name_of
@@ -46,8 +48,9 @@ class ExternalStorage(Storage):
 
     Parameters
     ----------
-    uri : str, list of str, or Settings
-        URIs to spill to, such as ``s3://bucket/prefix``; or all parameters as a value.
+    uri : str, path, list of those, or Settings
+        URIs to spill to, such as ``s3://bucket/prefix``, or local directories; or all parameters as
+        a value.
     node_id, session_name : str, optional
         Components of the path of every file; made up if not given. `destroy_external_storage`
         removes only files of `node_id`.
@@ -102,6 +105,8 @@ class ExternalStorage(Storage):
     any other process one that was pickled: each opens connections of its own. Only the process that
     made it destroys it.
 
+    *As a context manager* it is destroyed at the end of the block: its files are deleted.
+
     *Memory.* Bounded by ``max_bytes_in_flight``, whatever the size of a batch or an object.
     Spilling pins objects in the object store until their file is stored.
 
@@ -111,7 +116,7 @@ class ExternalStorage(Storage):
 
     def __init__(
         self,
-        uri: Settings | str | Sequence[str],
+        uri: Settings | URI | Sequence[URI],
         *,
         node_id: str | None = None,
         session_name: str | None = None,
@@ -133,6 +138,15 @@ class ExternalStorage(Storage):
         )
         self._files.get()  # checks the arguments
         self._owner = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{repr(self.settings).removeprefix('Settings')}"
+
+    def __enter__(self) -> ExternalStorage:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.destroy_external_storage()
 
     @property
     def files(self) -> FileStore:
@@ -247,7 +261,7 @@ class ExternalStorage(Storage):
 
         Raises
         ------
-        ValueError
+        InvalidArgumentError
             Not as many URLs as refs, or something that is not a URL with offset.
         ConfigError
             A URL that is not under a configured URI. Nothing was read.
@@ -262,7 +276,7 @@ class ExternalStorage(Storage):
             Objects before the one that failed are in the object store, complete.
         """
         if len(object_refs) != len(url_with_offset_list):
-            raise ValueError(
+            raise InvalidArgumentError(
                 f"cannot restore {len(object_refs)} objects from {len(url_with_offset_list)} "
                 "URLs: expected one URL for each object."
             )
@@ -272,7 +286,7 @@ class ExternalStorage(Storage):
         )
 
     def _find_frame(self, url: bytes | str) -> FrameRef:
-        parsed = SpillURL.parse(_text(url))
+        parsed = SpillURL.parse(url)
         file = self.files.find(parsed.base_url)
         return FrameRef.of(parsed, file, verified=not self.node_local)
 
@@ -308,7 +322,7 @@ class ExternalStorage(Storage):
 
         Raises
         ------
-        ValueError
+        InvalidArgumentError
             Some URLs are not under a configured URI. All others have been deleted.
 
         Notes
@@ -318,13 +332,13 @@ class ExternalStorage(Storage):
         sent to a URI that is unhealthy.
         """
         files: list[FileRef] = []
-        refused: list[ValueError] = []
+        refused: list[FsspillError] = []
         for url in urls:
             try:
-                parsed = SpillURL.parse(_text(url))
+                parsed = SpillURL.parse(url)
                 file = self.files.find(parsed.base_url)
                 files.append(file._replace(version=parsed.version))
-            except ValueError as error:
+            except (InvalidArgumentError, ConfigError) as error:
                 refused.append(error)
         self.files.delete(files)
         if refused:
@@ -369,7 +383,3 @@ class ExternalStorage(Storage):
         self.object_store.put_file_like_object(
             metadata, data_size, file_like, object_ref, owner_address
         )
-
-
-def _text(url: bytes | str) -> str:
-    return url.decode() if isinstance(url, bytes) else url

@@ -7,12 +7,13 @@ that Ray hands on (`fsspill.config`) and the table of parameters in README.
 from __future__ import annotations
 
 import inspect
+import os
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
 
 from fsspill.errors import ConfigError
 from fsspill.format.compression import check_codec
@@ -22,12 +23,16 @@ from fsspill.secrets import redact, redact_options
 from fsspill.storage.layout import check_component
 from fsspill.storage.protocols import traits_of
 from fsspill.storage.range_reader import check_engine
+from fsspill.storage.spellings import is_like_uri
 from fsspill.storage.uri import check_uri, is_local
 
-__all__ = ["MIB", "Settings", "check_names", "default_text", "quote_names"]
+__all__ = ["MIB", "URI", "Settings", "check_names", "default_text", "quote_names"]
 
 MIB = 2**20
 """Bytes of a mebibyte."""
+
+URI: TypeAlias = str | os.PathLike[str]
+"""A URI, or the path of a local directory."""
 
 POLICIES = ("round_robin", "in_order")
 
@@ -121,14 +126,22 @@ def _check_path(name: str, value: Any) -> Any:
 
 
 def _check_uris(name: str, value: Any) -> Any:
-    uris = [value] if isinstance(value, str) else value
+    uris = [value] if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(uris, (list, tuple)) or not uris:
         kind = type(value).__name__
         raise ConfigError(f"cannot spill to a {kind}: expected a URI or a list of URIs.")
-    checked = tuple(check_uri(uri) for uri in uris)
+    checked = tuple(check_uri(_uri_of_path(uri)) for uri in uris)
     if len(set(checked)) < len(checked):
         raise ConfigError(f"cannot spill to {', '.join(checked)}: expected each URI once.")
     return checked
+
+
+def _uri_of_path(uri: Any) -> Any:
+    """Return the URI of a path; one that was made of a URI is not taken for a local one."""
+    if not isinstance(uri, os.PathLike):
+        return uri
+    path = os.fspath(uri)
+    return path if is_like_uri(path) else f"file://{os.path.abspath(path)}"
 
 
 def _checked_with_uris(name: str, value: Any) -> Any:
@@ -276,13 +289,13 @@ class Settings:
         _check_storage_options(self)
 
     @classmethod
-    def of(cls, uri: Settings | str | Sequence[str], **parameters: Any) -> Settings:
+    def of(cls, uri: Settings | URI | Sequence[URI], **parameters: Any) -> Settings:
         """Return the settings of some arguments.
 
         Parameters
         ----------
-        uri : Settings, str or list of str
-            URIs, or settings that `parameters` override.
+        uri : Settings, str, path or list of those
+            URIs, local directories, or settings that `parameters` override.
         **parameters
             Other fields by name.
 
@@ -294,7 +307,7 @@ class Settings:
         check_names(parameters, [parameter.name for parameter in fields(cls)], "external storage")
         if isinstance(uri, Settings):
             return replace(uri, **parameters)
-        return cls(uri, **parameters)
+        return cls(cast("str | Sequence[str]", uri), **parameters)  # paths become URIs
 
     @property
     def uris(self) -> list[str]:

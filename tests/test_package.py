@@ -18,7 +18,6 @@ LONG_ENOUGH = 40
 
 TESTED_ELSEWHERE = {
     "__init__": "names only: this module tests them",
-    "external_storage": "the contract, which tests/contract/test_contract.py runs on every storage",
     "hook/_fsspill_startup": "installed outside of the package: tests/ray/test_hook.py",
     "hook/_fsspill_config": "installed outside of the package: tests/ray/test_wrappers.py",
     "hook/_fsspill_wrappers": "installed outside of the package: tests/ray/test_hook.py",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fsspill.cleanup import Session, Summary
 from fsspill.cli.demo import Progress, Report
-from fsspill.errors import MissingPackageError
 from fsspill.settings import MIB
 
 __all__ = ["UNITS", "print_report", "print_sessions", "print_summary", "show_progress"]
@@ -23,11 +23,15 @@ def print_sessions(sessions: Sequence[Session]) -> None:
     """Print a row for each session and each of its nodes."""
     header = ("session", "node", "files", "bytes", "age", "alive", "uploads")
     rows = [row for session in sessions for row in _session_rows(session)]
-    if sys.stdout.isatty():
+    if _has_rich() and sys.stdout.isatty():
         _print_table(header, rows)
         return
     for row in (header, *rows):
         print(*row)
+
+
+def _has_rich() -> bool:
+    return importlib.util.find_spec("rich") is not None
 
 
 def _session_rows(session: Session) -> Iterator[tuple[str, ...]]:
@@ -55,12 +59,10 @@ def _age(seconds: float | None) -> str:
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    try:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError as error:
-        raise _missing_rich("show a table") from error
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(*header, box=box.SIMPLE)
     for row in rows:
         table.add_row(*row)
@@ -91,45 +93,41 @@ def _print_failures(failures: Sequence[Exception]) -> None:
 
 @contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Show a bar per step on a terminal, and a line per finished step elsewhere.
+    """Show a bar per step on a terminal, and a line per finished step elsewhere or without rich."""
+    if not (_has_rich() and sys.stdout.isatty()):
+        yield _show_line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
-    Raises
-    ------
-    MissingPackageError
-        The package rich is not installed.
-    """
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-    except ImportError as error:
-        raise _missing_rich("show progress") from error
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Bars(*columns, disable=not sys.stdout.isatty()) as bars:
+    with Bars(*columns) as bars:
         steps = {}
 
         def show(step: str, done: int, total: int) -> None:
             if step not in steps:
                 steps[step] = bars.add_task(step, total=total)
             bars.update(steps[step], completed=done, total=total)
-            if bars.disable and done == total:
-                print(f"{step}: {done} of {total}", flush=True)
 
         yield show
 
 
-def _missing_rich(action: str) -> MissingPackageError:
-    return MissingPackageError(
-        f'cannot {action}: expected the package rich. Install it: pip install "fsspill[cli]"'
-    )
+def _show_line(step: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"{step}: {done} of {total}", flush=True)
 
 
 def print_report(report: Report) -> None:
-    """Print the table of a demo."""
+    """Print the table of a demo, or lines where rich is not installed."""
+    if not _has_rich():
+        for row in _report_rows(report):
+            print(*row)
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table

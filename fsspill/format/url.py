@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from fsspill.errors import CorruptObjectError
+from fsspill.errors import CorruptObjectError, InvalidArgumentError
 from fsspill.format.compression import CODECS, Compression, check_codec
 from fsspill.format.digest import ALGORITHMS, Digests
 
@@ -23,6 +23,7 @@ __all__ = [
     "ParsedURL",
     "SpillURL",
     "create_url_with_offset",
+    "decode_url",
     "parse_url_with_offset",
     "version_parameter",
 ]
@@ -81,16 +82,17 @@ class SpillURL(NamedTuple):
     parameters: list[tuple[str, str]]
 
     @classmethod
-    def parse(cls, url_with_offset: str) -> SpillURL:
+    def parse(cls, url: bytes | str) -> SpillURL:
         """Split a URL that `spill_objects` returned.
 
         Raises
         ------
-        ValueError
+        InvalidArgumentError
             Not a URL with offset.
         """
-        parameters = _split_query(url_with_offset)
-        return cls(url_with_offset, *_parse(url_with_offset, parameters), parameters)
+        text = decode_url(url)
+        parameters = _split_query(text)
+        return cls(text, *_parse(text, parameters), parameters)
 
     @property
     def version(self) -> str:
@@ -144,6 +146,23 @@ class SpillURL(NamedTuple):
         )
 
 
+def decode_url(url: bytes | str) -> str:
+    """Return a URL as a text.
+
+    Raises
+    ------
+    InvalidArgumentError
+        It is of another type, or not UTF-8.
+    """
+    try:
+        text = url.decode() if isinstance(url, bytes) else url
+    except UnicodeDecodeError as error:
+        raise _not_a_url(url) from error
+    if not isinstance(text, str):
+        raise _not_a_url(text)
+    return text
+
+
 def version_parameter(version: str) -> list[str]:
     """Return the parameters of a URL that name the version of its file."""
     return [f"{VERSION}={quote(version, safe='')}"] if version else []
@@ -166,16 +185,16 @@ def create_url_with_offset(*, url: str, offset: int, size: int) -> str:
 
     Raises
     ------
-    ValueError
+    InvalidArgumentError
         `url` or one of the numbers cannot be part of such a URL.
     """
     if not url or "?" in url or "#" in url:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"cannot make a URL with offset of {url!r}: expected the name of a file without '?' "
             "and '#', because Ray splits URLs there."
         )
     if not 0 <= offset < _LIMIT or not 0 <= size < _LIMIT:
-        raise ValueError(
+        raise InvalidArgumentError(
             f"cannot make a URL with offset of {url!r}: expected offset and size of 0 or more "
             f"bytes, below 10**19, found offset {offset} and size {size}."
         )
@@ -197,7 +216,7 @@ def parse_url_with_offset(url_with_offset: str) -> ParsedURL:
 
     Raises
     ------
-    ValueError
+    InvalidArgumentError
         Not such a URL. Nothing is guessed: each of the two numbers must occur once.
     """
     return _parse(url_with_offset, _split_query(url_with_offset))
@@ -214,11 +233,15 @@ def _parse(url_with_offset: str, parameters: Sequence[tuple[str, str]]) -> Parse
     sizes = [value for name, value in parameters if name == "size"]
     once = len(offsets) == len(sizes) == 1
     if not base_url or "#" in base_url or not once or not _all_integers(offsets + sizes):
-        raise ValueError(
-            f"not the URL of a spilled object: {url_with_offset!r}. Expected "
-            "'<file>?offset=<bytes>&size=<bytes>', as spill_objects returned it."
-        )
+        raise _not_a_url(url_with_offset)
     return ParsedURL(base_url, int(offsets[0]), int(sizes[0]))
+
+
+def _not_a_url(found: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"not the URL of a spilled object: {found!r}. Expected "
+        "'<file>?offset=<bytes>&size=<bytes>', as spill_objects returned it."
+    )
 
 
 def _all_integers(values: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ from fsspill.errors import (
     format_seconds,
 )
 from fsspill.external_storage import ExternalStorage
-from fsspill.format.url import parse_url_with_offset
+from fsspill.format.url import decode_url, parse_url_with_offset
 from fsspill.interface import Storage
 from fsspill.log import get_logger
 from fsspill.placement.file_store import MARKED_UNHEALTHY
@@ -136,7 +136,7 @@ class IOWorkerStorage(Storage):
         """
         raise_trim_threshold()
         return sum(
-            self._restore_or_fail(ref, url.decode() if isinstance(url, bytes) else url)
+            self._restore_or_fail(ref, decode_url(url))
             for ref, url in zip(object_refs, url_with_offset_list, strict=True)
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fsspill.errors import ObjectNotFoundError
+from fsspill.errors import InvalidArgumentError, ObjectNotFoundError
 from fsspill.format.frame import Frame
 from fsspill.format.planning import plan_files
 from fsspill.settings import Settings
@@ -21,13 +21,13 @@ def match_owners(
 
     Raises
     ------
-    ValueError
+    InvalidArgumentError
         Not as many owner addresses as objects.
     """
     if owner_addresses is None:
         return [b""] * len(object_refs)
     if len(owner_addresses) != len(object_refs):
-        raise ValueError(
+        raise InvalidArgumentError(
             f"cannot spill {len(object_refs)} objects with {len(owner_addresses)} owner "
             "addresses: expected one for each object, or None."
         )
