@@ -19,6 +19,8 @@ _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 _OF_OBSTORE = re.compile(r"status code: (\d{3})|incorrectly configured (region)")
 _CODE_IN_XML = re.compile(r"<Code>([\w.]{1,99})</Code>")
 
+_REGION_IN_XML = re.compile(r"<Region>([\w-]{1,99})</Region>")
+
 _OF_GCSFS = {"Forbidden: ": (OSError, 403), "Bad Request: ": (ValueError, 400)}
 """Beginnings of gcsfs's texts, the only trace of these statuses, with the class of each."""
 
@@ -171,9 +173,14 @@ def _of_text(error: BaseException) -> HttpAnswer | None:
     text = str(error)
     if "Debug source:" in text:  # obstore, also where its class is Python's own
         found = _OF_OBSTORE.search(text)
-        code = _CODE_IN_XML.search(text)
+        code, region = _CODE_IN_XML.search(text), _REGION_IN_XML.search(text)
         if found and found[1]:
-            return HttpAnswer(int(found[1]), code[1] if code else "", "", "", "<html" in text)
+            return HttpAnswer(
+                int(found[1]),
+                code[1] if code else "",
+                region=region[1] if region else "",
+                is_page="<html" in text,
+            )
         return HttpAnswer(301, "PermanentRedirect") if found else None
     for beginning, (cls, status) in _OF_GCSFS.items():
         if type(error) is cls and text.startswith(beginning):

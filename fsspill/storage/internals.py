@@ -64,6 +64,7 @@ INTERNALS = (
     Internal("s3fs", "fs.key", "obstore", _SLOWER),
     Internal("s3fs", "fs.secret", "obstore", _SLOWER),
     Internal("s3fs", "fs.token", "obstore", _SLOWER),
+    Internal("aiobotocore", "fs.s3.generate_presigned_url", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.s3", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.proxies", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.client_cert", "obstore", _SLOWER),

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fsspill.storage.internals import describe_versions, missing
 from fsspill.storage.protocols import CONNECT_TIMEOUT, READ_TIMEOUT
@@ -30,7 +31,7 @@ class UnsupportedByObstoreError(Exception):
     """
 
 
-async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
+async def open_bucket(fs: Any, kind: str, bucket: str, *, asked: bool = False) -> Any:
     """Return obstore's store for a bucket or container.
 
     Parameters
@@ -41,6 +42,8 @@ async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
         The store of obstore, as in `fsspill.storage.protocols.ProtocolTraits`.
     bucket : str
         Bucket or container.
+    asked : bool
+        Ask for the region of a bucket of S3, which is not that of the settings.
 
     Raises
     ------
@@ -50,8 +53,8 @@ async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
 
     Notes
     -----
-    Makes no request to the storage. Looking for credentials may make some, as the filesystem's own
-    first operation does. Belongs to the event loop of the filesystem.
+    Makes no request to the storage, or one with `asked`. Looking for credentials may make some, as
+    the filesystem's own first operation does. Belongs to the event loop of the filesystem.
     """
     packages = (*_PACKAGES[kind], "obstore")
     if lacking := missing("obstore", "obstore"):
@@ -59,14 +62,27 @@ async def open_bucket(fs: Any, kind: str, bucket: str) -> Any:
             f"{describe_versions('obstore')} lacks {', '.join(lacking)}"
         )
     try:
-        return await _OPENERS[kind](fs, bucket)
-    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        place = await _s3_place(fs, bucket) if asked and kind == "s3" else {}
+        return await _OPENERS[kind](fs, bucket, **place)
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
         raise UnsupportedByObstoreError(
             f"{describe_versions(*packages)} are not as expected: {error}"
         ) from error
 
 
-async def _open_s3(fs: Any, bucket: str) -> Any:
+async def _s3_place(fs: Any, bucket: str) -> dict[str, str]:
+    """Return region and endpoint of a bucket, as the filesystem learns them from redirections."""
+    answer = await fs._call_s3("head_bucket", Bucket=bucket)
+    # Its host is the one to which requests for the bucket go now. No request.
+    url = await fs.s3.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
+    host = urlsplit(url)
+    return {
+        "region": answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"],
+        "endpoint": f"{host.scheme}://{host.netloc.removeprefix(f'{bucket}.')}",
+    }
+
+
+async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = "") -> Any:
     from obstore.store import S3Store
 
     await fs.set_session()
@@ -74,7 +90,7 @@ async def _open_s3(fs: Any, bucket: str) -> Any:
     config = client.meta.config
     _check_s3(fs, config, bucket)
     style = (config.s3 or {}).get("addressing_style")
-    endpoint = client.meta.endpoint_url
+    endpoint = endpoint or client.meta.endpoint_url
     if style == "virtual":
         endpoint = endpoint.replace("://", f"://{bucket}.", 1)
     return S3Store(
@@ -82,7 +98,7 @@ async def _open_s3(fs: Any, bucket: str) -> Any:
         endpoint=endpoint,
         # AWS_ENDPOINT_URL_S3 would override an endpoint that the options of the filesystem set.
         aws_endpoint_url_s3=endpoint,
-        region=client.meta.region_name or "us-east-1",
+        region=region or client.meta.region_name or "us-east-1",
         virtual_hosted_style_request=style == "virtual",
         skip_signature=bool(fs.anon),
         request_payer=bool(fs.req_kw),
@@ -255,7 +271,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "azure": ("adlfs", "azure-storage-blob"),
 }
 
-_OPENERS: Mapping[str, Callable[[Any, str], Awaitable[Any]]] = {
+_OPENERS: Mapping[str, Callable[..., Awaitable[Any]]] = {
     "s3": _open_s3,
     "gcs": _open_gcs,
     "azure": _open_azure,

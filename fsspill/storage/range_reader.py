@@ -17,6 +17,7 @@ from math import inf
 from typing import Any, Protocol
 
 from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.http_answer import HttpAnswer
 from fsspill.log import get_logger
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact
@@ -136,6 +137,10 @@ class S3Reader(FilesystemReader):
         return b"".join(blocks)
 
 
+class _OtherRegionError(Exception):
+    """A bucket that was opened with the region of the settings is in another one."""
+
+
 class ObstoreReader:
     """A reader through obstore, with the endpoint and the credentials of the filesystem.
 
@@ -168,6 +173,7 @@ class ObstoreReader:
         self.window = self._filesystem.window
         self._kind = kind
         self._buckets: dict[str, asyncio.Task[Any]] = {}
+        self._elsewhere: set[str] = set()
         self._disabled_until = -inf
         self._successes = self._failures = 0
 
@@ -212,10 +218,22 @@ class ObstoreReader:
             ) from error
 
     async def _read(self, path: str, start: int, stop: int, moved: Moved) -> bytes | memoryview:
-        import obstore
 
         bucket, _, key = path.partition("/")
-        store = await self._bucket(bucket)
+        opening = self._open(bucket)
+        store = await asyncio.shield(opening)
+        try:
+            return await self._get(store, key, start, stop, moved)
+        except Exception as error:
+            if self._is_of_other_region(bucket, opening, error):
+                raise _OtherRegionError from error
+            raise
+
+    async def _get(
+        self, store: Any, key: str, start: int, stop: int, moved: Moved
+    ) -> bytes | memoryview:
+        import obstore
+
         if not self.window.is_narrow:
             return memoryview(await obstore.get_range_async(store, key, start=start, end=stop))
         beginning = obstore.get_async(store, key, options={"range": (start, stop)})
@@ -227,18 +245,38 @@ class ObstoreReader:
             moved()
         return b"".join(chunks)
 
-    async def _bucket(self, bucket: str) -> Any:
-        """Return the store of a bucket; many reads ask for it concurrently, and one opens it."""
+    def _open(self, bucket: str) -> asyncio.Task[Any]:
+        """Return the opening of a bucket; many reads ask for it concurrently, and share it."""
         opening = self._buckets.get(bucket)
         if opening is None or _has_failed(opening):
-            opening = asyncio.ensure_future(open_bucket(self._fs, self._kind, bucket))
+            asked = bucket in self._elsewhere
+            opening = asyncio.ensure_future(open_bucket(self._fs, self._kind, bucket, asked=asked))
             self._buckets[bucket] = opening
-        return await asyncio.shield(opening)
+        return opening
+
+    def _is_of_other_region(
+        self, bucket: str, opening: asyncio.Task[Any], error: Exception
+    ) -> bool:
+        """Return True if a bucket is not in the region of the settings, and is opened again there.
+
+        The filesystem follows redirections to it, obstore does not.
+        """
+        answer = HttpAnswer.of(error)
+        if self._kind != "s3" or answer is None or not answer.is_of_other_region:
+            return False
+        if self._buckets.get(bucket) is opening:
+            if bucket in self._elsewhere:
+                return False
+            self._elsewhere.add(bucket)
+            del self._buckets[bucket]
+        return True
 
     async def _fall_back(
         self, path: str, start: int, stop: int, moved: Moved, error: Exception
     ) -> bytes | memoryview:
         data = await self._filesystem.read(path, start, stop, moved)
+        if isinstance(error, _OtherRegionError):
+            return data
         self._failures += 1
         useless = not self._successes and self._failures >= MAX_INITIAL_FAILURES
         if useless or isinstance(error, UnsupportedByObstoreError):

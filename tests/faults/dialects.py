@@ -13,6 +13,7 @@ __all__ = [
     "EqualParts",
     "Fixed",
     "IgnoresRanges",
+    "OtherRegion",
     "StaleListings",
     "answer_with_code",
     "is_listing",
@@ -117,6 +118,38 @@ class IgnoresRanges(Dialect):
     def answer(self, call: Call) -> None:
         """Drop the header."""
         del call.headers["Range"]
+
+
+class OtherRegion(Dialect):
+    """S3 in one region, which sends away requests that are signed for another one.
+
+    Parameters
+    ----------
+    region : str
+        The region.
+    status : {301, 400}
+        Of the answer: S3 has both.
+    """
+
+    def __init__(self, region: str, status: int = 301) -> None:
+        self._region = region
+        self._status = status
+        self.refused: list[Call] = []
+
+    def answer(self, call: Call) -> Answer | None:
+        """Refuse what is signed for another region."""
+        if f"/{self._region}/s3/aws4_request" in call.headers.get("Authorization", ""):
+            return None
+        self.refused.append(call)
+        code = {301: "PermanentRedirect", 400: "AuthorizationHeaderMalformed"}[self._status]
+        more = f"<Region>{self._region}</Region>"
+        return answer_with_code(self._status, code, more, x_amz_bucket_region=self._region)
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Name the region to who asks for it."""
+        if call.method == "HEAD":
+            del answer.headers["x-amz-bucket-region"]
+            answer.headers["x-amz-bucket-region"] = self._region
 
 
 class StaleListings(Dialect):

@@ -181,7 +181,7 @@ def test_an_engine_that_was_asked_for_and_cannot_work_is_an_error(
     if path.startswith("fs."):
         from fsspill.storage import range_reader
 
-        async def open_lacking(fs: Any, kind: str, bucket: str) -> Any:
+        async def open_lacking(fs: Any, kind: str, bucket: str, **options: Any) -> Any:
             return await open_bucket(Lacking(fs, path.removeprefix("fs.")), kind, bucket)
 
         monkeypatch.setattr(range_reader, "open_bucket", open_lacking)
@@ -214,7 +214,7 @@ def test_an_engine_that_was_asked_for_reads_in_the_check(
 
     from fsspill.storage import range_reader
 
-    async def open_nowhere(fs: Any, kind: str, bucket: str) -> Any:
+    async def open_nowhere(fs: Any, kind: str, bucket: str, **options: Any) -> Any:
         nowhere = "http://127.0.0.1:9"
         return S3Store(
             bucket,

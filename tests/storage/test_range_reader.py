@@ -25,12 +25,15 @@ from fsspill.storage.connection import connect
 from fsspill.storage.obstore import open_bucket
 from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, S3Reader, make_reader
 from fsspill.testing.s3_server import S3Server
+from tests.faults.dialects import OtherRegion
+from tests.faults.fault_proxy import FaultProxy
+from tests.samples import MIB, random_bytes
+from tests.spilling import restore, spill
 from tests.timeouts import FORGIVING
 
 pytest.importorskip("obstore")
 pytest.importorskip("s3fs")
 
-MIB = 2**20
 DEAD = "http://127.0.0.1:9"
 
 
@@ -121,7 +124,7 @@ def test_an_unsupported_setting_is_logged_once_and_the_filesystem_reads(
 
 
 def opens_at(endpoint_url: str) -> Callable[..., Any]:
-    async def open_elsewhere(fs: Any, protocol: str, bucket: str) -> Any:
+    async def open_elsewhere(fs: Any, protocol: str, bucket: str, **options: Any) -> Any:
         from obstore.store import S3Store
 
         return S3Store(
@@ -265,13 +268,36 @@ def test_a_failed_opening_of_a_bucket_is_retried(
     obstore = make_reader(connection, "auto")
     opening = [OSError("no metadata"), None]
 
-    async def open_once(*arguments: Any) -> Any:
+    async def open_once(*arguments: Any, **options: Any) -> Any:
         error = opening.pop(0)
         if error:
             raise error
-        return await open_bucket(*arguments)
+        return await open_bucket(*arguments, **options)
 
     monkeypatch.setattr(reader, "open_bucket", open_once)
     assert connection.run(obstore.read, f"{s3_bucket}/x", 2, 5) == b"234"
     assert isinstance(connection.run(obstore.read, f"{s3_bucket}/x", 2, 5), memoryview)
     assert opening == []
+
+
+@pytest.mark.parametrize("status", [301, 400])
+def test_a_bucket_in_another_region_is_read_through_obstore(
+    proxy: FaultProxy,
+    store: InMemoryObjectStore,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    """The settings of obstore are those that the filesystem has learned; nothing is disabled."""
+    pytest.importorskip("obstore")
+    storage = ExternalStorage("s3://bucket/x", object_store=store)
+    with proxy.speak(dialect := OtherRegion("eu-west-1", status)):
+        objects = [random_bytes(10 * MIB) for _ in range(3)]
+        urls = spill(storage, *objects)
+        restore(storage, urls[0])
+        restore(storage, urls[1])
+        dialect.refused.clear()
+        proxy.requests.clear()
+        assert [restore(storage, url) for url in urls] == objects
+    assert dialect.refused == []
+    assert not any(request.method == "HEAD" for request in proxy.requests)
+    assert caplog.records == []
