@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -108,6 +108,9 @@ def run(
         The URI cannot be spilled to; Ray was not started.
     """
     with ExitStack() as stack:
+        # A cluster for a minute on this machine needs no token, which Ray would write to the user's
+        # home directory, and demand from then on of every `ray start`.
+        stack.enter_context(_variables({"RAY_AUTH_MODE": "disabled", **os.environ}))
         uri = stack.enter_context(_s3_bucket()) if s3 else uri
         uri = uri or stack.enter_context(_temporary_directory())
         report = Report(uri)
@@ -130,15 +133,21 @@ def _temporary_directory() -> Iterator[str]:
 
 @contextmanager
 def _s3_bucket() -> Iterator[str]:
-    with S3Server() as server:
-        before = dict(os.environ)
-        os.environ.update(server.environment)
-        try:
-            server.create_bucket(_BUCKET)
-            yield f"s3://{_BUCKET}"
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with S3Server() as server, _variables(server.environment):
+        server.create_bucket(_BUCKET)
+        yield f"s3://{_BUCKET}"
+
+
+@contextmanager
+def _variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment for the time of a block."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

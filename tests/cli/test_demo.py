@@ -25,9 +25,16 @@ def environment() -> Iterator[dict[str, str]]:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("arguments", [[], ["--s3"]])
-def test_the_demo_leaves_no_file(environment: dict[str, str], arguments: list[str]) -> None:
-    """It exits with 0, shows its progress, and ends with a table with 0 files left."""
+def test_the_demo_leaves_no_file(
+    environment: dict[str, str], arguments: list[str], tmp_path: Path
+) -> None:
+    """It exits with 0, shows its progress, and ends with a table with 0 files left.
+
+    Nor does it leave anything in the user's home directory, such as Ray's token.
+    """
     pytest.importorskip("ray")
+    environment["HOME"] = str(tmp_path)
+    del environment["RAY_AUTH_MODE"]
     command = [FSSPILL, "demo", "--store-mib", "80", *arguments]
     with Program(*command, environment=environment) as program:
         output = program.output()
@@ -38,6 +45,7 @@ def test_the_demo_leaves_no_file(environment: dict[str, str], arguments: list[st
     assert ["corrupted", "objects", "0"] in rows
     assert ["files", "left", "0"] in rows
     assert not any(row[:2] == ["files", "written"] and row[2] == "0" for row in rows)
+    assert not (tmp_path / ".ray").exists()
 
 
 @pytest.mark.ray
