@@ -99,7 +99,8 @@ class ExternalStorage(Storage):
     those are not tried again for 5 to 60 seconds.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
-    has a thread that makes the probes, and deletions that failed have one that retries them.
+    has a thread that makes the probes, and deletions that failed have one that retries them. Local
+    directories are used on threads of their own, since they may hang.
 
     *Processes.* A forked child can use a storage that it inherited, also while the parent does, and
     any other process one that was pickled: each opens connections of its own. Only the process that

@@ -215,8 +215,8 @@ class FileStore:
         """Shut down, and delete every file of this node. Never raises: failures are logged."""
         self.shut_down()
         try:
-            # A process that is exiting starts no threads, which filesystems need.
-            if not self._settings.local and is_interpreter_exiting():
+            # A process that is exiting starts no threads, which filesystems and mounts need.
+            if is_interpreter_exiting():
                 run_in_child(self._destroy_in_child, timeout=_CHILD_TIMEOUT)
             else:
                 self.transfer.destroy()

@@ -9,12 +9,13 @@ from itertools import chain
 from math import inf
 from random import randrange
 
-from fsspill.errors import FsspillError, StorageFullError, StorageRefusedError
+from fsspill.errors import FsspillError, StorageFullError, StorageRefusedError, translate
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.shared_state import SharedState
 from fsspill.placement.usage import Usage
 from fsspill.settings import Settings
 from fsspill.storage.layout import FileRef, SpillLocation
+from fsspill.storage.mount import Mount
 
 __all__ = ["Candidates", "Placement"]
 
@@ -68,13 +69,18 @@ class Placement:
 
     def candidates(self) -> Candidates:
         """Return the healthy locations and their free space, for one batch."""
-        failures = {location: self.failure(location) for location in self._locations}
-        room = {
-            location: self._room(location)
-            for location, failure in failures.items()
-            if failure is None
-        }
-        return Candidates(self, room, {place: error for place, error in failures.items() if error})
+        room: dict[SpillLocation, float] = {}
+        failures: dict[SpillLocation, FsspillError] = {}
+        for location in self._locations:
+            if failure := self.failure(location):
+                failures[location] = failure
+                continue
+            try:
+                room[location] = self._room(location)
+            except OSError as error:
+                failures[location] = translate(error, "cannot spill to", location.uri)
+                self.mark_unhealthy(location, failures[location])
+        return Candidates(self, room, failures)
 
     def rotation(self) -> list[SpillLocation]:
         """Return the locations in the order in which the next file should try them."""
@@ -86,7 +92,11 @@ class Placement:
     def _room(self, location: SpillLocation) -> float:
         room = self.max_bytes - self.usage.get(location) if self.max_bytes < inf else inf
         if self._settings.min_free_bytes:
-            room = min(room, _free_bytes(location.root) - self._settings.min_free_bytes)
+            # The locations share the time that a spill may wait.
+            seconds = self._settings.stall_timeout / len(self._locations)
+            mount = Mount(location.root, seconds)
+            free = mount.call(_free_bytes, location.root)
+            room = min(room, free - self._settings.min_free_bytes)
         return room
 
     @property

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from fsspill.storage.mount import moved
+
 __all__ = [
     "OpenDirectory",
     "create_file",
@@ -170,6 +172,7 @@ class OpenDirectory:
             for each in below.names():
                 with suppress(OSError):
                     below.remove(each)
+                moved()
         self.remove_empty_directory(name)
 
     def remove_empty_directory(self, name: str) -> None:

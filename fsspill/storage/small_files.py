@@ -6,6 +6,8 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from fsspill.errors import (
@@ -20,6 +22,7 @@ from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.local_files import list_names, open_file, remove_file, rewrite_file
+from fsspill.storage.mount import Mount
 from fsspill.storage.retry import Retrier, backoff
 
 __all__ = [
@@ -166,16 +169,26 @@ class RemoteSmallFiles(SmallFiles):
 
 
 class LocalSmallFiles(SmallFiles):
-    """Small files in directories of this machine, private to the user (0700 and 0600)."""
+    """Small files in a directory of this machine, private to the user (0700 and 0600).
+
+    Parameters
+    ----------
+    mount : Mount
+        The directory.
+    """
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
 
     def put(self, file: FileRef, data: bytes, action: str, where: str) -> FileRef:
-        """Write a file, making its directories."""
-        _translated(lambda: _write(file, data), action, where)
+        """Write a file, making its directories; one that nobody waited for is removed."""
+        remove = partial(remove_file, file.location.root, file.path)
+        self._call(partial(_write, file, data), action, where, undo=remove)
         return file
 
     def rewrite(self, file: FileRef, data: bytes, action: str, where: str) -> None:
         """Write a file again."""
-        self.put(file, data, action, where)
+        self._call(partial(_write, file, data), action, where)
 
     def read(self, file: FileRef, nbytes: int, action: str, where: str, start: int = 0) -> bytes:
         """Return so many bytes of a file from `start`, or fewer at its end."""
@@ -185,33 +198,43 @@ class LocalSmallFiles(SmallFiles):
                 opened.seek(start)
                 return opened.read(nbytes)
 
-        return _translated(read, action, where)
+        return self._call(read, action, where)
 
     def is_listed(self, file: FileRef, action: str, where: str) -> bool:
         """Return True if a listing of the directory has a file."""
         directory, _, name = file.path.rpartition("/")
-        return _translated(lambda: name in list_names(file.location.root, directory), action, where)
+        list_directory = partial(list_names, file.location.root, directory)
+        return name in self._call(list_directory, action, where)
 
     def delete(self, file: FileRef, action: str, where: str) -> None:
         """Delete a file; one that is already gone is fine."""
-        try:
-            remove_file(file.location.root, file.path)
-        except OSError as error:
-            raise translate(error, action, where) from error
+        self._call(partial(remove_file, file.location.root, file.path), action, where)
 
     def discard(self, file: FileRef, seconds: float) -> None:
         """Delete a file that may be there."""
+        with suppress(OSError):
+            self._mount.within(seconds).call(remove_file, file.location.root, file.path)
+
+    def _call(
+        self,
+        function: Callable[[], T],
+        action: str,
+        where: str,
+        undo: Callable[[], object] | None = None,
+    ) -> T:
         try:
-            remove_file(file.location.root, file.path)
-        except OSError:
-            pass
+            return self._mount.call(function, undo=undo)
+        except OSError as error:
+            raise translate(error, action, where) from error
 
 
 def open_small_files(
     clients: ClientPool, location: SpillLocation, stall_timeout: float
 ) -> SmallFiles:
     """Return the access to small files of a URI."""
-    return LocalSmallFiles() if location.local else RemoteSmallFiles(clients, stall_timeout)
+    if location.local:
+        return LocalSmallFiles(Mount(location.root, stall_timeout))
+    return RemoteSmallFiles(clients, stall_timeout)
 
 
 def check_location(
@@ -359,10 +382,3 @@ def _write(file: FileRef, data: bytes) -> None:
         opened.write(data)
         opened.flush()
         os.utime(opened.fileno())
-
-
-def _translated(call: Callable[[], T], action: str, where: str) -> T:
-    try:
-        return call()
-    except OSError as error:
-        raise translate(error, action, where) from error

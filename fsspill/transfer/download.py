@@ -27,8 +27,8 @@ from fsspill.transfer.limiter import gather_or_cancel
 from fsspill.transfer.verified_stream import (
     DIGEST_RETRIES,
     EQUAL_MISMATCHES,
+    BlockStream,
     Buffer,
-    VerifiedStream,
     bucket_missing_error,
     digest_mismatch_error,
     truncated_error,
@@ -45,7 +45,7 @@ CONNECTION_BUFFER_SHARE = 8
 fill: bytes received and not yet handed on (measured: 0.3 to 0.5 MiB each, of 64)."""
 
 
-class RemoteFrameStream(VerifiedStream):
+class RemoteFrameStream(BlockStream):
     """One frame, read ahead in ranges.
 
     The ranges arrive in any order; a block whose ranges are all there is verified, and blocks are

@@ -1,4 +1,4 @@
-"""A frame that arrives in blocks, each verified before a byte of it is handed out."""
+"""A frame that arrives in blocks, of which remote and shared ones are verified before use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fsspill.transfer.base import FrameStream
 __all__ = [
     "DIGEST_RETRIES",
     "EQUAL_MISMATCHES",
+    "BlockStream",
     "Buffer",
-    "VerifiedStream",
     "bucket_missing_error",
     "digest_mismatch_error",
     "truncated_error",
@@ -33,7 +33,7 @@ EQUAL_MISMATCHES = 3
 before the file counts as altered."""
 
 
-class VerifiedStream(FrameStream):
+class BlockStream(FrameStream):
     """A stream of the blocks that `_next_block` returns."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class VerifiedStream(FrameStream):
 
     @abstractmethod
     def _next_block(self) -> Sequence[Buffer]:
-        """Return the next block, verified, as consecutive buffers; nothing after the last."""
+        """Return the next block as consecutive buffers; nothing after the last."""
 
     def _available(self) -> memoryview:
         """Return the rest of the current buffer, or the next one; empty at the end."""

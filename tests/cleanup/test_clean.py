@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from fsspill import ConfigError, StoragePermissionError
 from fsspill.cleanup import clean, scan
 from fsspill.cleanup.sessions import DAY
+from fsspill.storage.local_client import LocalClient
 from tests.altered_answers import refuse_deletion
 from tests.at_rest import files
 from tests.cleanup.layouts import (
@@ -223,15 +223,15 @@ def test_a_session_that_cannot_be_listed_again_is_kept(
     for name in ("a", "b"):
         write_dead_session(tmp_path, name)
     listings: Counter[str] = Counter()
-    ls = LocalFileSystem.ls
+    listed = LocalClient.list_directory
 
-    def fail_second(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-        listings[path] += 1
-        if path == f"{tmp_path}/a/fsspill_heartbeats" and listings[path] == 2:
+    async def fail_second(self: LocalClient, directory: str) -> Any:
+        listings[directory] += 1
+        if directory == f"{tmp_path}/a/fsspill_heartbeats" and listings[directory] == 2:
             raise OSError("gone for a moment")
-        return ls(self, path, *args, **kwargs)
+        return await listed(self, directory)
 
-    monkeypatch.setattr(LocalFileSystem, "ls", fail_second)
+    monkeypatch.setattr(LocalClient, "list_directory", fail_second)
     summary = clean(uri)
     assert summary.sessions == ["b"]
     assert list(summary.failures) == ["session a"]

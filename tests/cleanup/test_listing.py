@@ -25,6 +25,7 @@ from fsspill import (
 from fsspill.cleanup import clean, scan
 from fsspill.cleanup.sessions import DAY
 from fsspill.storage.layout import SpillLocation
+from fsspill.storage.local_client import LocalClient
 from tests.at_rest import files
 from tests.cleanup.layouts import (
     HOUR,
@@ -104,14 +105,14 @@ def test_links_are_not_followed(uri: str, tmp_path: Path) -> None:
 def unlistable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return a set of names: directories of these names cannot be listed."""
     names: set[str] = set()
-    ls = LocalFileSystem.ls
+    listed = LocalClient.list_directory
 
-    def refuse(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-        if os.path.basename(path) in names:
-            raise PermissionError(path)
-        return ls(self, path, *args, **kwargs)
+    async def refuse(self: LocalClient, directory: str) -> Any:
+        if os.path.basename(directory) in names:
+            raise PermissionError(directory)
+        return await listed(self, directory)
 
-    monkeypatch.setattr(LocalFileSystem, "ls", refuse)
+    monkeypatch.setattr(LocalClient, "list_directory", refuse)
     return names
 
 
@@ -285,13 +286,13 @@ def test_an_inconsistent_listing_is_an_error(
 ) -> None:
     """A listing without a file that was just written may omit a heartbeat too."""
     write_dead_session(tmp_path, "s")
-    ls = LocalFileSystem.ls
+    listed = LocalClient.list_directory
 
-    def omit_new_files(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-        infos = ls(self, path, *args, **kwargs)
-        return [info for info in infos if "fsspill-check" not in info["name"]]
+    async def omit_new_files(self: LocalClient, directory: str) -> Any:
+        infos = await listed(self, directory)
+        return {path: infos[path] for path in infos if "fsspill-check" not in path}
 
-    monkeypatch.setattr(LocalFileSystem, "ls", omit_new_files)
+    monkeypatch.setattr(LocalClient, "list_directory", omit_new_files)
     with pytest.raises(StorageUnavailableError, match="missing in the listing"):
         clean(uri)
     assert len(files(tmp_path)) == 5

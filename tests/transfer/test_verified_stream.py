@@ -9,8 +9,8 @@ import pytest
 from fsspill import CorruptObjectError, StorageNotFoundError, StorageUnavailableError
 from fsspill.format.digest import Digests
 from fsspill.transfer.verified_stream import (
+    BlockStream,
     Buffer,
-    VerifiedStream,
     bucket_missing_error,
     digest_mismatch_error,
     truncated_error,
@@ -21,7 +21,7 @@ URL = "memory://b/f?offset=0&size=9"
 BLOCKS: list[list[Buffer]] = [[b"abc", memoryview(b"d")], [b"efgh"], [b"i"]]
 
 
-class Blocks(VerifiedStream):
+class Blocks(BlockStream):
     """A stream of given blocks."""
 
     def __init__(self, blocks: Sequence[Sequence[Buffer]]) -> None:
