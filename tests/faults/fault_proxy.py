@@ -67,6 +67,9 @@ class Fault(Enum):
     """403 AccessDenied; nothing is forwarded."""
     TOO_LARGE = auto()
     """400 EntityTooLarge; nothing is forwarded."""
+    MISSING = auto()
+    """404 NoSuchKey to a request that reads a file; nothing is forwarded, and other requests are
+    left alone."""
     DELETE_DENIED = auto()
     """A bulk delete is answered 200 with AccessDenied for every key, any other DELETE 403; nothing
     is forwarded, and other requests are left alone."""
@@ -102,6 +105,7 @@ _REFUSALS = {
     Fault.THROTTLED: (429, "TooManyRequests"),
     Fault.FORBIDDEN: (403, "AccessDenied"),
     Fault.TOO_LARGE: (400, "EntityTooLarge"),
+    Fault.MISSING: (404, "NoSuchKey"),
     Fault.DELETE_DENIED: (403, "AccessDenied"),
 }
 
@@ -188,6 +192,7 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
         method: str | None = None,
         where: Callable[[str], bool] | None = None,
         body: bytes | None = None,
+        agent: str | None = None,
         seed: int = 0,
     ) -> Iterator[None]:
         """Inject a fault until the block ends.
@@ -207,10 +212,12 @@ class FaultProxy(AbstractContextManager["FaultProxy"]):
             Only to requests whose path, with query, it is true for.
         body : bytes, optional
             Only to requests whose body contains this.
+        agent : str, optional
+            Only to requests whose User-Agent contains this: those of one library.
         seed : int
             Of the choice of requests and of bits.
         """
-        rule = _Rule(fault, rate, count, method, where, body, random.Random(seed))
+        rule = _Rule(fault, rate, count, method, where, body, agent, random.Random(seed))
         with self._lock:
             self._rules.append(rule)
         try:
@@ -337,6 +344,7 @@ class _Rule:
     method: str | None
     where: Callable[[str], bool] | None
     body: bytes | None
+    agent: str | None
     random: random.Random
 
     def strikes(self, call: Call, answer: Answer | None) -> bool:
@@ -346,6 +354,7 @@ class _Rule:
             and self.method in (None, call.method)
             and (self.where is None or self.where(call.path))
             and (self.body is None or self.body in call.body)
+            and (self.agent is None or self.agent in call.headers.get("User-Agent", ""))
             and _can_happen(self.fault, call, answer)
         )
         if not matches or self.left < 1 or self.random.random() >= self.rate:
@@ -357,6 +366,8 @@ class _Rule:
 def _can_happen(fault: Fault, call: Call, answer: Answer | None) -> bool:
     if fault is Fault.DELETE_DENIED:
         return call.method == "DELETE" or is_bulk_delete(call.path)
+    if fault is Fault.MISSING:
+        return call.method == "GET" and is_object(call.path)
     if fault is Fault.FLIP_UP:
         return bool(call.body)
     if answer is None or fault is Fault.RESET_AFTER:

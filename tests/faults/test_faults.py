@@ -70,21 +70,22 @@ alone."""
 LOST_ANSWERS = {Fault.RESET_AFTER, *IN_BODIES}
 """The server did what it was asked, and its answer is lost."""
 
-NO_DATA_COMES, NOTHING_IS_DELETED = {Fault.FLIP_UP}, {Fault.DELETE_DENIED}
+NOTHING_IS_READ, NOTHING_IS_DELETED = {Fault.MISSING}, {Fault.DELETE_DENIED}
 CANNOT_HAPPEN = {
-    "spill": NOTHING_IS_DELETED | IN_BODIES,
-    "spill_in_parts": NOTHING_IS_DELETED,
+    "spill": NOTHING_IS_READ | NOTHING_IS_DELETED | IN_BODIES,
+    "spill_in_parts": NOTHING_IS_READ | NOTHING_IS_DELETED,
     "restore": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     "restore_blocks": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     "restore_a_stream": NOTHING_IS_DELETED | {Fault.FLIP_UP},
     # S3 refuses a deletion that does not match its checksum; the test's server does not.
-    "delete": {Fault.FLIP_UP},
-    "destroy": {Fault.FLIP_UP},
+    "delete": NOTHING_IS_READ | {Fault.FLIP_UP},
+    "destroy": NOTHING_IS_READ | {Fault.FLIP_UP},
 }
 
 ERRORS: dict[Fault, type[FsspillError]] = {
     Fault.FORBIDDEN: StoragePermissionError,
     Fault.TOO_LARGE: StorageRefusedError,
+    Fault.MISSING: StorageNotFoundError,
     Fault.SWAP: CorruptObjectError,
 }
 """Errors of a restore while a fault lasts; StorageUnavailableError for all other faults."""
@@ -102,7 +103,7 @@ LASTING_CLEANUP = 2.0
 EVERY_RUN = {
     "spill": "UNAVAILABLE FORBIDDEN RESET FLIP_UP RESET_AFTER",
     "spill_in_parts": "RESET FLIP_UP",
-    "restore": "THROTTLED FLIP SHORT SWAP CUT",
+    "restore": "THROTTLED MISSING FLIP SHORT SWAP CUT",
     "restore_blocks": "FLIP SLOW_LINK",
     "restore_a_stream": "STALL_HALF",
     "delete": "UNAVAILABLE DELETE_DENIED",
@@ -111,7 +112,7 @@ EVERY_RUN = {
 EVERY_RUN_LASTING = {
     "spill": "RESET_AFTER STALL",
     "spill_in_parts": "FORBIDDEN",
-    "restore": "FORBIDDEN FLIP",
+    "restore": "FORBIDDEN MISSING FLIP",
     "restore_a_stream": "SWAP",
     "delete": "DELETE_DENIED RESET_AFTER",
     "destroy": "STALL UNAVAILABLE",
@@ -326,8 +327,10 @@ def time_limits(fault: Fault, lasting: bool) -> Iterator[None]:
 
 def moment(fault: Fault) -> int:
     """Return how often a passing fault strikes."""
-    # Credentials are renewed once, and a stall timeout allows for one stalled attempt.
-    return 1 if fault in (Fault.FORBIDDEN, Fault.STALL, Fault.STALL_HALF) else 2
+    # Credentials are renewed once, a stall timeout allows for one stalled attempt, and a file that
+    # one engine does not find is asked for by the other. An IO worker asks again after that.
+    once = (Fault.FORBIDDEN, Fault.MISSING, Fault.STALL, Fault.STALL_HALF)
+    return 1 if fault in once else 2
 
 
 def check_spill(world: World, fault: Fault, lasting: bool, error: FsspillError | None) -> None:
@@ -391,6 +394,26 @@ CHECKS = {
     "delete": check_delete,
     "destroy": check_destroy,
 }
+
+
+ENGINES = {"s3fs": "Botocore", "obstore": "object_store"}
+"""The User-Agent of each of the libraries that read from S3."""
+
+
+@pytest.mark.parametrize("fault", [Fault.STALL, Fault.RESET, Fault.MISSING])
+@pytest.mark.parametrize("engine", ["s3fs", pytest.param("obstore", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("name", ["restore", "restore_blocks"])
+def test_the_other_engine_reads_what_one_does_not(
+    name: str, engine: str, fault: Fault, proxy: FaultProxy, world: World
+) -> None:
+    """One library says nothing, as behind a proxy that only it obeys, or fails, all of the time."""
+    world.fill(OPERATIONS[name].sizes)
+    assert world.spills_again()
+    world.storage = world.make_storage(FORGIVING if fault in SILENT else PATIENT)
+    with proxy.inject(fault, agent=ENGINES[engine], method="GET"):
+        assert world.attempt("restore") is None
+    assert (fault, "GET") in proxy.injected or engine == "s3fs"
+    check_restore(world, fault, False, None)
 
 
 FULL_IN_EVERY_RUN = {("spill", True), ("restore", False), ("delete", True)}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 pytest.importorskip("ray")
@@ -25,8 +26,11 @@ from fsspill.placement.shared_state import SharedState
 from fsspill.ray import SpilledObjectLostError
 from fsspill.ray.core_worker import CoreWorkerStore
 from fsspill.ray.io_worker import _CONFIRMATION_PAUSES, IOWorkerStorage
+from fsspill.storage.local_files import OpenDirectory
 from fsspill.testing.contract import split_url
+from fsspill.testing.filesystems import register
 from tests.at_rest import files
+from tests.faults.fault_proxy import Fault, FaultProxy
 from tests.ray.test_driver import notified
 from tests.running import poll
 
@@ -48,10 +52,12 @@ class ObjectStore(InMemoryObjectStore, CoreWorkerStore):
 class WorkerStorage(IOWorkerStorage):
     """An IO worker's storage on such a store."""
 
-    def __init__(self, uri: str, lost_after: float = 3600, shared: bool = False) -> None:
+    def __init__(
+        self, uri: str, lost_after: float = 3600, shared: bool = False, **settings: Any
+    ) -> None:
         self.session_name = f"session_{uuid.uuid4().hex}"
         super().__init__(
-            Settings(uri, shared=shared, lost_after=lost_after),
+            Settings(uri, shared=shared, lost_after=lost_after, **settings),
             node_id="node",
             session_name=self.session_name,
             make_object_store=ObjectStore,
@@ -211,6 +217,67 @@ def test_an_object_that_is_lost_for_a_moment_is_restored(
     assert storage.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
     assert storage.store.errors == {}
     assert tuple(pauses) == _CONFIRMATION_PAUSES[:2]
+    storage.destroy_external_storage()
+
+
+ATTEMPTS = len(_CONFIRMATION_PAUSES) + 1
+
+
+@contextmanager
+def missing_locally(count: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a directory have no file when it is opened to be read, so many times."""
+    opened, left = OpenDirectory.open, iter(range(count))
+
+    def open_file(self: OpenDirectory, name: str) -> int:
+        if "-multi-" in name and next(left, None) is not None:
+            raise FileNotFoundError(2, "No such file or directory", name)
+        return opened(self, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OpenDirectory, "open", open_file)
+        yield
+    assert next(left, None) is None
+
+
+@contextmanager
+def missing_in_memory(count: int) -> Iterator[None]:
+    """Let a filesystem have no file when it is read, so many times."""
+    faulty = fsspec.filesystem("faulty", target_protocol="memory")
+    faulty.fail("cat_ranges", FileNotFoundError("no such file"), times=count)
+    yield
+    faulty.clear()
+
+
+@pytest.mark.parametrize("kind", ["node-local", "shared", "memory", "s3"])
+@pytest.mark.parametrize("found", [True, False])
+def test_a_file_is_lost_only_if_no_attempt_finds_it(
+    kind: str,
+    found: bool,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of four attempts that does is enough: a mount or a server may be wrong for a moment."""
+    monkeypatch.setattr("fsspill.ray.io_worker._CONFIRMATION_PAUSES", [0.01] * (ATTEMPTS - 1))
+    count = ATTEMPTS - found
+    if kind == "s3":
+        # On the first attempt obstore asks, and then the filesystem; and so on.
+        proxy: FaultProxy = request.getfixturevalue("proxy")
+        uri, answers = "s3://bucket/uri", proxy.inject(Fault.MISSING, count=2 * count)
+    elif kind == "memory":
+        register()
+        uri, answers = f"faulty://{uuid.uuid4().hex}", missing_in_memory(count)
+    else:
+        uri, answers = f"file://{tmp_path}/uri", missing_locally(count, monkeypatch)
+    options = {"target_protocol": "memory"} if kind == "memory" else {}
+    storage = WorkerStorage(uri, shared=kind == "shared", storage_options=options)
+    storage.store.put(b"ref", b"some data")
+    [url] = storage.spill_objects([b"ref"], [b""])
+    storage.store.delete(b"ref")
+    with answers:
+        assert storage.restore_spilled_objects([b"ref"], [url]) == (9 if found else 0)
+    assert (storage.store.errors == {}) is found
+    assert (b"ref" in storage.store) is found
     storage.destroy_external_storage()
 
 
