@@ -55,7 +55,7 @@ class Retrier:
     A failure that may pass is retried after a jittered pause that doubles, up to 4 seconds. A
     request during which no byte of the call moves for half of the stall timeout is cancelled and
     made again on a connection of its own. Without any progress for the whole stall timeout, the
-    last error is raised.
+    last error is raised: all requests of the call share its clock, those that began late too.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ class Retrier:
         self._abandoned = False
         self._progress = self._moves = 0
         self._stopped = False
+        self._stall, self._silence = _Clock(lambda: self._progress), _Clock(lambda: self._moves)
+        self._now: float | None = None
 
     def progress(self, *, further: bool = True) -> None:
         """Record that bytes have moved.
@@ -131,34 +133,51 @@ class Retrier:
             `stop` was called before the request.
         """
         self.require()
-        clock = _StallClock(self)
+        self._advance(_TICK)
         for attempts, pause in enumerate(backoff(), 1):
             try:
-                result = await self._watch(request(), clock)
+                result = await self._watch(request())
             except Exception as error:
                 if is_timeout(error):
                     timed_out()
                 failure = translate(error, action, str(location))
                 if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
-                if self._check_abandoned() or not clock.allows(pause):
+                self._advance(_TICK)
+                if self._check_abandoned() or not self._allows(pause):
                     raise _final_error(failure, attempts) from error
             else:
                 self.progress()
                 return result
             await asyncio.sleep(pause)
-            clock.spend(pause)
+            self._advance(pause)
         raise AssertionError("backoff never ends")
 
-    async def _watch(self, awaitable: Awaitable[T], clock: _StallClock) -> T:
+    def _advance(self, longest: float) -> None:
+        """Advance the clocks of the call, which all of its requests share.
+
+        A request that begins late must not have a whole stall timeout for itself. `longest` is what
+        the event loop was asked to wait: what it stood still beyond that does not count.
+        """
+        now = asyncio.get_running_loop().time()
+        seconds = 0.0 if self._now is None else min(now - self._now, longest)
+        self._now = now
+        self._stall.spend(seconds)
+        self._silence.spend(seconds)
+
+    def _allows(self, pause: float) -> bool:
+        return self._stall.seconds + pause < self.seconds
+
+    async def _watch(self, awaitable: Awaitable[T]) -> T:
         """Wait for one attempt, as long as it is not silent for too long."""
         task = asyncio.ensure_future(awaitable)
-        silence = _SilenceClock(self)
+        silence = _AttemptClock(self)
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
-                clock.spend(_TICK)
+                self._advance(_TICK)
                 silence.spend(_TICK)
-                if self._check_abandoned() or silence.is_too_long:
+                is_silent = silence.is_too_long or self._silence.seconds >= self.seconds
+                if self._check_abandoned() or is_silent:
                     raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
             return task.result()
         finally:
@@ -173,43 +192,38 @@ class Retrier:
         return self._abandoned
 
 
-class _StallClock:
-    """The seconds since the call last made progress."""
+class _Clock:
+    """The seconds since a count has changed."""
 
-    def __init__(self, retrier: Retrier) -> None:
-        self._retrier = retrier
-        self._seen = self._count()
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._seen = count()
         self.seconds = 0.0
 
-    def _count(self) -> int:
-        return self._retrier._progress
-
-    def spend(self, seconds: float) -> None:
-        if self._seen != self._count():
+    def spend(self, seconds: float) -> bool:
+        """Spend so many seconds; return True if the count has changed meanwhile."""
+        changed = self._seen != self._count()
+        if changed:
             self._seen, self.seconds = self._count(), 0.0
         self.seconds += seconds
-
-    def allows(self, pause: float) -> bool:
-        self.spend(0)
-        return self.seconds + pause < self._retrier.seconds
+        return changed
 
 
-class _SilenceClock(_StallClock):
-    """The seconds since a byte of the call last moved, for one attempt."""
+class _AttemptClock(_Clock):
+    """The seconds of one attempt since a byte of the call last moved."""
 
     def __init__(self, retrier: Retrier) -> None:
-        super().__init__(retrier)
+        super().__init__(lambda: retrier._moves)
         self._age = 0.0
+        self._limit = retrier.seconds
         self._allowed = retrier.seconds * _SILENCE
 
-    def _count(self) -> int:
-        return self._retrier._moves
-
-    def spend(self, seconds: float) -> None:
+    def spend(self, seconds: float) -> bool:
         self._age += seconds
-        if self._seen != self._count() and self._age > self._retrier.seconds * _STEADY:
-            self._allowed = self._retrier.seconds * _SILENCE_WHEN_STEADY
-        super().spend(seconds)
+        changed = super().spend(seconds)
+        if changed and self._age > self._limit * _STEADY:
+            self._allowed = self._limit * _SILENCE_WHEN_STEADY
+        return changed
 
     @property
     def is_too_long(self) -> bool:

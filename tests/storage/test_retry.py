@@ -223,3 +223,48 @@ def test_time_outs_are_reported(error: Exception, times: int) -> None:
     coroutine = Retrier(60).attempt(Request(error), "a", "b", lambda: calls.append(1))
     virtual_time.run(coroutine)
     assert len(calls) == times
+
+
+@pytest.mark.parametrize("moved", [0.0, 5.0, 14.0])
+@pytest.mark.parametrize("began", [0.0, 5.0, 20.0, 29.0])
+def test_a_call_ends_with_the_stall_timeout_whenever_its_requests_began(
+    moved: float, began: float
+) -> None:
+    """The time runs from the last byte that moved, for all of them together."""
+    retrier, attempts = Retrier(30), []
+
+    async def silent() -> str:
+        attempts.append(1)
+        if moved and len(attempts) == 1:
+            await moving(retrier, moved, further=True)()
+        await asyncio.Event().wait()
+        return "never"
+
+    async def call() -> list[str | BaseException]:
+        async def later() -> str:
+            await asyncio.sleep(began)
+            return await retrier.attempt(silent, "cannot write", "b")
+
+        first = retrier.attempt(silent, "cannot write", "a")
+        return list(await asyncio.gather(first, later(), return_exceptions=True))
+
+    outcomes, seconds = virtual_time.run(call())
+    assert [type(outcome) for outcome in outcomes] == [StorageUnavailableError] * 2
+    assert moved + 29 <= seconds <= moved + 31
+
+
+def test_time_in_which_the_event_loop_stood_still_does_not_count() -> None:
+    """Ray holds the GIL while it waits for room in its object store."""
+    retrier, attempts = Retrier(30), []
+
+    async def request() -> str:
+        attempts.append(1)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        loop.call_later(1, loop.advance, 100.0)
+        await asyncio.sleep(105)
+        return "done"
+
+    coroutine = retrier.attempt(request, "cannot write", "s3://bucket/x")
+    assert virtual_time.run(coroutine)[0] == "done"
+    assert len(attempts) == 1
