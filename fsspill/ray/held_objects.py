@@ -21,8 +21,9 @@ class HeldObjects:
     """Objects that this process has a reference to, so that Ray does not spill them.
 
     Ray asks for objects in batches, and takes the leading ones that were stored as spilled: one
-    that is never stored would keep those after it from being spilled, whenever it is in front. It
-    leaves out objects that another process than the raylet has a reference to
+    that is never stored would keep those after it from being spilled, whenever it is in front. And
+    while no URI takes any, Ray asks again every 10 ms. It leaves out objects that another process
+    than the raylet has a reference to
     (``PlasmaStore::IsObjectSpillable``).
 
     Parameters
@@ -41,10 +42,12 @@ class HeldObjects:
         self._held: dict[str, tuple[float, Any]] = {}
         self._releasing = BackgroundTask(self._release_due, "fsspill-release")
 
-    def hold(self, object_ref: Any, seconds: float) -> None:
-        """Keep an object from being spilled for so many seconds, and a few more."""
-        [found] = self._object_store.get_if_local([object_ref])
-        self._held[name_of(object_ref)] = (time.monotonic() + seconds, found)
+    def hold(self, object_refs: Sequence[Any], seconds: float) -> None:
+        """Keep objects from being spilled for so many seconds, and a few more."""
+        until = time.monotonic() + seconds
+        found = self._object_store.get_if_local(object_refs)
+        for ref, each in zip(object_refs, found, strict=True):
+            self._held[name_of(ref)] = (until, each)
         self._releasing.start()
 
     def release(self) -> None:

@@ -44,6 +44,13 @@ _CONFIRMATION_PAUSES = (0.3, 0.7, 1.1)
 """Seconds between the attempts to restore an object that is missing or corrupt."""
 
 
+_OUTAGE_PAUSE = 5.0
+"""Seconds for which the objects of a spill that has failed are kept from being spilled again. Ray
+falls back to the node's own disk after 2 seconds without a spill in progress
+(``oom_grace_period_s``), and asks again every 10 ms: on a busy machine, where an answer takes as
+long, a spill would always be in progress."""
+
+
 class IOWorkerStorage(Storage):
     """The storage of an IO worker: an `ExternalStorage` in the way that Ray needs it.
 
@@ -90,8 +97,8 @@ class IOWorkerStorage(Storage):
     ) -> list[bytes]:
         """Spill objects; return the URLs of the leading ones, none if it fails. Never raises.
 
-        Takes less than 5 ms while all URIs are unhealthy, so that Ray falls back to the node's own
-        disk in a few seconds: it does not if a call takes 20 ms.
+        While all URIs are unhealthy Ray is given nothing to spill for some seconds after each call,
+        so that it falls back to the node's own disk.
         """
         raise_trim_threshold()
         urls: list[bytes] = []
@@ -103,6 +110,7 @@ class IOWorkerStorage(Storage):
             self._notifier.notify(
                 "spill", f"{error} Objects stay in memory or on the node's own disk."
             )
+            self._hold(object_refs, _OUTAGE_PAUSE)
         if urls:
             self._heartbeat.start()
         self._hold_refused(object_refs[len(urls) :])
@@ -111,12 +119,15 @@ class IOWorkerStorage(Storage):
     def _hold_refused(self, object_refs: Sequence[Any]) -> None:
         """Keep objects that the storage refuses out of Ray's next batches."""
         for ref in object_refs:
-            seconds = self._storage.files.refusals.pause(name_of(ref))
-            try:
-                if seconds:
-                    self._held.hold(ref, seconds)
-            except Exception as error:
-                logger.warning("cannot keep a refused object from being spilled: %s", error)
+            if seconds := self._storage.files.refusals.pause(name_of(ref)):
+                self._hold([ref], seconds)
+
+    def _hold(self, object_refs: Sequence[Any], seconds: float) -> None:
+        """Keep objects from being spilled for some seconds. Never raises."""
+        try:
+            self._held.hold(object_refs, seconds)
+        except Exception as error:
+            logger.warning("cannot keep objects from being spilled: %s", error)
 
     def _notify_refusal(self, failure: FsspillError) -> None:
         self._notifier.notify("refusal", str(failure))

@@ -24,6 +24,10 @@ T = TypeVar("T")
 _TICK = 0.25
 """Seconds between two checks of a request in flight."""
 
+_LATE = 1.0
+"""Seconds by which a wait may end late on a busy machine: Ray gives IO workers a low priority. What
+is longer is no wait for the storage: Ray holds the GIL until its object store has room."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 4.0
 
 _REFUSALS = 4
@@ -69,7 +73,7 @@ class Retrier:
     Notes
     -----
     Belongs to the event loop. Time in which the event loop stood still (Ray holds the GIL while it
-    waits for room in its object store) does not count.
+    waits for room in its object store) does not count, but for the first second.
     """
 
     def __init__(self, seconds: float, is_abandoned: Callable[[], bool] = lambda: False) -> None:
@@ -80,7 +84,6 @@ class Retrier:
         self._progress = self._moves = 0
         self._stopped = False
         self._stall, self._silence = _Clock(lambda: self._progress), _Clock(lambda: self._moves)
-        self._now: float | None = None
 
     def progress(self, *, further: bool = True) -> None:
         """Record that bytes have moved.
@@ -133,7 +136,7 @@ class Retrier:
             `stop` was called before the request.
         """
         self.require()
-        self._advance(_TICK)
+        self._advance(0.0)
         for attempts, pause in enumerate(backoff(), 1):
             try:
                 result = await self._watch(request())
@@ -143,7 +146,7 @@ class Retrier:
                 failure = translate(error, action, str(location))
                 if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
-                self._advance(_TICK)
+                self._advance(0.0)
                 if self._check_abandoned() or not self._allows(pause):
                     raise _final_error(failure, attempts) from error
             else:
@@ -153,17 +156,13 @@ class Retrier:
             self._advance(pause)
         raise AssertionError("backoff never ends")
 
-    def _advance(self, longest: float) -> None:
-        """Advance the clocks of the call, which all of its requests share.
+    def _advance(self, waited: float) -> None:
+        """Advance the clocks of the call after a wait of so many seconds.
 
-        A request that begins late must not have a whole stall timeout for itself. `longest` is what
-        the event loop was asked to wait: what it stood still beyond that does not count.
+        All of its requests share them: one that begins late has no stall timeout for itself.
         """
-        now = asyncio.get_running_loop().time()
-        seconds = 0.0 if self._now is None else min(now - self._now, longest)
-        self._now = now
-        self._stall.spend(seconds)
-        self._silence.spend(seconds)
+        self._stall.advance(waited)
+        self._silence.advance(waited)
 
     def _allows(self, pause: float) -> bool:
         return self._stall.seconds + pause < self.seconds
@@ -175,7 +174,7 @@ class Retrier:
         try:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
                 self._advance(_TICK)
-                silence.spend(_TICK)
+                silence.advance(_TICK)
                 is_silent = silence.is_too_long or self._silence.seconds >= self.seconds
                 if self._check_abandoned() or is_silent:
                     raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
@@ -198,14 +197,22 @@ class _Clock:
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
         self._seen = count()
+        self._now: float | None = None
         self.seconds = 0.0
 
-    def spend(self, seconds: float) -> bool:
-        """Spend so many seconds; return True if the count has changed meanwhile."""
+    def advance(self, waited: float) -> bool:
+        """Advance to now, after a wait; return True if the count has changed meanwhile.
+
+        A busy machine ends a wait late. Beyond that the event loop stood still, which does not
+        count.
+        """
+        now = asyncio.get_running_loop().time()
+        passed = waited if self._now is None else min(now - self._now, waited + _LATE)
+        self._now = now
         changed = self._seen != self._count()
         if changed:
             self._seen, self.seconds = self._count(), 0.0
-        self.seconds += seconds
+        self.seconds += passed
         return changed
 
 
@@ -218,9 +225,9 @@ class _AttemptClock(_Clock):
         self._limit = retrier.seconds
         self._allowed = retrier.seconds * _SILENCE
 
-    def spend(self, seconds: float) -> bool:
-        self._age += seconds
-        changed = super().spend(seconds)
+    def advance(self, waited: float) -> bool:
+        self._age += waited
+        changed = super().advance(waited)
         if changed and self._age > self._limit * _STEADY:
             self._allowed = self._limit * _SILENCE_WHEN_STEADY
         return changed

@@ -49,10 +49,10 @@ def test_objects_are_held_until_their_time_has_passed(threads: BegunThreads) -> 
     """Each by itself; there is no thread once nothing is held."""
     source = Source()
     held = HeldObjects(source)
-    held.hold(b"long", 3600)
-    held.hold(b"short", 0)
+    held.hold([b"long"], 3600)
+    held.hold([b"short"], 0)
     poll(lambda: source.in_use() == 1, "the second object to be released")
-    held.hold(b"long", 0)
+    held.hold([b"long"], 0)
     poll(lambda: source.in_use() == 0, "the first object to be released")
     poll(lambda: not threads(), "the thread to end")
 
@@ -61,7 +61,7 @@ def test_releasing_all_ends_the_thread(threads: BegunThreads) -> None:
     """No object stays pinned by a storage that is destroyed."""
     source = Source()
     held = HeldObjects(source)
-    held.hold(b"long", 3600)
+    held.hold([b"long"], 3600)
     held.release()
     assert source.in_use() == 0
     poll(lambda: not threads(), "the thread to end")

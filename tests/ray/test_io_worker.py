@@ -22,6 +22,7 @@ from ray._private import external_storage as rays
 
 import fsspill
 from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Settings, Storage
+from fsspill.placement import background
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray import SpilledObjectLostError
 from fsspill.ray.core_worker import CoreWorkerStore
@@ -99,6 +100,28 @@ def test_a_spill_that_fails_returns_nothing_and_is_notified_once(
     assert len([line for line in notified(caplog) if "cannot write" in line]) == 2
     assert any("Marked unhealthy; writes go to the next URI." in line for line in notified(caplog))
     assert any("Objects stay in memory" in line for line in notified(caplog))
+
+
+def test_objects_that_no_uri_takes_are_held_for_some_seconds(
+    directory: Path, storage: WorkerStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray has nothing to spill meanwhile: it falls back to disk only after seconds without a spill.
+
+    Objects that are spilled are not held, and none are once the storage is destroyed.
+    """
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.05)
+    break_directory(directory)
+    refs = [b"ref", b"other"]
+    storage.store.put(b"other", b"some data")
+    assert storage.spill_objects(refs, [b""] * 2) == []
+    assert set(storage._held._held) == {ref.hex() for ref in refs}
+    monkeypatch.setattr("fsspill.ray.io_worker._OUTAGE_PAUSE", 0.0)
+    assert storage.spill_objects(refs, [b""] * 2) == []
+    poll(lambda: not storage._held._held, "the objects to be released")
+    (directory / "ray_spilled_objects_node").unlink()
+    poll(lambda: len(storage.spill_objects(refs, [b""] * 2)) == 2, "the directory to be used")
+    poll(lambda: not storage._held._held, "the objects to be released")
 
 
 def test_a_refused_object_is_held_and_the_others_are_spilled(

@@ -253,6 +253,26 @@ def test_a_call_ends_with_the_stall_timeout_whenever_its_requests_began(
     assert moved + 29 <= seconds <= moved + 31
 
 
+def test_a_wait_that_ends_late_counts_in_full() -> None:
+    """A process of low priority is woken late on a busy machine: its clock must not run slow."""
+    retrier = Retrier(30)
+
+    async def request() -> str:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        while True:
+            await asyncio.sleep(0.1)
+            loop.advance(0.75)
+
+    async def call() -> BaseException | str:
+        attempt = retrier.attempt(request, "cannot write", "s3://bucket/x")
+        return (await asyncio.gather(attempt, return_exceptions=True))[0]
+
+    outcome, seconds = virtual_time.run(call())
+    assert isinstance(outcome, StorageUnavailableError)
+    assert 30 <= seconds < 35
+
+
 def test_time_in_which_the_event_loop_stood_still_does_not_count() -> None:
     """Ray holds the GIL while it waits for room in its object store."""
     retrier, attempts = Retrier(30), []
