@@ -4,6 +4,7 @@ Three ways to use it: installed with Ray, with a URI as ``object_spilling_direct
 library, with `ExternalStorage` and the `InMemoryObjectStore`; from the command line, ``fsspill``.
 """
 
+from fsspill.activation import warn_unless_armed
 from fsspill.config import (
     delete_spilled_objects,
     reset_external_storage,
@@ -31,6 +32,9 @@ from fsspill.object_store import InMemoryObjectStore, ObjectStore
 from fsspill.settings import Settings
 
 __version__ = "0.1.0"
+
+warn_unless_armed()
+del warn_unless_armed
 
 __all__ = [
     "ConfigError",

@@ -8,6 +8,8 @@ import sys
 import _fsspill_startup
 import _fsspill_wrappers
 
+from fsspill.activation import hook_directories, is_armed
+
 __all__ = ["install", "is_installed"]
 
 _WRAPPED = ("ray._private.external_storage", "ray._private.node")
@@ -19,7 +21,7 @@ def is_installed() -> bool:
     imported = [name for name in _WRAPPED if name in sys.modules]
     if imported:
         return all(_fsspill_wrappers.is_wrapped(name) for name in imported)
-    return any(isinstance(finder, _fsspill_startup.RayHook) for finder in sys.meta_path)
+    return is_armed()
 
 
 def install() -> None:
@@ -51,13 +53,6 @@ def install() -> None:
     if not is_installed():
         raise RuntimeError(f"cannot make fsspill known to Ray: {_fsspill_wrappers.explanation()}")
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = dict.fromkeys([*_directories(), *filter(None, inherited)])
+    paths = dict.fromkeys([*hook_directories(), *filter(None, inherited)])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ.pop("FSSPILL_HOOK", None)
-
-
-def _directories() -> list[str]:
-    """Return the directories of the ``sitecustomize`` that arms the hook, the package, the hook."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    modules = (package, os.path.abspath(_fsspill_startup.__file__))
-    return [os.path.join(package, "hook"), *map(os.path.dirname, modules)]
