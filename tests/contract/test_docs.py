@@ -29,6 +29,7 @@ PATH = re.compile(r"[\w./]+(?:\.py|/)")
 
 RUN_HERE = (
     "pip install",
+    "pip list",
     "fsspill demo",
     "fsspill ls",
     "fsspill clean",
