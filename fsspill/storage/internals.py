@@ -64,7 +64,12 @@ INTERNALS = (
     Internal("s3fs", "fs.key", "obstore", _SLOWER),
     Internal("s3fs", "fs.secret", "obstore", _SLOWER),
     Internal("s3fs", "fs.token", "obstore", _SLOWER),
-    Internal("aiobotocore", "fs.s3.generate_presigned_url", "obstore", _SLOWER),
+    Internal(
+        "aiobotocore",
+        "fs.s3.generate_presigned_url",
+        "tuning",
+        "the filesystem reads from a bucket outside of the configured region",
+    ),
     Internal("aiobotocore", "fs.s3.meta.config.s3", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.proxies", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.client_cert", "obstore", _SLOWER),
