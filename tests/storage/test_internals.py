@@ -22,6 +22,7 @@ from fsspill.storage.internals import INTERNALS, Internal, known_config, missing
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.protocols import PROTOCOLS
 from fsspill.testing.s3_server import S3Server
+from tests.timeouts import IMPATIENT
 
 pytest.importorskip("s3fs")
 pytest.importorskip("obstore")
@@ -225,7 +226,7 @@ def test_an_engine_that_was_asked_for_reads_in_the_check(
         )
 
     monkeypatch.setattr(range_reader, "open_bucket", open_nowhere)
-    storage = ExternalStorage(f"s3://{s3_bucket}/x", engine="obstore", stall_timeout=1)
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", engine="obstore", stall_timeout=IMPATIENT)
     with pytest.raises(OSError, match="cannot read through obstore"):
         storage.check()
 
