@@ -21,6 +21,7 @@ from fsspill.errors import ConfigError, translate
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.internals import check_client, describe_versions, known_config, missing
+from fsspill.storage.option_checks import check_options, parse_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.uri import filesystem_class
 
@@ -125,10 +126,12 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     """
     cls = filesystem_class(uri)
     traits = traits_of(uri)
-    from_environment = apply_config(cls, {})
+    from_environment = parse_environment(cls, apply_config(cls, {}))
     check_client(uri, traits.client)
     tuning = known_config(traits.options) if traits.client == "s3" else traits.options
     options = _merge(_merge(tuning, from_environment), storage_options)
+    # Not those of the table, which an older release need not know.
+    check_options(uri, cls, traits, _merge(from_environment, storage_options))
     _require_token_file(uri, options.get("token"))
     _discard_inherited_loop()
     remember_environment()

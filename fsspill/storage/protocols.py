@@ -41,6 +41,8 @@ class ProtocolTraits:
     has_directory_objects : bool
         True if a directory may come into being with the first file in it, and stay as an object
         when the last one is deleted.
+    ignores_unknown_options : bool
+        True if the filesystem takes an option of any name, and uses those that it knows.
     is_local : bool
         True if its URIs name directories of this machine.
     is_per_process : bool
@@ -60,6 +62,7 @@ class ProtocolTraits:
     options: Mapping[str, Any] = field(default_factory=dict)
     has_directories: bool = True
     has_directory_objects: bool = False
+    ignores_unknown_options: bool = False
     is_local: bool = False
     is_per_process: bool = False
     client: Literal["fsspec", "s3"] = "fsspec"
@@ -96,6 +99,7 @@ _S3 = ProtocolTraits(
 _GCS = ProtocolTraits(
     extra="gcs",
     has_directories=False,
+    ignores_unknown_options=True,
     obstore="gcs",
     secret_variables="GOOGLE_APPLICATION_CREDENTIALS, or a role of the machine",
     options={"use_listings_cache": False},
@@ -104,6 +108,7 @@ _AZURE = ProtocolTraits(
     extra="azure",
     has_directories=False,
     has_directory_objects=True,  # with a hierarchical namespace (ADLS Gen2)
+    ignores_unknown_options=True,
     obstore="azure",
     secret_variables=(
         "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING"
