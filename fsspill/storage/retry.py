@@ -66,7 +66,9 @@ class Retrier:
     seconds : float
         Stall timeout: the time without progress, in which no request of the call has succeeded and
         no body got further on its way than ever before. So a call may take as long as its bytes
-        need, but not longer than this because the storage is down.
+        need, but not longer than this because the storage is down: once a request was cancelled for
+        the silence of all of them, bytes only stop the clock while they move, and an answer resets
+        it. A server may take all bodies and answer none.
     is_abandoned : callable, optional
         Returns True once another process has found the location unhealthy.
 
@@ -82,7 +84,7 @@ class Retrier:
         self._next_check = 0.0
         self._abandoned = False
         self._progress = self._moves = 0
-        self._stopped = False
+        self._stopped = self._timed_out = False
         self._stall, self._silence = _Clock(lambda: self._progress), _Clock(lambda: self._moves)
 
     def progress(self, *, further: bool = True) -> None:
@@ -96,7 +98,7 @@ class Retrier:
             byte each time must not be sent without end.
         """
         self._moves += 1
-        self._progress += further
+        self._progress += further and not self._timed_out
 
     def stop(self) -> None:
         """Skip all further requests; those in flight continue."""
@@ -150,6 +152,7 @@ class Retrier:
                 if self._check_abandoned() or not self._allows(pause):
                     raise _final_error(failure, attempts) from error
             else:
+                self._timed_out = False
                 self.progress()
                 return result
             await asyncio.sleep(pause)
@@ -161,8 +164,8 @@ class Retrier:
 
         All of its requests share them: one that begins late has no stall timeout for itself.
         """
-        self._stall.advance(waited)
-        self._silence.advance(waited)
+        moved = self._silence.advance(waited)
+        self._stall.advance(waited, stopped=moved and self._timed_out)
 
     def _allows(self, pause: float) -> bool:
         return self._stall.seconds + pause < self.seconds
@@ -175,13 +178,20 @@ class Retrier:
             while not (await asyncio.wait({task}, timeout=_TICK))[0]:
                 self._advance(_TICK)
                 silence.advance(_TICK)
-                is_silent = silence.is_too_long or self._silence.seconds >= self.seconds
+                clock = silence if silence.is_too_long else self._end
+                is_silent = silence.is_too_long or clock.seconds >= self.seconds
+                self._timed_out |= is_silent
                 if self._check_abandoned() or is_silent:
-                    raise TimeoutError(f"no answer for {format_seconds(silence.seconds)}")
+                    raise TimeoutError(f"no answer for {format_seconds(clock.seconds)}")
             return task.result()
         finally:
             task.add_done_callback(_retrieve_exception)
             task.cancel()
+
+    @property
+    def _end(self) -> _Clock:
+        """The clock that ends requests in flight: bytes that move again keep them until then."""
+        return self._stall if self._timed_out else self._silence
 
     def _check_abandoned(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -200,11 +210,11 @@ class _Clock:
         self._now: float | None = None
         self.seconds = 0.0
 
-    def advance(self, waited: float) -> bool:
+    def advance(self, waited: float, *, stopped: bool = False) -> bool:
         """Advance to now, after a wait; return True if the count has changed meanwhile.
 
-        A busy machine ends a wait late. Beyond that the event loop stood still, which does not
-        count.
+        With `stopped` the wait does not count. A busy machine ends a wait late; beyond that the
+        event loop stood still, which does not count.
         """
         now = asyncio.get_running_loop().time()
         passed = waited if self._now is None else min(now - self._now, waited + _LATE)
@@ -212,7 +222,7 @@ class _Clock:
         changed = self._seen != self._count()
         if changed:
             self._seen, self.seconds = self._count(), 0.0
-        self.seconds += passed
+        self.seconds += 0.0 if stopped else passed
         return changed
 
 
@@ -225,9 +235,9 @@ class _AttemptClock(_Clock):
         self._limit = retrier.seconds
         self._allowed = retrier.seconds * _SILENCE
 
-    def advance(self, waited: float) -> bool:
+    def advance(self, waited: float, *, stopped: bool = False) -> bool:
         self._age += waited
-        changed = super().advance(waited)
+        changed = super().advance(waited, stopped=stopped)
         if changed and self._age > self._limit * _STEADY:
             self._allowed = self._limit * _SILENCE_WHEN_STEADY
         return changed

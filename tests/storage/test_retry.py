@@ -253,6 +253,51 @@ def test_a_call_ends_with_the_stall_timeout_whenever_its_requests_began(
     assert moved + 29 <= seconds <= moved + 31
 
 
+@pytest.mark.parametrize("slots", [1, 4, 16])
+def test_a_server_that_takes_bodies_and_never_answers_is_down(slots: int) -> None:
+    """The bytes of one body after another are no progress once a request has timed out."""
+    retrier, slot, bodies = Retrier(30), asyncio.Semaphore(slots), set()
+
+    async def send(number: int) -> str:
+        async def request() -> str:
+            async with slot:
+                retrier.progress(further=number not in bodies)
+                bodies.add(number)
+                await asyncio.Event().wait()
+                return "never"
+
+        return await retrier.attempt(request, "cannot write", "s3://bucket/x")
+
+    async def call() -> list[str | BaseException]:
+        sent = (send(number) for number in range(16))
+        return list(await asyncio.gather(*sent, return_exceptions=True))
+
+    outcomes, seconds = virtual_time.run(call())
+    assert {type(outcome) for outcome in outcomes} == {StorageUnavailableError}
+    assert seconds < 36  # after the first time-out a byte a tick may stop the clock for that tick
+
+
+def test_a_slow_link_is_no_outage_after_a_time_out() -> None:
+    """Bytes that move stop the clock, and an answer resets it: the rest may take its time."""
+    retrier, attempts = Retrier(30), []
+
+    async def lost() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            await asyncio.Event().wait()
+        return "done"
+
+    async def slow() -> str:
+        await retrier.attempt(lost, "cannot write", "a")
+        for _ in range(100):
+            await retrier.attempt(moving(retrier, *[10.0] * 3, further=True), "cannot write", "b")
+        return "done"
+
+    result, seconds = virtual_time.run(slow())
+    assert result == "done"
+    assert seconds > 2000
+
+
 def test_a_wait_that_ends_late_counts_in_full() -> None:
     """A process of low priority is woken late on a busy machine: its clock must not run slow."""
     retrier = Retrier(30)
