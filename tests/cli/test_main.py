@@ -38,13 +38,10 @@ def test_the_exit_code_is_1_unless_the_demo_succeeded(
 def test_a_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without Ray, or without the package that shows progress, the message is what to install."""
+    """Without Ray the message of the demo is what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["demo"]) == 1
     assert 'pip install "fsspill[ray]"' in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "rich.progress", None)
-    assert main(["demo"]) == 1
-    assert 'pip install "fsspill[cli]"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
