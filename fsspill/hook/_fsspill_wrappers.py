@@ -202,6 +202,8 @@ def _wrap_node(module: Any) -> None:
         result = start(self, *args, **kwargs)
         if getattr(self, "head", False) and _spills_to_uri(self):
             _import("head").on_head_started(self)
+        elif not getattr(self, "head", True) and _joined_with_uri(self):
+            _import("worker_node").on_worker_node_started(self)
         return result
 
     node_class._get_object_spilling_config = mark(_get_object_spilling_config)
@@ -236,6 +238,12 @@ def _causes(error: BaseException) -> list[str]:
 def _is_reported(error: Exception) -> bool:
     """Return True for an error of a configuration or a storage, whose message says what to do."""
     return type(error).__module__ == "fsspill.errors" or is_marked(error)
+
+
+def _joined_with_uri(node: Any) -> bool:
+    """Return True if the head, whose configuration a node has from then on, spills to a URI."""
+    given = getattr(node, "_config", None) or {}
+    return '"fsspec"' in str(given.get("object_spilling_config"))
 
 
 def _spills_to_uri(node: Any) -> bool:

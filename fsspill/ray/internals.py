@@ -33,6 +33,7 @@ class Internal(NamedTuple):
 _REFUSED = "Ray stays as it is; a URI is refused by ray.init and ray start"
 _CHECKED = "a URI is refused by the check of the head"
 _UNCHECKED = "a worker node that names another directory is not refused; a warning is logged"
+_UNREPORTED = "a worker node that cannot use the storage reports it at its first spill"
 _NO_HEARTBEAT = (
     "no heartbeat of the session; a warning is logged, and clean leaves the session alone"
 )
@@ -72,6 +73,15 @@ INTERNALS = (
     Internal("ray._raylet.GcsClientOptions.create", _UNCHECKED, required=False),
     Internal("ray._private.state.GlobalState.get_system_config", _UNCHECKED, required=False),
     Internal("ray._private.state.GlobalState._initialize_global_state", _UNCHECKED, required=False),
+    Internal("node.node_id", _UNREPORTED, required=False),
+    Internal("node.node_ip_address", _UNREPORTED, required=False),
+    Internal("node.get_gcs_client", _UNREPORTED, required=False),
+    Internal("ray._private.utils.publish_error_to_driver", _UNREPORTED, required=False),
+    Internal(
+        "ray.scripts.scripts.main",
+        "no 'python -m fsspill.ray'; PYTHONPATH does the same",
+        required=False,
+    ),
     Internal("node.all_processes", _NO_HEARTBEAT, required=False),
     Internal("node.get_logs_dir_path", _NO_HEARTBEAT, required=False),
 )

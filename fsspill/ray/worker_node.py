@@ -1,4 +1,4 @@
-"""The start of a worker node that names a spill directory of its own."""
+"""The start of a worker node: the directory that it names, and the storage that it reaches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fsspill.errors import ConfigError
+from fsspill.config import make_settings
+from fsspill.environment import with_environment
+from fsspill.errors import ConfigError, FsspillError
+from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
 
-__all__ = ["check_worker_node"]
+__all__ = ["check_worker_node", "on_worker_node_started"]
 
 logger = get_logger(__name__)
 
@@ -45,6 +48,40 @@ def check_worker_node(node: Any) -> None:
         "out --object-spilling-directory (and RAY_object_spilling_directory, FSSPILL_URI) here, or "
         "start the head with it."
     )
+
+
+def on_worker_node_started(node: Any) -> None:
+    """Report a storage that a worker node cannot use, once it has joined the cluster.
+
+    The node stays: the storage may only be unreachable now, and tasks that do not spill can run.
+    Its first spill would tell the same, but later, and with tasks in the way.
+
+    Parameters
+    ----------
+    node : ray._private.node.Node
+        A worker node that has started its processes.
+
+    Notes
+    -----
+    Never raises. Four requests per URI. The line goes to the log of this process, which is what
+    ``ray start`` prints, and to the drivers.
+    """
+    try:
+        config = with_environment(json.loads(node._config["object_spilling_config"]), "node")
+        settings = make_settings(config)
+        ExternalStorage(settings, node_id=node.node_id, session_name=node._session_name).check()
+    except FsspillError as error:
+        message = f"node {node.node_ip_address} cannot spill or restore objects: {error}"
+        logger.warning("%s", message)
+        _tell_drivers(node, message)
+    except Exception as error:
+        logger.warning("could not check the storage of this node: %s", error)
+
+
+def _tell_drivers(node: Any, message: str) -> None:
+    from ray._private.utils import publish_error_to_driver
+
+    publish_error_to_driver("fsspill", f"fsspill: {message}", node.get_gcs_client())
 
 
 def _system_config(node: Any) -> dict[str, Any]:

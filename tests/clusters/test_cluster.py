@@ -199,6 +199,26 @@ def test_a_worker_node_with_the_same_directory_starts(environment: dict[str, str
         program.output()
 
 
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_worker_node_says_when_it_joins_what_it_cannot_reach(
+    environment: dict[str, str], reachable: bool
+) -> None:
+    """The command prints it, the driver is told, and the node stays."""
+    endpoint = environment["AWS_ENDPOINT_URL"] if reachable else "http://127.0.0.1:1"
+    arguments = ("s3://bucket/x", endpoint)
+    with Program("joining_node.py", *arguments, environment=environment) as program:
+        program.expect("status 0")
+        program.expect("nodes 2")
+        program.tell()
+        lines = [line for line in program.output().splitlines() if "cannot spill" in line]
+    assert keys() == []
+    if reachable:
+        assert lines == []
+    else:
+        assert any(line.startswith("printed node") and "127.0.0.1:1" in line for line in lines)
+        assert any("fsspill: node" in line and "127.0.0.1:1" in line for line in lines)
+
+
 def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[str, str]) -> None:
     """A dataset of four times the object store is shuffled by Ray Data over S3."""
     pytest.importorskip("ray.data")
