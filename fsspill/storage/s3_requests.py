@@ -9,6 +9,7 @@ from typing import Any
 
 from fsspill.http_answer import HttpAnswer
 from fsspill.log import get_logger
+from fsspill.storage.internals import stop_automatic_md5
 from fsspill.storage.upload_body import UploadBody
 
 __all__ = ["BodySender"]
@@ -36,9 +37,11 @@ class BodySender:
     def __init__(self, fs: Any) -> None:
         self._fs = fs
         self._with_checksum = False
+        self._client: Any = None
 
     async def send(self, operation: str, body: Any, **arguments: Any) -> Any:
         """Make a request with a body, and return the answer."""
+        await self._stop_automatic_md5(arguments.get("Bucket"))
         if self._with_checksum:
             return await self._send_checked(operation, body, arguments)
         try:
@@ -49,6 +52,14 @@ class BodySender:
         logger.info("%s demands checksums: each body has its MD5", arguments.get("Bucket"))
         self._with_checksum = True
         return await self._send_checked(operation, body, arguments)
+
+    async def _stop_automatic_md5(self, bucket: str | None) -> None:
+        """Keep older releases of botocore from computing a checksum of every body by themselves."""
+        await self._fs.set_session()
+        client = await self._fs.get_s3(bucket)
+        if client is not self._client:
+            stop_automatic_md5(client)
+            self._client = client
 
     async def _send_checked(self, operation: str, body: Any, arguments: dict[str, Any]) -> Any:
         checked = body if isinstance(body, UploadBody) else UploadBody([body])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore, StorageRefusedError
+from fsspill.storage.connection import connect
 from tests.faults.dialects import DemandsChecksums, Fixed, answer_with_code
 from tests.faults.fault_proxy import FaultProxy
 from tests.samples import MIB, compressible_bytes, random_bytes
@@ -58,3 +61,27 @@ def test_bodies_have_no_checksum_elsewhere(proxy: FaultProxy, store: InMemoryObj
     with proxy.speak(DemandsChecksums()):
         storage.check()
     assert [request.method for request in proxy.requests[seen:]][:2] == ["PUT", "PUT"]
+
+
+@pytest.mark.parametrize("nbytes", [1000, 20 * 2**20])
+def test_no_release_of_botocore_computes_a_checksum_by_itself(
+    s3_bucket: str, nbytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of a file in one request nor of parts: botocore before 1.36 would of both."""
+    from botocore import utils
+
+    def compute(params: object, **context: object) -> None:
+        raise AssertionError("an MD5 that nobody asked for")
+
+    if not hasattr(utils, "conditionally_calculate_md5"):
+        pytest.skip("this botocore has no such handler")
+    store = InMemoryObjectStore()
+    store.put(b"ref", bytes(nbytes))
+    ExternalStorage(f"s3://{s3_bucket}/x").check()
+    fs: Any = connect(f"s3://{s3_bucket}/x", {}).fs
+    for operation in ("PutObject", "UploadPart"):
+        # As the older releases do.
+        fs.s3.meta.events.register(f"before-call.s3.{operation}", utils.conditionally_calculate_md5)
+    monkeypatch.setattr(utils, "calculate_md5", compute)
+    storage = ExternalStorage(f"s3://{s3_bucket}/x", object_store=store)
+    storage.spill_objects([b"ref"])
