@@ -59,10 +59,12 @@ def run(*command: str, seconds: float | None = None) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=True,
         timeout=seconds,
         cwd="/",
     )
+    if done.returncode:
+        print(done.stdout)  # pytest shows it
+        done.check_returncode()
     return done.stdout
 
 
