@@ -135,14 +135,15 @@ def _of_response(error: BaseException) -> HttpAnswer | None:
     if not isinstance(status, int):
         return None
     details, headers = response.get("Error") or {}, metadata.get("HTTPHeaders") or {}
-    # Answers to HEAD have no body, and servers of tests declare that to be HTML.
+    code = str(details.get("Code") or "")
+    # Answers to HEAD have no body. Some servers declare all of theirs to be HTML.
     has_body = not str(getattr(error, "operation_name", "")).startswith("Head")
     return HttpAnswer(
         status,
-        str(details.get("Code") or ""),
+        code,
         str(details.get("Message") or ""),
         str(details.get("Region") or headers.get("x-amz-bucket-region") or ""),
-        is_page=has_body and _is_html(headers.get("content-type")),
+        is_page=has_body and _is_html(headers.get("content-type")) and code in ("", str(status)),
     )
 
 
@@ -153,10 +154,9 @@ def _of_attributes(error: BaseException) -> HttpAnswer | None:
             status = getattr(holder, attribute, None)
             if isinstance(status, int) and 100 <= status < 600:
                 headers = getattr(getattr(error, "response", None), "headers", None) or {}
-                is_page = _is_html(headers.get("Content-Type"))
-                return HttpAnswer(
-                    status, _code_of(error), "" if is_page else str(error), "", is_page
-                )
+                code = _code_of(error)
+                is_page = _is_html(headers.get("Content-Type")) and not code
+                return HttpAnswer(status, code, "" if is_page else str(error), "", is_page)
     return None
 
 

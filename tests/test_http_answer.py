@@ -129,6 +129,8 @@ ANSWERS: list[tuple[str, str, Callable[[], Answer], type[errors.FsspillError], s
         CONFIG,
         "eu-west-1",
     ),
+    ("s3", "read", s3(404, "NoSuchKey", Content_Type="text/html"), MISSING, "NoSuchKey"),
+    ("s3", "put", s3(403, "AccessDenied", Content_Type="text/html"), DENIED, "check the cred"),
     ("s3", "put", page(401), DENIED, "HTTP 401, a page of HTML.*HTTPS_PROXY"),
     ("s3", "read", page(403, CUT_PAGE), DENIED, "HTTP 403, a page of HTML"),
     ("s3", "read", page(404), REFUSED, "HTTP 404, a page of HTML"),

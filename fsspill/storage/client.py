@@ -9,6 +9,7 @@ from functools import partial
 from threading import Event
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from fsspec.asyn import AsyncFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from fsspill.errors import (
@@ -320,10 +321,19 @@ class StorageClient:
     async def delete_file(self, path: str) -> None:
         """Delete one file with a request of its own; one that is already gone is fine."""
         try:
-            await self._fs._rm_file(path)
+            await self._remove(path)
         except Exception as error:
             if not is_missing(error, path):
                 raise
+
+    async def _remove(self, path: str) -> None:
+        remove = self._fs._rm_file
+        if getattr(remove, "__func__", None) is not AsyncFileSystem._rm_file:
+            await remove(path)
+            return
+        # adlfs before 2024 has only the deletion of several files.
+        container, key, *_ = self._fs.split_path(path)
+        await self._fs._rm_files(container, [key])
 
     async def delete(
         self,
@@ -422,7 +432,7 @@ class StorageClient:
         for path in paths if self.has_directories or objects else ():
             try:
                 # The object of a directory that is not empty is not deleted: status 409.
-                await (self._fs._rm_file(path) if objects else self._fs._rmdir(path))
+                await (self._remove(path) if objects else self._fs._rmdir(path))
             except Exception as error:
                 logger.debug("the directory %s stays: %s", path, error)
 

@@ -95,7 +95,7 @@ class CongestionWindow:
         loop = asyncio.get_running_loop()
         while not self._has_room(size := self.request_size(nbytes) if divisible else nbytes):
             await self._change(loop)
-            retrier.progress(further=False)
+            retrier.wait_in_turn()
         self._in_flight += size
         begun = loop.time()
         try:

@@ -105,6 +105,12 @@ INTERNALS = (
         "tuning",
         "nothing: a gcsfs without it presents no client certificate, so obstore need not either",
     ),
+    Internal(
+        "adlfs",
+        "fs._rm_files",
+        "tuning",
+        "nothing: an adlfs without it deletes single files by fsspec's own method",
+    ),
     Internal("adlfs", "fs.service_client.url", "obstore", _SLOWER),
     Internal("adlfs", "fs.service_client.account_name", "obstore", _SLOWER),
     Internal("adlfs", "fs.service_client.credential", "obstore", _SLOWER),

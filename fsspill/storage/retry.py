@@ -38,7 +38,7 @@ _SILENCE = 1 / 2
 one."""
 
 _STEADY, _SILENCE_WHEN_STEADY = 1 / 8, 3 / 4
-"""The same where bytes still moved after 1/8 of the stall timeout, so that the link is known to be
+"""The same where bytes still move after 1/8 of the stall timeout, so that the link is known to be
 slow and not dead. The end of a body is silent: the system takes 1 to 4 MB before they are sent."""
 
 
@@ -67,8 +67,8 @@ class Retrier:
         Stall timeout: the time without progress, in which no request of the call has succeeded and
         no body got further on its way than ever before. So a call may take as long as its bytes
         need, but not longer than this because the storage is down: once a request was cancelled for
-        the silence of all of them, bytes only stop the clock while they move, and an answer resets
-        it. A server may take all bodies and answer none.
+        the silence of all of them, bytes only stop the clock while they move. It is an answer that
+        resets it, or bytes that go on moving: a server may take all bodies and answer none.
     is_abandoned : callable, optional
         Returns True once another process has found the location unhealthy.
 
@@ -85,6 +85,7 @@ class Retrier:
         self._abandoned = False
         self._progress = self._moves = 0
         self._stopped = self._timed_out = False
+        self._first_move: float | None = None
         self._stall, self._silence = _Clock(lambda: self._progress), _Clock(lambda: self._moves)
 
     def progress(self, *, further: bool = True) -> None:
@@ -98,7 +99,19 @@ class Retrier:
             byte each time must not be sent without end.
         """
         self._moves += 1
+        if self._timed_out and self._is_steady():
+            self._timed_out = False
         self._progress += further and not self._timed_out
+
+    def wait_in_turn(self) -> None:
+        """Record that a request waits for others of the call: it is not silent."""
+        self._moves += 1
+
+    def _is_steady(self) -> bool:
+        """Return True if bytes have moved for some seconds since the last time-out."""
+        now = self._silence.now
+        self._first_move = now if self._first_move is None else self._first_move
+        return now - self._first_move > self.seconds * _STEADY
 
     def stop(self) -> None:
         """Skip all further requests; those in flight continue."""
@@ -180,7 +193,8 @@ class Retrier:
                 silence.advance(_TICK)
                 clock = silence if silence.is_too_long else self._end
                 is_silent = silence.is_too_long or clock.seconds >= self.seconds
-                self._timed_out |= is_silent
+                if is_silent:
+                    self._timed_out, self._first_move = True, None
                 if self._check_abandoned() or is_silent:
                     raise TimeoutError(f"no answer for {format_seconds(clock.seconds)}")
             return task.result()
@@ -209,6 +223,11 @@ class _Clock:
         self._seen = count()
         self._now: float | None = None
         self.seconds = 0.0
+
+    @property
+    def now(self) -> float:
+        """The time to which it was advanced."""
+        return self._now or 0.0
 
     def advance(self, waited: float, *, stopped: bool = False) -> bool:
         """Advance to now, after a wait; return True if the count has changed meanwhile.

@@ -32,7 +32,8 @@ def answer_with_code(
 ) -> Answer:
     """Return an error as S3 answers it."""
     body = f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
-    return Answer.of(status, body.encode(), Content_Type="application/xml", **headers)
+    kind = {"Content_Type": "application/xml", **headers}
+    return Answer.of(status, body.encode(), **kind)
 
 
 def is_listing(call: Call) -> bool:

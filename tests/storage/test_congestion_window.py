@@ -171,7 +171,7 @@ def test_a_filesystem_that_takes_one_operation_is_always_limited() -> None:
 def test_dead_storage_is_an_error_at_the_stall_timeout() -> None:
     """Waiting for room in the window is no reason to wait longer."""
     window = CongestionWindow()
-    with pytest.raises(StorageUnavailableError, match="no answer for 15 s"):
+    with pytest.raises(StorageUnavailableError, match=r"no answer for \d+ s"):
         run(fetch_all(Link(0), window, [MIB] * 64))
 
 

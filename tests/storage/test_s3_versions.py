@@ -8,6 +8,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.cleanup import clean, scan
@@ -191,9 +192,25 @@ def test_versions_are_named_by_paths_and_by_answers() -> None:
     assert versions.split(versioned_path("b/k", "v1")) == ("b/k", [""])
 
 
-def test_directories_that_are_objects_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Azure's hierarchical namespace makes them with the first file, and keeps them."""
-    pytest.importorskip("adlfs")
+async def remove_as_in_2023(fs: Any, container: str, keys: list[str]) -> None:
+    """Delete files as adlfs 2023.8 does."""
+    async with fs.service_client.get_container_client(container=container) as client:
+        for key in keys:
+            await client.delete_blob(key)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_directories_that_are_objects_are_removed(
+    old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure's hierarchical namespace makes them with the first file, and keeps them.
+
+    Also with an adlfs of 2023, which cannot delete a single file.
+    """
+    adlfs = pytest.importorskip("adlfs")
+    if old:
+        monkeypatch.setattr(adlfs.AzureBlobFileSystem, "_rm_file", AsyncFileSystem._rm_file)
+        monkeypatch.setattr(adlfs.AzureBlobFileSystem, "_rm_files", remove_as_in_2023)
     logging.getLogger("azure").setLevel(logging.ERROR)
     with FaultProxy("http://127.0.0.1:1") as proxy, proxy.speak(Fixed(lambda: Answer.of(202))):
         account = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;"
