@@ -85,10 +85,13 @@ class S3Client(StorageClient):
         return self._versions.are_listed
 
     async def create(self, path: str, body: Any) -> str:
-        """Store a body as a file, and return its version."""
+        """Store a body as a file, and return its version; "" if there may be several."""
         bucket, key, _ = self._fs.split_path(path)
-        answer = await self._sender.send("put_object", body, Bucket=bucket, Key=key)
-        return self._versions.note(answer)
+        sent = body if isinstance(body, UploadBody) else UploadBody([body])
+        answer = await self._sender.send("put_object", sent, Bucket=bucket, Key=key)
+        version = self._versions.note(answer)
+        # A request whose answer was lost has left a version that no answer names.
+        return "" if sent.was_read_again else version
 
     async def rewrite(self, path: str, body: Any) -> None:
         """Store a body in place of the one that this client has stored there before."""
@@ -119,8 +122,9 @@ class S3Client(StorageClient):
             try:
                 answer = await self._fs._call_s3("delete_object", Bucket=bucket, Key=key, **named)
             except Exception as error:
-                if version and self._versions.refuse_deletion(error):
-                    await self.delete_file(path)
+                if version and self._versions.is_denied(error):
+                    with self._versions.left_alone():
+                        await self.delete_file(path)
                     return
                 if not is_missing(error, path):
                     raise

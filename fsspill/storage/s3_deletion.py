@@ -112,16 +112,32 @@ class BulkDeletion:
             failure = translate(error, "cannot delete files of", bucket)
             self._is_doubtful |= isinstance(failure, StorageRefusedError)
             return set(batch.values())
-        for entry in answer.get("Deleted") or []:
-            self._versions.note({"DeleteMarker": entry.get("DeleteMarker")})
+        hidden = self._note(answer, batch)
         if any(
-            version and self._versions.refuse_deletion(error)
-            for (_, version), error in refused.items()
+            version and self._versions.is_denied(error) for (_, version), error in refused.items()
         ):
             plain = {(key, ""): path for (key, _), path in batch.items()}
-            return await self._delete(bucket, plain, slots, failures)
+            self._versions.are_deletable = False
+            left = await self._delete(bucket, plain, slots, failures)
+            # Refused that too: see `ObjectVersions.left_alone`.
+            self._versions.are_deletable = bool(left or failures.keys() & set(plain.values()))
+            return left
         self._is_doubtful |= not deleted and not refused
-        return self._take(batch, deleted, refused, failures)
+        return self._take(batch, deleted - hidden, refused, failures)
+
+    def _note(self, answer: Mapping[str, Any], batch: _Batch) -> set[_Object]:
+        """Note what an answer says of versions; return the objects that it has only hidden.
+
+        Their versions are found and deleted one by one: an attempt to write that failed, or whose
+        answer was lost, has left versions that no answer named.
+        """
+        marked = {
+            entry["Key"] for entry in answer.get("Deleted") or [] if entry.get("DeleteMarker")
+        }
+        self._versions.note({"DeleteMarker": bool(marked)})
+        if not self._versions.are_listed:
+            return set()
+        return {(key, version) for key, version in batch if key in marked and not version}
 
     def _take(
         self,

@@ -6,10 +6,11 @@ was ever written stays and is billed. A deletion that names the version removes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from fsspill.errors import StoragePermissionError, translate
+from fsspill.errors import StoragePermissionError, is_transient, translate
 from fsspill.log import get_logger
 
 __all__ = ["ObjectVersions", "versioned_path"]
@@ -77,17 +78,28 @@ class ObjectVersions:
         """Drop what `find` has found of a file, which is deleted."""
         self._found.pop(path, None)
 
-    def refuse_deletion(self, error: Exception) -> bool:
-        """Take note that a version could not be deleted; return True if permission is lacking."""
-        denied = isinstance(translate(error, "", ""), StoragePermissionError)
-        if denied:
-            self.are_deletable = False
-        return denied
+    def is_denied(self, error: Exception) -> bool:
+        """Return True if the deletion of a version failed because permission is lacking."""
+        return isinstance(translate(error, "", ""), StoragePermissionError)
+
+    @contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """Delete files without their versions from now on, unless the block raises.
+
+        Credentials that have expired are refused any deletion, and may be renewed.
+        """
+        self.are_deletable = False
+        try:
+            yield
+        except BaseException:
+            self.are_deletable = True
+            raise
 
     async def find(self, bucket: str, prefix: str) -> dict[str, Mapping[str, Any]]:
         """Return the files of which any version is kept, by path; of those, the sum of the sizes.
 
-        One request for 1000 versions. {} where the credentials or the server do not list them.
+        One request for 1000 versions. {} where the credentials or the server do not list them;
+        raises what may pass.
         """
         found: dict[str, dict[str, Any]] = {}
         query = {"Bucket": bucket, "Prefix": prefix}
@@ -95,8 +107,11 @@ class ObjectVersions:
             try:
                 answer = await self._fs._call_s3("list_object_versions", **query)
             except Exception as error:
+                failure = translate(error, "cannot list the old versions in", bucket)
+                if is_transient(failure):
+                    raise
                 self._are_listed = False
-                logger.warning("%s", translate(error, "cannot list the old versions in", bucket))
+                logger.warning("%s", failure)
                 return {}
             for version in (answer.get("Versions") or []) + (answer.get("DeleteMarkers") or []):
                 self._add(found, f"{bucket}/{version['Key']}", version)

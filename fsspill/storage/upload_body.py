@@ -52,6 +52,12 @@ class UploadBody(io.BytesIO):
         self._ends = list(accumulate(map(len, self._buffers)))
         self._length = self._ends[-1] if self._ends else 0
         self._position = 0
+        self._reads = 0
+
+    @property
+    def was_read_again(self) -> bool:
+        """True once it was read from its beginning more than once, as for a second request."""
+        return self._reads > 1
 
     def __len__(self) -> int:
         self._position = 0
@@ -80,6 +86,7 @@ class UploadBody(io.BytesIO):
         size = left if size is None or size < 0 else min(size, left)
         if not size:
             return b""
+        self._reads += not self._position
         found = self._at(self._position, size)
         if len(found) < min(size, _JOINED):
             found = self._joined(size)

@@ -140,6 +140,60 @@ def test_destroy_removes_what_nothing_names(bucket: str, store: InMemoryObjectSt
     assert at_rest() == []
 
 
+@pytest.mark.parametrize("bucket", ["Enabled", "Suspended"], indirect=True)
+def test_a_write_whose_answer_was_lost_leaves_no_version(
+    bucket: str, proxy: FaultProxy, store: InMemoryObjectStore
+) -> None:
+    """The answer to its repetition names the second version; a deletion removes both."""
+    storage = ExternalStorage(f"s3://{bucket}/x", object_store=store, node_id="node")
+    for agent in (storage, ExternalStorage(f"s3://{bucket}/x")):
+        with proxy.inject(Fault.RESET_AFTER, method="PUT", count=1):
+            urls = spill(storage, b"abc" * MIB, b"def")
+        agent.delete_spilled_objects(urls)
+        assert at_rest() == []
+    with proxy.inject(Fault.RESET_AFTER, method="PUT", count=1):
+        storage.check()
+    assert at_rest() == []
+
+
+def test_a_write_that_failed_leaves_no_version(bucket: str) -> None:
+    """No answer has named it."""
+    client = open_client(f"s3://{bucket}/x", {})
+    paths = [f"{bucket}/x/{name}" for name in ("a", "b")]
+    for path in paths:
+        client.run(client.put, path, b"1")
+    assert client.run(client.delete, paths, 4) == {}
+    assert at_rest() == []
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed"])
+def test_credentials_that_are_refused_for_a_while_may_delete_versions_then(
+    bucket: str, proxy: FaultProxy, code: str
+) -> None:
+    """Only where the file itself can be deleted, it is the permission for versions that lacks."""
+    client = open_client(f"s3://{bucket}/x", {})
+    version = client.run(client.put, f"{bucket}/x/a", b"1")
+    paths = [versioned_path(f"{bucket}/x/a", version)]
+    with proxy.speak(Fixed(lambda: answer_with_code(403, code), lambda call: True)):
+        assert list(client.run(client.delete, paths, 4)) == paths
+    assert client.run(client.delete, paths, 4) == {}
+    assert at_rest() == []
+    assert not client.keeps_deleted
+
+
+def test_a_listing_of_versions_that_fails_for_a_while_is_made_again(
+    bucket: str, proxy: FaultProxy
+) -> None:
+    """One that is refused for good is not."""
+    client = open_client(f"s3://{bucket}/x", {})
+    client.run(client.put, f"{bucket}/x/a", b"1")
+    slow = Fixed(lambda: answer_with_code(503, "SlowDown"), lambda call: "versions" in call.query)
+    with proxy.speak(slow):
+        assert list(client.run(client.delete, [f"{bucket}/x/a"], 4)) == [f"{bucket}/x/a"]
+    assert client.run(client.delete, [f"{bucket}/x/a"], 4) == {}
+    assert at_rest() == []
+
+
 def test_old_versions_of_dead_sessions_are_seen_and_removed(bucket: str) -> None:
     """They are counted by `ls` and removed by `clean`, which leaves none of its own."""
     fs = fsspec.filesystem("s3")
