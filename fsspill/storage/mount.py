@@ -20,7 +20,7 @@ from fsspill.errors import format_seconds
 from fsspill.log import get_logger
 from fsspill.process_local import ProcessLocal
 
-__all__ = ["BLOCK_SIZE", "AbandonedError", "Calls", "Mount", "moved"]
+__all__ = ["BLOCK_SIZE", "SLOWEST_FLUSH", "AbandonedError", "Calls", "Mount", "moved"]
 
 logger = get_logger(__name__)
 
@@ -33,6 +33,10 @@ BLOCK_SIZE = 2**20
 MAX_ABANDONED = 4
 """Threads that may wait for one mount without a caller. Once they do, calls fail immediately."""
 
+SLOWEST_FLUSH = 8 * 2**20
+"""Bytes a second at which a file system sends what it has taken, at least. A call that waits for
+that, as the close of a file on NFS or FUSE does, is silent for longer than the stall timeout."""
+
 _TICKS = 8
 """Looks at a call in flight within the stall timeout."""
 
@@ -41,8 +45,14 @@ class AbandonedError(Exception):
     """The caller no longer waits for the call of this thread."""
 
 
-def moved() -> None:
+def moved(held: int = 0) -> None:
     """Record that the call which runs on this thread has made progress.
+
+    Parameters
+    ----------
+    held : int
+        Bytes that the file system may have taken and not sent yet, if what follows waits for that:
+        the caller is so much more patient.
 
     Raises
     ------
@@ -51,7 +61,7 @@ def moved() -> None:
     """
     thread = threading.current_thread()
     if isinstance(thread, _Thread):
-        thread.moved()
+        thread.moved(held / SLOWEST_FLUSH)
 
 
 class Mount:
@@ -153,15 +163,17 @@ class Calls:
         return result
 
     def _wait(self, thread: _Thread) -> None:
+        tick = self._seconds / _TICKS
         ticks, seen = 0, thread.moves
-        while not thread.wait(self._seconds / _TICKS):
+        while not thread.wait(tick):
             # By ticks and not by a clock: time in which this process stood still does not count.
             ticks = 0 if seen != thread.moves else ticks + 1
             seen = thread.moves
-            if ticks >= _TICKS and self._abandon(thread):
+            silence = ticks * tick
+            if silence >= self._seconds + thread.patience and self._abandon(thread):
                 raise TimeoutError(
                     f"no answer of the file system of {self._threads.root} for "
-                    f"{format_seconds(self._seconds)}"
+                    f"{format_seconds(silence)}"
                 )
 
     def _abandon(self, thread: _Thread) -> bool:
@@ -190,12 +202,15 @@ class _Thread(threading.Thread):
     ----------
     moves : int
         Counts the progress of its calls.
+    patience : float
+        Seconds by which its call may be silent for longer than the stall timeout.
     """
 
     def __init__(self) -> None:
         # Not to be waited for when Python exits.
         super().__init__(name="fsspill-mount", daemon=True)
         self.moves = 0
+        self.patience = 0.0
         self._call: tuple[Callable[..., object], tuple[Any, ...]] | None = None
         self._outcome: tuple[object, BaseException | None] | None = None
         self._at_end: Callable[[], object] | None = None
@@ -205,13 +220,15 @@ class _Thread(threading.Thread):
         self._begun.acquire()
         self._ended.acquire()
 
-    def moved(self) -> None:
+    def moved(self, patience: float) -> None:
+        self.patience = patience
         self.moves += 1
         if self._at_end:
             raise AbandonedError
 
     def begin(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         self._call = (function, arguments)
+        self.patience = 0.0
         self._begun.release()
 
     def wait(self, seconds: float) -> bool:

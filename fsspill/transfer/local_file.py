@@ -55,6 +55,8 @@ def _write(ref: FileRef, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
             for buffers in parts:
                 for batch in _split(buffers):
                     _write_batch(fd, batch)
+            # What the system has taken so fast, NFS sends when the file is closed.
+            moved(held=os.lseek(fd, 0, os.SEEK_CUR))
         finally:
             os.close(fd)
     except BaseException:

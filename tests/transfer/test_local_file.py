@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from fsspill import CorruptObjectError
+from fsspill.storage import mount
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.mount import BLOCK_SIZE, Mount
 from fsspill.transfer import local_file
 from fsspill.transfer.base import FrameRef
 from fsspill.transfer.local_file import LocalFileReader, write_file
 from tests.at_rest import files
+from tests.running import PATIENCE, poll
+from tests.samples import MIB
 from tests.timeouts import PATIENT
 
 
@@ -54,6 +59,43 @@ def test_a_write_in_part_is_continued(ref: FileRef, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "writev", lambda fd, buffers: writev(fd, [memoryview(buffers[0])[:7]]))
     write(ref, [b"a" * 10, b"b" * 10], [b"c" * 10])
     assert Path(ref.url).read_bytes() == b"a" * 10 + b"b" * 10 + b"c" * 10
+
+
+@pytest.mark.parametrize(("nbytes", "is_taken"), [(32 * MIB, True), (MIB, False)])
+def test_the_end_of_a_file_may_take_as_long_as_its_bytes_need(
+    ref: FileRef, monkeypatch: pytest.MonkeyPatch, nbytes: int, is_taken: bool
+) -> None:
+    """NFS and FUSE take bytes fast, and send them when the file is closed: here for 3 seconds."""
+    closing, answer = threading.Event(), threading.Event()
+    ticks: list[float] = []
+    close = os.close
+
+    def slow_close(fd: int) -> None:
+        if ref.url in os.readlink(f"/proc/self/fd/{fd}"):
+            closing.set()
+            assert answer.wait(PATIENCE)
+        close(fd)
+
+    def wait(thread: mount._Thread, seconds: float) -> bool:
+        if not closing.wait(PATIENCE) or sum(ticks) >= 3:
+            answer.set()
+        if answer.is_set():
+            return thread._ended.acquire(timeout=PATIENCE)
+        ticks.append(seconds)
+        return False
+
+    monkeypatch.setattr(os, "close", slow_close)
+    monkeypatch.setattr(mount._Thread, "wait", wait)
+    try:
+        with nullcontext() if is_taken else pytest.raises(TimeoutError, match=r"for 1\.1 s"):
+            write_file(Mount(ref.location.root, 1), ref, [[bytes(nbytes)]])
+    finally:
+        answer.set()
+    assert is_taken == (sum(ticks) >= 3)
+    if is_taken:
+        assert os.path.getsize(ref.url) == nbytes
+    else:
+        poll(lambda: not os.path.exists(ref.url), "the file to be removed")
 
 
 def test_a_source_that_fails_leaves_no_file(ref: FileRef, tmp_path: Path) -> None:
