@@ -59,7 +59,8 @@ class Retrier:
     A failure that may pass is retried after a jittered pause that doubles, up to 4 seconds. A
     request during which no byte of the call moves for half of the stall timeout is cancelled and
     made again on a connection of its own. Without any progress for the whole stall timeout, the
-    last error is raised: all requests of the call share its clock, those that began late too.
+    last error is raised: all requests of the call share its clock, those that began late too. Only
+    while bytes of others move, a failure is retried by the request's own age.
 
     Parameters
     ----------
@@ -152,6 +153,7 @@ class Retrier:
         """
         self.require()
         self._advance(0.0)
+        began = self._silence.total
         for attempts, pause in enumerate(backoff(), 1):
             try:
                 result = await self._watch(request())
@@ -162,7 +164,7 @@ class Retrier:
                 if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
                 self._advance(0.0)
-                if self._check_abandoned() or not self._allows(pause):
+                if self._check_abandoned() or not self._allows(pause, since=began):
                     raise _final_error(failure, attempts) from error
             else:
                 self._timed_out = False
@@ -180,8 +182,14 @@ class Retrier:
         moved = self._silence.advance(waited)
         self._stall.advance(waited, stopped=moved and self._timed_out)
 
-    def _allows(self, pause: float) -> bool:
-        return self._stall.seconds + pause < self.seconds
+    def _allows(self, pause: float, *, since: float) -> bool:
+        """Return True if there may be another attempt after a pause."""
+        stalled = self._stall.seconds
+        # Bytes that are read are no progress before their request is answered in full, and on a
+        # slow link that takes longer than the stall timeout.
+        if not self._timed_out and self._silence.seconds < self.seconds * _STEADY:
+            stalled = min(stalled, self._silence.total - since)
+        return stalled + pause < self.seconds
 
     async def _watch(self, awaitable: Awaitable[T]) -> T:
         """Wait for one attempt, as long as it is not silent for too long."""
@@ -216,13 +224,13 @@ class Retrier:
 
 
 class _Clock:
-    """The seconds since a count has changed."""
+    """The seconds since a count has changed, and since the clock was made (`total`)."""
 
     def __init__(self, count: Callable[[], int]) -> None:
         self._count = count
         self._seen = count()
         self._now: float | None = None
-        self.seconds = 0.0
+        self.seconds = self.total = 0.0
 
     @property
     def now(self) -> float:
@@ -242,6 +250,7 @@ class _Clock:
         if changed:
             self._seen, self.seconds = self._count(), 0.0
         self.seconds += 0.0 if stopped else passed
+        self.total += passed
         return changed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -188,6 +189,36 @@ def test_a_body_that_is_cut_off_each_time_is_an_error() -> None:
     with pytest.raises(StorageUnavailableError, match="ConnectionReset"):
         attempt(retrier, request)
     assert len(attempts) < 5
+
+
+@pytest.mark.parametrize(("refusals", "is_answered"), [(3, True), (1000, False)])
+def test_a_refusal_while_bytes_of_others_move_is_retried(refusals: int, is_answered: bool) -> None:
+    """A range of a slow link takes longer than the stall timeout; a refusal is no such silence."""
+    retrier = Retrier(8)
+    attempts = 0
+
+    async def slow() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0.2)
+            retrier.progress(further=False)
+
+    async def refused() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= refusals:
+            raise OSError("503")
+
+    async def call() -> None:
+        other = asyncio.ensure_future(retrier.attempt(slow, "cannot", "s3://a"))
+        await asyncio.sleep(10)
+        try:
+            with nullcontext() if is_answered else pytest.raises(StorageUnavailableError):
+                await retrier.attempt(refused, "cannot", "s3://b")
+        finally:
+            await other
+
+    virtual_time.run(call())
+    assert attempts == 4 if is_answered else attempts > 4
 
 
 def test_the_end_of_a_slow_body_may_be_silent_longer() -> None:
