@@ -158,8 +158,17 @@ _TIMED_OUT_BY_NAME = frozenset(
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
-_CREDENTIAL_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-"""Codes of S3 with status 400 that are about credentials."""
+_CREDENTIAL_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidIdentityToken",
+        "InvalidToken",
+        "RequestExpired",
+        "TokenRefreshRequired",
+    }
+)
+"""Codes with status 400 that are about credentials: of S3, and of STS for those of a role."""
 
 _LONGEST_TEXT = 600
 """Characters of an exception's text in a message: some hold whole pages."""

@@ -38,7 +38,7 @@ _SLOW_DOWN = re.compile(
     r"|SlowDown(Read|Write)?|TooManyRequests(Exception)?|ServerBusy|ServiceUnavailable"
     r"|RequestTimeout(Exception)?|OperationTimedOut|PriorRequestNotComplete"
     r"|TransactionInProgressException|OperationAborted|ConditionalRequestConflict"
-    r"|InternalError|(KMS\.)?(KMSInternal|DependencyTimeout)Exception"
+    r"|IDPCommunicationError|InternalError|(KMS\.)?(KMSInternal|DependencyTimeout)Exception"
     r"|XAmzContentSHA256Mismatch|XMinioServerNotInitialized"
 )
 _FULL_CODE = re.compile("quota.*exceed|storage.*full|insufficient.*(storage|space)", re.IGNORECASE)
