@@ -16,6 +16,9 @@ _MAX_CAUSES = 8
 
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
+_NO_HTTP = "HttpProcessingError"
+"""Class of aiohttp's errors about what is no HTTP, or not all of it."""
+
 _OF_OBSTORE = re.compile(r"status code: (\d{3})|incorrectly configured (region)")
 _CODE_IN_XML = re.compile(r"<Code>([\w.]{1,99})</Code>")
 
@@ -73,8 +76,15 @@ class HttpAnswer(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> HttpAnswer | None:
-        """Return the answer that an exception, or one of its causes, carries; None without one."""
-        for cause in causes(error):
+        """Return the answer that an exception, or one of its causes, carries; None without one.
+
+        aiohttp gives status 400 to what it cannot parse, such as a body that is cut off: that is
+        none of the server.
+        """
+        chain = list(causes(error))
+        if any(cls.__name__ == _NO_HTTP for cause in chain for cls in type(cause).__mro__):
+            return None
+        for cause in chain:
             answer = _of_response(cause) or _of_attributes(cause) or _of_text(cause)
             if answer:
                 return answer

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import open_client
 from tests.emulators import AZURE_KEY
 from tests.faults.dialects import Fixed, answer_with_code
-from tests.faults.fault_proxy import Answer, FaultProxy
+from tests.faults.fault_proxy import Answer, Fault, FaultProxy
 
 PAGE = b"<html><body><h1>Access denied by the proxy</h1></body></html>"
 CUT_PAGE = b"<!DOCTYPE html><html><meta charset=utf-8><h1>Access denied"
@@ -229,3 +230,31 @@ def test_exceptions_without_an_answer_have_none() -> None:
 
     for error in (TimeoutError(), ConnectionRefusedError(), ExitError(), asyncio.TimeoutError()):
         assert HttpAnswer.of(error) is None
+
+
+def test_a_body_that_is_cut_off_is_no_answer(proxy: FaultProxy) -> None:
+    """It has status 400 with aiohttp, as a request that is wrong."""
+    pytest.importorskip("s3fs")
+    client = open_client("s3://bucket/p", {})
+    client.run(client.put, "bucket/p/x", b"data")
+    with (
+        proxy.inject(Fault.CUT, method="GET"),
+        pytest.raises(Exception) as caught,  # noqa: PT011 (any: the test looks at it)
+    ):
+        client.run(client.read, "bucket/p/x", 4)
+    assert HttpAnswer.of(caught.value) is None
+    assert errors.is_transient(translate(caught.value, "cannot read", "s3://bucket/p/x"))
+
+
+@pytest.mark.parametrize("name", ["BadStatusLine", "ContentLengthError", "TransferEncodingError"])
+@pytest.mark.parametrize("is_cause", [True, False])
+def test_what_is_no_http_is_no_answer(name: str, is_cause: bool) -> None:
+    """Whether aiohttp's parser is seen itself, or as the cause of a client's error."""
+    aiohttp = pytest.importorskip("aiohttp")
+    error: Exception = getattr(pytest.importorskip("aiohttp.http_exceptions"), name)("x")
+    if is_cause:
+        request = SimpleNamespace(real_url="http://x")
+        cause, error = error, aiohttp.ClientResponseError(request, (), status=400)
+        error.__cause__ = cause
+    assert HttpAnswer.of(error) is None
+    assert errors.is_transient(translate(error, "cannot read", "gs://bucket/x"))
