@@ -364,7 +364,7 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     ("cause", "message"),
     [
         ("secret", "check the credentials"),
-        pytest.param("package", "fsspill[s3]", marks=pytest.mark.nightly),
+        pytest.param("package", "--force-reinstall", marks=pytest.mark.nightly),
         ("dependency", "expected to import fsspill"),
         pytest.param("fsspill", "expected to import fsspill", marks=pytest.mark.nightly),
     ],
