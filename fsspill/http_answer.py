@@ -19,10 +19,11 @@ _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 _NO_HTTP = "HttpProcessingError"
 """Class of aiohttp's errors about what is no HTTP, or not all of it."""
 
-_OF_OBSTORE = re.compile(r"status code: (\d{3})|incorrectly configured (region)")
-_CODE_IN_XML = re.compile(r"<Code>([\w.]{1,99})</Code>")
+# Patterns are compiled when the first error needs them: an import should cost little.
+_OF_OBSTORE = r"status code: (\d{3})|incorrectly configured (region)"
+_CODE_IN_XML = r"<Code>([\w.]{1,99})</Code>"
 
-_REGION_IN_XML = re.compile(r"<Region>([\w-]{1,99})</Region>")
+_REGION_IN_XML = r"<Region>([\w-]{1,99})</Region>"
 
 _OF_GCSFS = {"Forbidden: ": (OSError, 403), "Bad Request: ": (ValueError, 400)}
 """Beginnings of gcsfs's texts, the only trace of these statuses, with the class of each."""
@@ -34,7 +35,7 @@ _PERMANENT_BEYOND = frozenset({301, 302, 303, 305, 308, 501, 505, 507, 511})
 
 # botocore's codes of throttling and of time-outs, those of MinIO, Azure and Google, and two of S3
 # for a conflict with another request that is in flight.
-_SLOW_DOWN = re.compile(
+_SLOW_DOWN = (
     r"(KMS\.)?(EC2|Request)?Thrott(ling|led)(Exception)?"
     r"|(Bandwidth|Request|ProvisionedThroughput)?LimitExceeded(Exception)?"
     r"|ProvisionedThroughputExceededException|(user)?[rR]ateLimitExceeded"
@@ -44,8 +45,8 @@ _SLOW_DOWN = re.compile(
     r"|IDPCommunicationError|InternalError|(KMS\.)?(KMSInternal|DependencyTimeout)Exception"
     r"|XAmzContentSHA256Mismatch|XMinioServerNotInitialized"
 )
-_FULL_CODE = re.compile("quota.*exceed|storage.*full|insufficient.*(storage|space)", re.IGNORECASE)
-_FULL_WORDS = re.compile("(quota|storage cap).{0,40} exceeded|exceed.{0,40} quota", re.IGNORECASE)
+_FULL_CODE = "(?i)quota.*exceed|storage.*full|insufficient.*(storage|space)"
+_FULL_WORDS = "(?i)(quota|storage cap).{0,40} exceeded|exceed.{0,40} quota"
 _REGION = frozenset(
     {"IllegalLocationConstraintException", "IncorrectEndpoint", "PermanentRedirect"}
 )
@@ -95,13 +96,13 @@ class HttpAnswer(NamedTuple):
         """True if there is no room: a quota, a cap, a full disk."""
         if self.status == 507:
             return True
-        words = _FULL_CODE.search(self.code) or _FULL_WORDS.search(self.message)
+        words = re.search(_FULL_CODE, self.code) or re.search(_FULL_WORDS, self.message)
         return bool(words) and self.is_permanent
 
     @property
     def is_slow_down(self) -> bool:
         """True if the same request may be made again after a pause, whatever the status."""
-        return bool(_SLOW_DOWN.fullmatch(self.code))
+        return bool(re.fullmatch(_SLOW_DOWN, self.code))
 
     @property
     def is_permanent(self) -> bool:
@@ -182,8 +183,8 @@ def _code_of(error: BaseException) -> str:
 def _of_text(error: BaseException) -> HttpAnswer | None:
     text = str(error)
     if "Debug source:" in text:  # obstore, also where its class is Python's own
-        found = _OF_OBSTORE.search(text)
-        code, region = _CODE_IN_XML.search(text), _REGION_IN_XML.search(text)
+        found = re.search(_OF_OBSTORE, text)
+        code, region = re.search(_CODE_IN_XML, text), re.search(_REGION_IN_XML, text)
         if found and found[1]:
             return HttpAnswer(
                 int(found[1]),

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from urllib.parse import quote, quote_plus
 
 __all__ = ["SHOWN", "encodings", "has_password", "hidden_parts", "redact_forms"]
@@ -71,22 +72,22 @@ _PROXY = r"(?i)(_proxy[\"']?\s*[=:]\s*b?[\"']?[^\s:@/\"']{0,99}:)[^\s/\"']{0,299
 _QUOTED_USER_INFO = r"([\"'][^\s:@/\"']+:)[^\s\"'/@]+(?=@[\w.\[\]-]+(?::\d+)?[\"'/])"
 
 _FORMS = (
-    (re.compile(_PRIVATE_KEY), SHOWN),
-    (re.compile(_ITEM), rf"\1'{SHOWN}'"),
-    *(
-        (re.compile(form), rf"\1{SHOWN}")
-        for form in (
-            _ESCAPED_ITEM, _CONNECTION_STRING, _ASSIGNMENT, _ENCODED_ASSIGNMENT, _HEADER, _LINE,
-            _FIELD, _ARGUMENT, _ELEMENT, _SCHEME, _TOKEN, _USER_INFO, _WITH_SLASH,
-            _ENCODED_USER_INFO, _PROXY, _QUOTED_USER_INFO,
-        )
-    ),
+    _ESCAPED_ITEM, _CONNECTION_STRING, _ASSIGNMENT, _ENCODED_ASSIGNMENT, _HEADER, _LINE, _FIELD,
+    _ARGUMENT, _ELEMENT, _SCHEME, _TOKEN, _USER_INFO, _WITH_SLASH, _ENCODED_USER_INFO, _PROXY,
+    _QUOTED_USER_INFO,
 )  # fmt: skip
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Return the forms with what is shown of each, compiled for the first text."""
+    first = [(re.compile(_PRIVATE_KEY), SHOWN), (re.compile(_ITEM), rf"\1'{SHOWN}'")]
+    return first + [(re.compile(form), rf"\1{SHOWN}") for form in _FORMS]
 
 
 def redact_forms(text: str) -> str:
     """Return `text` with ``***`` in the place of what has the form of a secret."""
-    for pattern, shown in _FORMS:
+    for pattern, shown in _patterns():
         text = pattern.sub(shown, text)
     return text
 
@@ -98,7 +99,7 @@ def has_password(uri: str) -> bool:
 
 def hidden_parts(text: str) -> Iterator[str]:
     """Yield the parts of `text` for which `redact_forms` shows ``***``."""
-    for pattern, _ in _FORMS:
+    for pattern, _ in _patterns():
         for match in pattern.finditer(text):
             yield match[0].removeprefix(match[1]).strip("\"'")
 

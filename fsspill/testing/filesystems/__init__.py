@@ -21,7 +21,7 @@ Examples
 >>> ExternalStorage("counting://directory", storage_options=options).check()
 >>> fs = fsspec.filesystem("counting", **options)
 >>> fs.counts["pipe_file"], fs.bytes_written
-(1, 1)
+(1, 2)
 
 Notes
 -----
