@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,16 +64,17 @@ def on_worker_node_started(node: Any) -> None:
 
     Notes
     -----
-    Never raises. Four requests per URI. The line goes to the log of this process, which is what
-    ``ray start`` prints, and to the drivers.
+    Never raises. Four requests per URI. The line goes to the standard error of this process, which
+    is that of ``ray start``, and to the drivers.
     """
     try:
         config = with_environment(json.loads(node._config["object_spilling_config"]), "node")
         settings = make_settings(config)
         ExternalStorage(settings, node_id=node.node_id, session_name=node._session_name).check()
     except FsspillError as error:
-        message = f"node {node.node_ip_address} cannot spill or restore objects: {error}"
-        logger.warning("%s", message)
+        message = f"fsspill: node {node.node_ip_address} cannot spill or restore objects: {error}"
+        # Not through the log, which `ray start` shows with some versions of Ray only.
+        sys.stderr.write(f"{message}\n")
         _tell_drivers(node, message)
     except Exception as error:
         logger.warning("could not check the storage of this node: %s", error)
@@ -81,7 +83,7 @@ def on_worker_node_started(node: Any) -> None:
 def _tell_drivers(node: Any, message: str) -> None:
     from ray._private.utils import publish_error_to_driver
 
-    publish_error_to_driver("fsspill", f"fsspill: {message}", node.get_gcs_client())
+    publish_error_to_driver("fsspill", message, node.get_gcs_client())
 
 
 def _system_config(node: Any) -> dict[str, Any]:

@@ -215,8 +215,10 @@ def test_a_worker_node_says_when_it_joins_what_it_cannot_reach(
     if reachable:
         assert lines == []
     else:
-        assert any(line.startswith("printed node") and "127.0.0.1:1" in line for line in lines)
-        assert any("fsspill: node" in line and "127.0.0.1:1" in line for line in lines)
+        assert any(
+            line.startswith("printed fsspill: node") and "127.0.0.1:1" in line for line in lines
+        )
+        assert any("(raylet)" in line and "127.0.0.1:1" in line for line in lines)
 
 
 def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[str, str]) -> None:

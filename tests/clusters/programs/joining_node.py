@@ -23,7 +23,8 @@ def main() -> None:
         check=False,
     )
     print(f"status {started.returncode}", flush=True)
-    print(*[f"printed {line}" for line in started.stderr.splitlines()], sep="\n", flush=True)
+    printed = (started.stdout + started.stderr).splitlines()
+    print(*[f"printed {line}" for line in printed], sep="\n", flush=True)
     print(f"nodes {sum(node['Alive'] for node in ray.nodes())}", flush=True)
     sys.stdin.readline()
     ray.shutdown()
