@@ -14,6 +14,9 @@ __all__ = ["BackgroundTask"]
 
 logger = get_logger(__name__)
 
+_jitter = random.SystemRandom()
+"""A program's own random numbers do not depend on what runs in the background."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two steps: doubled from the first to the longest, jittered."""
 
@@ -74,7 +77,7 @@ class BackgroundTask:
 
     def _repeat(self) -> None:
         pause = _FIRST_PAUSE
-        while not self._closing.wait(random.uniform(pause / 2, pause)):
+        while not self._closing.wait(_jitter.uniform(pause / 2, pause)):
             self._wanted = False
             if self._is_done() and self._stop():
                 return

@@ -21,6 +21,9 @@ __all__ = ["Progress", "RequestSkippedError", "Retrier", "backoff"]
 
 T = TypeVar("T")
 
+_jitter = random.SystemRandom()
+"""A program's own random numbers do not depend on retries, and forked children differ."""
+
 _TICK = 0.25
 """Seconds between two checks of a request in flight."""
 
@@ -285,7 +288,7 @@ def backoff() -> Iterator[float]:
     """Yield the seconds to wait before each further attempt, without end."""
     longest = _FIRST_PAUSE
     while True:
-        yield random.uniform(longest / 2, longest)
+        yield _jitter.uniform(longest / 2, longest)
         longest = min(2 * longest, _LONGEST_PAUSE)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import pytest
 
 from fsspill.placement import background
 from fsspill.placement.background import BackgroundTask
+from fsspill.storage.retry import backoff
 from tests.running import PATIENCE, BegunThreads, poll
 
 NAME = "fsspill-test"
@@ -158,3 +161,14 @@ def test_where_no_thread_starts_a_later_start_retries(monkeypatch: pytest.Monkey
 
 def refuse(thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_the_random_numbers_of_the_program_are_its_own() -> None:
+    """A seeded program gets the same ones, whatever runs in the background."""
+    random.seed(1)
+    before = random.getstate()
+    work = Work(3)
+    work.task.start()
+    poll(lambda: not work.left, "the steps")
+    list(islice(backoff(), 3))
+    assert random.getstate() == before
