@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fsspill.environment import with_environment
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.interface import NullStorage, Storage
@@ -15,6 +16,7 @@ from fsspill.settings import Settings, quote_names
 __all__ = [
     "delete_spilled_objects",
     "make_external_storage",
+    "make_node_settings",
     "make_settings",
     "reset_external_storage",
     "restore_spilled_objects",
@@ -131,6 +133,17 @@ def make_settings(config: Any) -> Settings:
             f"{quote_names(unknown)}. Parameters belong into 'params'."
         )
     return Settings.of(**_parameters(config.get("type"), params))
+
+
+def make_node_settings(config: Any) -> Settings:
+    """Return the settings that a configuration and the environment of this node describe.
+
+    Raises
+    ------
+    ConfigError
+        As `make_settings`; also for a variable that cannot work.
+    """
+    return make_settings(with_environment(config, "node"))
 
 
 def _parameters(kind: object, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -116,3 +117,12 @@ def test_lists_of_other_lengths_are_errors_of_fsspill() -> None:
         storage.restore_spilled_objects([b"x"], [])
     with pytest.raises(FsspillError, match="owner"):
         storage.spill_objects([b"x"], [])
+
+
+def test_spilling_draws_none_of_the_programs_random_numbers() -> None:
+    """A seeded program gets the same ones with fsspill and without."""
+    random.seed(1)
+    before = random.getstate()
+    with ExternalStorage(["memory://a", "memory://b"]) as storage:
+        spill_one(storage)
+    assert random.getstate() == before

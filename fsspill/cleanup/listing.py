@@ -43,8 +43,8 @@ from fsspill.storage.layout import (
     HEARTBEAT_DIRECTORY,
     OBJECT_PREFIX,
     is_valid_component,
+    versioned_path,
 )
-from fsspill.storage.s3_versions import versioned_path
 from fsspill.storage.uri import check_uri, is_local
 
 __all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]

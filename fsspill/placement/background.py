@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable
 
 from fsspill.log import get_logger
+from fsspill.storage.retry import backoff
 
 __all__ = ["BackgroundTask"]
 
 logger = get_logger(__name__)
-
-_jitter = random.SystemRandom()
-"""A program's own random numbers do not depend on what runs in the background."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 """Seconds between two steps: doubled from the first to the longest, jittered."""
@@ -76,12 +73,12 @@ class BackgroundTask:
         self._closing.set()
 
     def _repeat(self) -> None:
-        pause = _FIRST_PAUSE
-        while not self._closing.wait(_jitter.uniform(pause / 2, pause)):
+        for pause in backoff(_FIRST_PAUSE, _LONGEST_PAUSE):
+            if self._closing.wait(pause):
+                return
             self._wanted = False
             if self._is_done() and self._stop():
                 return
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _is_done(self) -> bool:
         step = self._step()

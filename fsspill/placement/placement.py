@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from math import inf
-from random import randrange
+from random import SystemRandom
 
 from fsspill.errors import FsspillError, StorageFullError, StorageRefusedError, translate
 from fsspill.placement.circuit_breaker import CircuitBreaker
@@ -18,6 +18,9 @@ from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.mount import Mount
 
 __all__ = ["Candidates", "Placement"]
+
+randrange = SystemRandom().randrange
+"""Not of the program's own random numbers."""
 
 _NODE_PROBE = "node"
 """Name of the file of the probes of which only one is made on a node at a time."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fsspill.config import make_settings
+from fsspill.config import make_node_settings, make_settings
 from fsspill.environment import with_environment
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
@@ -67,7 +67,7 @@ def _spills(node: Any) -> bool:
 
 def _check(config: Mapping[str, Any], session_name: str) -> ExternalStorage:
     """Return the storage of a configuration that can work for a whole cluster."""
-    settings = make_settings(with_environment(config, "node"))
+    settings = make_node_settings(config)
     storage = ExternalStorage(settings, session_name=session_name)
     if not settings.allow_secrets:
         for uri in storage.uris:

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from fsspill.config import make_settings
-from fsspill.environment import with_environment
+from fsspill.config import make_node_settings
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
@@ -68,8 +67,7 @@ def on_worker_node_started(node: Any) -> None:
     is that of ``ray start``, and to the drivers.
     """
     try:
-        config = with_environment(json.loads(node._config["object_spilling_config"]), "node")
-        settings = make_settings(config)
+        settings = make_node_settings(json.loads(node._config["object_spilling_config"]))
         ExternalStorage(settings, node_id=node.node_id, session_name=node._session_name).check()
     except FsspillError as error:
         message = f"fsspill: node {node.node_ip_address} cannot spill or restore objects: {error}"

@@ -23,9 +23,8 @@ from fsspill.errors import (
 from fsspill.log import get_logger
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
-from fsspill.storage.layout import FileRef
+from fsspill.storage.layout import FileRef, versioned_path
 from fsspill.storage.retry import Progress, backoff
-from fsspill.storage.s3_versions import versioned_path
 
 __all__ = ["MultipartUpload", "StorageClient"]
 

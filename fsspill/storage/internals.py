@@ -24,6 +24,7 @@ __all__ = [
     "describe_versions",
     "known_config",
     "missing",
+    "s3_client_meta",
     "stop_automatic_md5",
 ]
 
@@ -56,6 +57,12 @@ INTERNALS = (
     Internal("s3fs", "s3fs.errors.ERROR_CODE_TO_EXCEPTION", "client", _REFUSED),
     Internal("s3fs", "s3fs.core.S3FileSystem.set_session", "client", _REFUSED),
     Internal("s3fs", "s3fs.core.S3FileSystem.get_s3", "client", _REFUSED),
+    Internal(
+        "s3fs",
+        "fs._s3",
+        "tuning",
+        "messages name no server, and a server without bulk deletion is asked for one by each call",
+    ),
     Internal("s3fs", "fs.set_session", "obstore", _SLOWER),
     Internal("s3fs", "fs.s3", "obstore", _SLOWER),
     Internal("s3fs", "fs.session", "obstore", _SLOWER),
@@ -179,6 +186,11 @@ def known_config(options: Mapping[str, Any]) -> dict[str, Any]:
         return dict(options)
     config = options["config_kwargs"]
     return {**options, "config_kwargs": {name: config[name] for name in config if name in known}}
+
+
+def s3_client_meta(fs: Any) -> Any:
+    """Return endpoint and region of botocore's client, or None until s3fs has made it."""
+    return getattr(getattr(fs, "_s3", None), "meta", None)
 
 
 def stop_automatic_md5(client: Any) -> None:

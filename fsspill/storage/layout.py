@@ -32,6 +32,8 @@ __all__ = [
     "check_component",
     "find_file",
     "is_valid_component",
+    "split_version",
+    "versioned_path",
 ]
 
 OBJECT_PREFIX = "ray_spilled_objects"
@@ -48,6 +50,9 @@ HEAD = "head"
 """File of the session's head in `HEARTBEAT_DIRECTORY`; all others are named after node ids."""
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+")
+
+_VERSION = "?versionId="
+"""Between a path and a version, as s3fs has it. Paths of fsspill have no question mark."""
 
 
 class FileRef(NamedTuple):
@@ -205,6 +210,17 @@ def find_file(locations: Sequence[SpillLocation], base_url: str) -> FileRef:
 def local_path(uri: str) -> str:
     """Return the normalised plain path of a ``file://`` URI."""
     return os.path.normpath(uri.partition("://")[2])
+
+
+def versioned_path(path: str, version: str) -> str:
+    """Return the path of one version of a file, for deletions; the file's own if it has none."""
+    return f"{path}{_VERSION}{version}" if version else path
+
+
+def split_version(path: str) -> tuple[str, str]:
+    """Return the path of a file and the version that `versioned_path` has put behind it, or ""."""
+    path, _, version = path.partition(_VERSION)
+    return path, version
 
 
 def check_component(name: str, value: object) -> None:

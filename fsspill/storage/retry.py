@@ -284,12 +284,15 @@ def _retrieve_exception(task: asyncio.Future[T]) -> None:
         task.exception()
 
 
-def backoff() -> Iterator[float]:
-    """Yield the seconds to wait before each further attempt, without end."""
-    longest = _FIRST_PAUSE
+def backoff(first: float | None = None, longest: float | None = None) -> Iterator[float]:
+    """Yield seconds to wait, doubled from `first` to `longest` and jittered, without end.
+
+    By default those before each further attempt of a request.
+    """
+    pause, longest = first or _FIRST_PAUSE, longest or _LONGEST_PAUSE
     while True:
-        yield _jitter.uniform(longest / 2, longest)
-        longest = min(2 * longest, _LONGEST_PAUSE)
+        yield _jitter.uniform(pause / 2, pause)
+        pause = min(2 * pause, longest)
 
 
 def _may_pass(failure: FsspillError, attempts: int) -> bool:

@@ -14,10 +14,12 @@ from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
 from fsspill.storage.connection import Connection
+from fsspill.storage.internals import s3_client_meta
+from fsspill.storage.layout import versioned_path
 from fsspill.storage.retry import Progress
 from fsspill.storage.s3_deletion import BulkDeletion
 from fsspill.storage.s3_requests import BodySender
-from fsspill.storage.s3_versions import ObjectVersions, versioned_path
+from fsspill.storage.s3_versions import ObjectVersions
 from fsspill.storage.upload_body import UploadBody
 
 __all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
@@ -51,10 +53,17 @@ class S3Client(StorageClient):
     has_multipart = True
     reports_missing_buckets = True
 
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._versions = ObjectVersions(self._fs)
+        self._sender = BodySender(self._fs)
+        self._deletion = BulkDeletion(self._fs, self._versions)
+        self._rewritten: dict[str, str] = {}
+
     @property
     def server(self) -> str:
         """Endpoint and region, once s3fs has found them."""
-        meta = getattr(getattr(self._fs, "_s3", None), "meta", None)
+        meta = s3_client_meta(self._fs)
         if meta is None:
             return ""
         return f"{meta.endpoint_url.partition('://')[2]} (region {meta.region_name})"
@@ -66,13 +75,6 @@ class S3Client(StorageClient):
     def body_memory(self, nbytes: int) -> int:
         """Return the bytes of memory that sending a body of `nbytes` takes besides its buffers."""
         return min(nbytes, SEND_BUFFER_SIZE)
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._versions = ObjectVersions(self._fs)
-        self._sender = BodySender(self._fs)
-        self._deletion = BulkDeletion(self._fs, self._versions)
-        self._rewritten: dict[str, str] = {}
 
     @property
     def keeps_deleted(self) -> bool:

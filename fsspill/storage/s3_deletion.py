@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from fsspill.errors import FsspillError, StorageRefusedError, is_missing, translate
 from fsspill.log import get_logger
+from fsspill.storage.internals import s3_client_meta
 from fsspill.storage.s3_versions import ObjectVersions
 
 __all__ = ["BulkDeletion"]
@@ -70,7 +71,7 @@ class BulkDeletion:
 
     @property
     def _endpoint(self) -> str:
-        meta = getattr(getattr(self._fs, "_s3", None), "meta", None)
+        meta = s3_client_meta(self._fs)
         return str(meta.endpoint_url) if meta else ""
 
     def _batches(self, paths: Sequence[str]) -> Iterator[tuple[str, _Batch]]:

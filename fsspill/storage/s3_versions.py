@@ -12,21 +12,14 @@ from typing import Any
 
 from fsspill.errors import StoragePermissionError, is_transient, translate
 from fsspill.log import get_logger
+from fsspill.storage.layout import split_version
 
-__all__ = ["ObjectVersions", "versioned_path"]
+__all__ = ["ObjectVersions"]
 
 logger = get_logger(__name__)
 
-_SEPARATOR = "?versionId="
-"""Between a path and a version, as s3fs has it. Paths of fsspill have no question mark."""
-
 NULL = "null"
 """Version of an object that was written while versioning was off."""
-
-
-def versioned_path(path: str, version: str) -> str:
-    """Return the path of one version of a file, for deletions; the file's own if it has none."""
-    return f"{path}{_SEPARATOR}{version}" if version else path
 
 
 class ObjectVersions:
@@ -69,7 +62,7 @@ class ObjectVersions:
 
     def split(self, path: str) -> tuple[str, list[str]]:
         """Return a path, and the versions that a deletion of it has to name; [""] for none."""
-        path, _, version = path.partition(_SEPARATOR)
+        path, version = split_version(path)
         if not self.are_deletable:
             return path, [""]
         return path, [version] if version else self._found.get(path) or [""]

@@ -13,7 +13,8 @@ from fsspec.asyn import AsyncFileSystem
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.cleanup import clean, scan
 from fsspill.storage.client_pool import open_client
-from fsspill.storage.s3_versions import ObjectVersions, versioned_path
+from fsspill.storage.layout import versioned_path
+from fsspill.storage.s3_versions import ObjectVersions
 from tests.faults.dialects import Fixed, answer_with_code
 from tests.faults.fault_proxy import Answer, Call, Fault, FaultProxy, is_bulk_delete
 from tests.samples import MIB, random_bytes
