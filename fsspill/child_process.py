@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import IO
 
 __all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child"]
@@ -60,7 +61,8 @@ def start_in_child(
         _COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
     )
     assert process.stdin is not None
-    with process.stdin as pipe:
+    # A child that is killed before it has read is one that ended, like any that is killed later.
+    with suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(_message(function))
     return process
 

@@ -72,6 +72,16 @@ def test_a_child_imports_what_its_parent_can(
     assert (tmp_path / "file").exists()
 
 
+def test_a_child_that_is_killed_at_once_is_a_child_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before it has read what to do: its parent gets the process and no error, as later on."""
+    monkeypatch.setattr("fsspill.child_process._COMMAND", (sys.executable, "-c", "exit(1)"))
+    more_than_a_pipe_holds = "x" * 2**20
+    process = start_in_child(partial(write, "/nowhere", more_than_a_pipe_holds))
+    assert process.wait(timeout=PATIENCE) == 1
+
+
 @pytest.mark.parametrize("safe", ["", "1"])
 def test_arguments_are_not_on_the_command_line(
     safe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
