@@ -1,8 +1,8 @@
 """Functions that run in a child process of Python.
 
 A child imports what its parent could import, because it gets the parent's ``sys.path``. Path,
-function and arguments go through a pipe: a command line would show secrets in the arguments to
-every user of the machine.
+function and arguments are in a file without a name that only the child has: a command line would
+show secrets in the arguments to every user of the machine.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import IO
 
 __all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child"]
@@ -42,7 +42,8 @@ def run_in_child(function: Callable[[], object], *, timeout: float) -> None:
         The function raised, in which case the child has printed the traceback, or it took too
         long.
     """
-    subprocess.run(_COMMAND, input=_message(function), timeout=timeout, check=True)
+    with _message(function) as message:
+        subprocess.run(_COMMAND, stdin=message, timeout=timeout, check=True)
 
 
 def start_in_child(
@@ -57,19 +58,27 @@ def start_in_child(
     output : file, optional
         Receives standard output and standard error of the child; this process's own if not given.
     """
-    process = subprocess.Popen(
-        _COMMAND, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
-    )
-    assert process.stdin is not None
-    # A child that is killed before it has read is one that ended, like any that is killed later.
-    with suppress(BrokenPipeError), process.stdin as pipe:
-        pipe.write(_message(function))
-    return process
+    with _message(function) as message:
+        return subprocess.Popen(
+            _COMMAND, stdin=message, stdout=output, stderr=output, start_new_session=True
+        )
 
 
-def _message(function: Callable[[], object]) -> bytes:
+def _message(function: Callable[[], object]) -> IO[bytes]:
+    """Return a file with all that the child needs, also if this process is killed meanwhile."""
+    file = _anonymous_file()
     # Pickled separately: the child needs the path to import what the function is made of.
-    return pickle.dumps(sys.path) + pickle.dumps(function)
+    pickle.dump(sys.path, file)
+    pickle.dump(function, file)
+    file.seek(0)
+    return file
+
+
+def _anonymous_file() -> IO[bytes]:
+    """Open a file that no other process can: in memory where the system can do that."""
+    if sys.platform == "linux":
+        return open(os.memfd_create("fsspill"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def is_interpreter_exiting() -> bool:

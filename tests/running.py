@@ -31,6 +31,8 @@ def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str
         "RAY_TMPDIR": directory,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
+        # Ray would kill workers because other programs of this machine need memory.
+        "RAY_memory_monitor_refresh_ms": "0",
         **(extra or {}),
     }
     try:

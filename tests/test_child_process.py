@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import fsspec
 import pytest
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child, start_in_child
-from tests.running import PATIENCE, PROGRAMS
+from tests.running import PATIENCE, PROGRAMS, poll
 
 
 def write(path: str, text: str) -> None:
@@ -75,11 +76,31 @@ def test_a_child_imports_what_its_parent_can(
 def test_a_child_that_is_killed_at_once_is_a_child_that_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before it has read what to do: its parent gets the process and no error, as later on."""
+    """Before it has read its function: the parent gets the process and no error, as later on."""
     monkeypatch.setattr("fsspill.child_process._COMMAND", (sys.executable, "-c", "exit(1)"))
     more_than_a_pipe_holds = "x" * 2**20
     process = start_in_child(partial(write, "/nowhere", more_than_a_pipe_holds))
     assert process.wait(timeout=PATIENCE) == 1
+
+
+def test_a_child_whose_parent_is_killed_at_once_calls_its_function(tmp_path: Path) -> None:
+    """It has the function from the first moment on: none is left in doubt by a kill between."""
+    path = tmp_path / "file"
+    program = (
+        "import os, subprocess, sys\n"
+        "from functools import partial\n"
+        "from fsspill.child_process import start_in_child\n"
+        "from tests.test_child_process import write\n"
+        "class Killed(subprocess.Popen):\n"
+        "    def __init__(self, *args, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "subprocess.Popen = Killed\n"
+        "start_in_child(partial(write, sys.argv[1], 'x' * 2**20))\n"
+    )
+    parent = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert parent.returncode == -signal.SIGKILL
+    poll(lambda: path.exists() and path.stat().st_size > 2**20, "the file to be written")
 
 
 @pytest.mark.parametrize("safe", ["", "1"])
