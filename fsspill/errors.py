@@ -147,6 +147,13 @@ _MISCONFIGURED_BY_NAME = frozenset(
     }
 )
 _MISSING_BY_NAME = frozenset({"ResourceNotFoundError"})  # azure.core
+_OF_PROXY_BY_NAME = frozenset(
+    {
+        "ClientHttpProxyError",  # aiohttp
+        "ClientProxyConnectionError",  # aiohttp
+        "ProxyConnectionError",  # botocore
+    }
+)
 _TIMED_OUT_BY_NAME = frozenset(
     {
         "ConnectTimeoutError",  # botocore
@@ -230,8 +237,8 @@ def _of_answer(answer: HttpAnswer, error: BaseException) -> _Meaning:
         )
     if answer.status == 407 or answer.status == 511:
         return StoragePermissionError, (
-            "the proxy to let this process through: check HTTPS_PROXY, its user and password, or "
-            "name the storage in NO_PROXY."
+            "the proxy to let this process through: check HTTP_PROXY or HTTPS_PROXY, its user and "
+            "password, or name the storage in NO_PROXY."
         )
     if answer.is_page:
         cls = StoragePermissionError if answer.status in (401, 403) else StorageRefusedError
@@ -286,6 +293,10 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     refused = isinstance(error, OSError) and error.errno in _REFUSED
     if refused or isinstance(error, FileExistsError):
         return StorageRefusedError, "a request that the storage takes: check its limits."
+    if any(_named(each, _OF_PROXY_BY_NAME) for each in _all(error)):
+        return StorageUnavailableError, (
+            "the proxy to answer: check HTTP_PROXY or HTTPS_PROXY, or name the storage in NO_PROXY."
+        )
     if answer:
         return StorageUnavailableError, "the storage, and any proxy before it, to do its work."
     return StorageUnavailableError, (
@@ -294,11 +305,9 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes, and those that botocore and aiohttp keep in attributes."""
+    """Yield an exception, its causes, and those that aiohttp keeps in an attribute."""
     for cause in causes(error):
         yield cause
-        inner = (getattr(cause, "kwargs", None) or {}).get("error")
-        yield from causes(inner) if isinstance(inner, BaseException) else ()
         inner = getattr(cause, "certificate_error", None)
         yield from causes(inner) if isinstance(inner, BaseException) else ()
 

@@ -133,7 +133,13 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield link
         # adlfs raises FileExistsError for a status of 409 while it handles the true error.
         exists = isinstance(link, FileExistsError)
-        link = link.__cause__ or (link.__context__ if exists else None)
+        link = link.__cause__ or (link.__context__ if exists else None) or _held(link)
+
+
+def _held(error: BaseException) -> BaseException | None:
+    """Return the error that one of botocore keeps in an attribute, such as that of a proxy."""
+    held = (getattr(error, "kwargs", None) or {}).get("error")
+    return held if isinstance(held, BaseException) else None
 
 
 def _of_response(error: BaseException) -> HttpAnswer | None:

@@ -103,8 +103,13 @@ class FileStore:
     def check(self) -> None:
         """Verify that every URI can be written, read, listed and deleted; four requests each."""
         for location in self.locations:
-            with reporting_conflicts(location.uri):
-                check_location(self._clients, location, self._settings.stall_timeout)
+            try:
+                with reporting_conflicts(location.uri):
+                    check_location(self._clients, location, self._settings.stall_timeout)
+            except FsspillError:
+                # What is wrong may be corrected where the filesystem looks only once.
+                self._clients.forget(location)
+                raise
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from fsspill.errors import FsspillError, StoragePermissionError, original_cause, translate
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import connect
+from fsspill.storage.instances import forget
 from fsspill.storage.local_client import LocalClient
 from fsspill.storage.range_reader import ObstoreReader, RangeReader, make_reader
 from fsspill.storage.retry import Retrier
@@ -102,6 +103,16 @@ class ClientPool:
         self._clients[location.uri] = renewed
         self._readers.pop(location.uri, None)
         return True
+
+    def forget(self, location: Location) -> None:
+        """Open a new client of a URI for its next call, with all that it reads when it is made.
+
+        So does everybody else in this process who asks for the filesystem from now on.
+        """
+        client = self._clients.pop(location.uri, None)
+        self._readers.pop(location.uri, None)
+        if client is not None:
+            forget(client.connection.sync_fs)
 
     def retry_if_refused(
         self, location: Location, call: Callable[[StorageClient], T], action: str, where: str

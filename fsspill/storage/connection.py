@@ -20,9 +20,11 @@ from fsspec.config import apply_config
 from fsspill.errors import ConfigError, translate
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
+from fsspill.storage.instances import latest, refresh_config
 from fsspill.storage.internals import check_client, describe_versions, known_config, missing
 from fsspill.storage.option_checks import check_options, parse_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
+from fsspill.storage.proxies import gcs_session
 from fsspill.storage.uri import filesystem_class
 
 __all__ = ["Connection", "SerializedFileSystem", "connect"]
@@ -110,8 +112,9 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     storage_options : mapping
         The user's options for the filesystem, in fsspec's names.
     renew : bool
-        Make a new instance instead of taking the one that fsspec keeps, whose credentials may be
-        out of date. That one stays open: others may be using it.
+        Make a new instance, also if there is one of the present environment
+        (`fsspill.storage.instances`), because its credentials may be out of date. That one stays
+        open: others may be using it.
 
     Raises
     ------
@@ -126,18 +129,19 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     """
     cls = filesystem_class(uri)
     traits = traits_of(uri)
+    refresh_config()
     from_environment = parse_environment(cls, apply_config(cls, {}))
     check_client(uri, traits.client)
-    tuning = known_config(traits.options) if traits.client == "s3" else traits.options
-    options = _merge(_merge(tuning, from_environment), storage_options)
+    given = _merge(from_environment, storage_options)
+    options = _merge(_tuning(traits, given), given)
     # Not those of the table, which an older release need not know.
-    check_options(uri, cls, traits, _merge(from_environment, storage_options))
+    check_options(uri, cls, traits, given)
     _require_token_file(uri, options.get("token"))
     _discard_inherited_loop()
     remember_environment()
     remember(options, traits.key_is_an_id)
     try:
-        fs, root = fsspec.core.url_to_fs(uri, skip_instance_cache=renew, **options)
+        fs, root = _open(uri, options, renew=renew)
     except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
@@ -149,6 +153,22 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else SerializedFileSystem(fs)
     return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
+
+
+def _open(
+    uri: str, options: Mapping[str, Any], *, renew: bool = False
+) -> tuple[AbstractFileSystem, str]:
+    """Return a filesystem and the path of the URI on it."""
+    fs, root = fsspec.core.url_to_fs(uri, skip_instance_cache=renew, **options)
+    return fs if renew else latest(fs, lambda: _open(uri, options, renew=True)[0]), root
+
+
+def _tuning(traits: ProtocolTraits, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return fsspill's own options for a filesystem, which those that are given override."""
+    if traits.client == "s3":
+        return known_config(traits.options)
+    session = gcs_session(given) if traits.obstore == "gcs" else {}
+    return {**traits.options, "session_kwargs": session} if session else traits.options
 
 
 def _require_token_file(uri: str, token: object) -> None:

@@ -16,6 +16,12 @@ from urllib.parse import urlsplit
 
 from fsspill.storage.internals import describe_versions, missing
 from fsspill.storage.protocols import CONNECT_TIMEOUT, READ_TIMEOUT
+from fsspill.storage.proxies import (
+    environment_proxy,
+    obstore_proxy,
+    proxy_of_aiohttp,
+    with_scheme,
+)
 
 __all__ = ["UnsupportedByObstoreError", "open_bucket"]
 
@@ -90,6 +96,7 @@ async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = ""
     config = client.meta.config
     _check_s3(fs, config, bucket)
     style = (config.s3 or {}).get("addressing_style")
+    proxy = _s3_proxy(client.meta.endpoint_url, config.proxies)
     endpoint = endpoint or client.meta.endpoint_url
     if style == "virtual":
         endpoint = endpoint.replace("://", f"://{bucket}.", 1)
@@ -104,7 +111,7 @@ async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = ""
         request_payer=bool(fs.req_kw),
         credential_provider=None if fs.anon else await _s3_credentials(fs),
         client_options=_client_options(
-            config.connect_timeout, config.read_timeout, await _s3_trust(fs)
+            proxy, config.connect_timeout, config.read_timeout, await _s3_trust(fs)
         ),
         retry_config=_NO_RETRIES,
     )
@@ -117,11 +124,19 @@ def _check_s3(fs: Any, config: Any, bucket: str) -> None:
         "an access point": ":" in bucket,
         "a directory bucket": bucket.endswith("--x-s3"),
         "an accelerated endpoint": (config.s3 or {}).get("use_accelerate_endpoint"),
-        "proxies in config_kwargs": config.proxies,
+        "proxies_config in config_kwargs": config.proxies_config,
         "a client certificate": config.client_cert,
         "cache_regions": fs.cache_regions,
     }
     _require_none(reasons)
+
+
+def _s3_proxy(endpoint: str, proxies: Mapping[str, str] | None) -> str | None:
+    """Return the proxy of botocore's client, which decides when it is made."""
+    if proxies is None:
+        return environment_proxy(endpoint)
+    proxy = proxies.get(urlsplit(endpoint).scheme)
+    return with_scheme(proxy) if proxy else None
 
 
 async def _s3_credentials(fs: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
@@ -173,10 +188,14 @@ async def _s3_trust(fs: Any) -> dict[str, Any]:
 async def _open_gcs(fs: Any, bucket: str) -> Any:
     from obstore.store import GCSStore
 
+    session = dict(fs.session_kwargs)
+    trusts_environment = session.pop("trust_env", False)
+    from_environment = proxy_of_aiohttp(fs._location) if trusts_environment else None
+    proxy = session.pop("proxy", None) or from_environment
     _require_none(
         {
             "requester_pays": fs.requester_pays,
-            "session_kwargs": fs.session_kwargs,
+            f"session_kwargs {', '.join(session)}": session,
             "a client certificate": getattr(fs, "_use_client_cert", False),
         }
     )
@@ -193,7 +212,7 @@ async def _open_gcs(fs: Any, bucket: str) -> Any:
         base_url=fs._location,
         skip_signature=anonymous,
         credential_provider=None if anonymous else token,
-        client_options=_client_options(),
+        client_options=_client_options(proxy and str(proxy)),
         retry_config=_NO_RETRIES,
     )
 
@@ -208,7 +227,7 @@ async def _open_azure(fs: Any, bucket: str) -> Any:
         bucket,
         endpoint=url.rstrip("/"),
         account_name=service.account_name,
-        client_options=_client_options(),
+        client_options=_client_options(proxy_of_aiohttp(url)),
         retry_config=_NO_RETRIES,
         **_azure_credentials(service.credential, signature),
     )
@@ -248,11 +267,15 @@ def _require_none(reasons: Mapping[str, object]) -> None:
 
 
 def _client_options(
+    proxy: str | None,
     connect_timeout: float = CONNECT_TIMEOUT,
     read_timeout: float = READ_TIMEOUT,
     trust: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
+    if proxy is not None and not proxy.startswith("http://"):
+        raise UnsupportedByObstoreError(f"a proxy of {urlsplit(proxy).scheme}://")
     return {
+        **obstore_proxy(proxy),
         "allow_http": True,
         "connect_timeout": timedelta(seconds=connect_timeout),
         "read_timeout": timedelta(seconds=read_timeout),

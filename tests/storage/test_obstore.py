@@ -40,7 +40,7 @@ def test_anonymous_access_needs_no_credentials(s3_bucket: str, fresh: None) -> N
         ({"s3_additional_kwargs": {"SSECustomerAlgorithm": "AES256"}}, "SSECustomerAlgorithm"),
         ({"s3_additional_kwargs": {"ExpectedBucketOwner": "123"}}, "ExpectedBucketOwner"),
         ({"config_kwargs": {"s3": {"use_accelerate_endpoint": True}}}, "accelerated"),
-        ({"config_kwargs": {"proxies": {"https": "http://127.0.0.1:9"}}}, "proxies"),
+        ({"config_kwargs": {"proxies_config": {"proxy_ca_bundle": "x.pem"}}}, "proxies_config"),
         ({"config_kwargs": {"client_cert": "file.pem"}}, "client certificate"),
     ],
 )
