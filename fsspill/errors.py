@@ -163,8 +163,22 @@ _TIMED_OUT_BY_NAME = frozenset(
         "TimeoutError",  # Python's, and until 3.10 asyncio's
     }
 )
+# SMB has a class of its own for errors with these numbers.
+_MISSING = frozenset({errno.ENOENT})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
+_FTP_BY_NAME = frozenset({"error_perm", "error_temp"})  # ftplib
+_FTP_REPLIES = {
+    "452": errno.ENOSPC,
+    "530": errno.EACCES,  # not logged in
+    "532": errno.EACCES,  # no account to store files
+    "550": errno.ENOENT,  # no file or directory of that name, for this user
+    "552": errno.EDQUOT,
+    "553": errno.ENAMETOOLONG,  # no name that a file may have
+}
+"""By the reply code of RFC 959 with which the text of ftplib's errors begins."""
+
 _CREDENTIAL_CODES = frozenset(
     {
         "ExpiredToken",
@@ -201,8 +215,8 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
     Notes
     -----
     The HTTP answer that the exception carries decides first (`fsspill.http_answer`), then its
-    class: a refusal may pass only if the server says so, by a status of 408, 425, 429 or 500 and
-    above or by a code such as "SlowDown". What carries no answer and is of no class that is known
+    class: a refusal may pass only if the server says so, by a status of 408, 423, 425, 429 or 500
+    and above or by a code such as "SlowDown". What carries no answer and is of no class that is known
     here may pass.
     """
     if isinstance(error, FsspillError):
@@ -265,9 +279,10 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
             "that file on this machine: it is one of the credentials or certificates that the "
             "environment, a profile or storage_options name."
         )
-    if isinstance(error, FileNotFoundError) or _named(error, _MISSING_BY_NAME):
+    number = _number(error)
+    if number in _MISSING or _named(error, _MISSING_BY_NAME):
         return StorageNotFoundError, _BUCKET
-    if isinstance(error, PermissionError):
+    if number in _DENIED:
         return StoragePermissionError, _PERMISSION
     if _named(error, _REFUSED_BY_NAME):
         return StoragePermissionError, (
@@ -287,11 +302,10 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
         return ConfigError, (
             "a URI, storage_options, profile and endpoint that can work: correct what is named."
         )
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if number in _FULL:
         return StorageFullError, "free space there: make room."
-    # gcsfs drops the status 412, and raises only this.
-    refused = isinstance(error, OSError) and error.errno in _REFUSED
-    if refused or isinstance(error, FileExistsError):
+    # gcsfs drops the status 412, and raises only FileExistsError.
+    if number in _REFUSED or isinstance(error, FileExistsError):
         return StorageRefusedError, "a request that the storage takes: check its limits."
     if any(_named(each, _OF_PROXY_BY_NAME) for each in _all(error)):
         return StorageUnavailableError, (
@@ -302,6 +316,17 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     return StorageUnavailableError, (
         "the storage to answer: check the endpoint, the network, the disk."
     )
+
+
+def _number(error: BaseException) -> int | None:
+    """Return the number of an operating system's error that says the same as an exception."""
+    if isinstance(error, FileNotFoundError):
+        return errno.ENOENT
+    if isinstance(error, PermissionError):
+        return errno.EACCES
+    if _named(error, _FTP_BY_NAME):
+        return _FTP_REPLIES.get(str(error)[:3])
+    return error.errno if isinstance(error, OSError) else None
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:

@@ -28,7 +28,8 @@ _REGION_IN_XML = r"<Region>([\w-]{1,99})</Region>"
 _OF_GCSFS = {"Forbidden: ": (OSError, 403), "Bad Request: ": (ValueError, 400)}
 """Beginnings of gcsfs's texts, the only trace of these statuses, with the class of each."""
 
-_TEMPORARY = frozenset({408, 425, 429})
+_TEMPORARY = frozenset({408, 423, 425, 429})
+"""Statuses of 400 to 499 that another attempt may change; 423 is a lock of WebDAV."""
 
 _PERMANENT_BEYOND = frozenset({301, 302, 303, 305, 308, 501, 505, 507, 511})
 """Statuses outside of 400 to 499 that another attempt does not change."""

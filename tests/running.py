@@ -100,15 +100,19 @@ class Program(AbstractContextManager["Program"]):
         What follows ``python``; the first may be a file of `PROGRAMS`.
     environment : mapping
         Its environment.
+    python : str
+        The Python that runs it.
     """
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str], python: str = sys.executable
+    ) -> None:
         first = PROGRAMS / arguments[0]
         command = [str(first) if first.exists() else arguments[0], *arguments[1:]]
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._printed: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             env={**environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ftplib
 import json
 import pickle
 import re
@@ -48,6 +49,10 @@ class WithStatusError(Exception):
         self.status_code = status_code
 
 
+class OfSmbError(OSError):
+    """Like smbprotocol's: with the number of the operating system, of no class for it."""
+
+
 def of_s3(error: Exception, status: int) -> Exception:
     """Return an error of s3fs, which is caused by one of botocore."""
     cause = Exception("An error occurred")
@@ -68,6 +73,13 @@ def named(name: str) -> Exception:
         (FileNotFoundError("x"), errors.StorageNotFoundError),
         (WithStatusError(404), errors.StorageNotFoundError),
         (named("ResourceNotFoundError"), errors.StorageNotFoundError),
+        (OfSmbError(2, "No such file"), errors.StorageNotFoundError),
+        (ftplib.error_perm("550 No such file or directory"), errors.StorageNotFoundError),
+        (OfSmbError(13, "Access denied"), errors.StoragePermissionError),
+        (ftplib.error_perm("530 Authentication failed"), errors.StoragePermissionError),
+        (OfSmbError(28, "Disk full"), errors.StorageFullError),
+        (ftplib.error_temp("452 Insufficient storage space"), errors.StorageFullError),
+        (ftplib.error_temp("421 Too many connections"), errors.StorageUnavailableError),
         (PermissionError("x"), errors.StoragePermissionError),
         (WithStatusError(403), errors.StoragePermissionError),
         (named("NoCredentialsError"), errors.StoragePermissionError),

@@ -115,6 +115,7 @@ ANSWERS: list[tuple[str, str, Callable[[], Answer], type[errors.FsspillError], s
     ("s3", "put", s3(409, "OperationAborted"), LATER, "HTTP 409"),
     ("s3", "put", s3(501, "NotImplemented"), REFUSED, "HTTP 501, NotImplemented"),
     ("s3", "put", s3(408, "x"), LATER, "HTTP 408"),
+    ("s3", "put", s3(423, "x"), LATER, "HTTP 423"),
     ("s3", "put", s3(425, "x"), LATER, "HTTP 425"),
     ("s3", "put", s3(429, "x"), LATER, "HTTP 429"),
     ("s3", "read", s3(503, "ServiceUnavailable"), LATER, "HTTP 503, ServiceUnavailable"),

@@ -321,7 +321,7 @@ def explanation() -> str:
     version = getattr(sys.modules.get("ray"), "__version__", "of an unknown version")
     reason = "; ".join(_reasons.values()) or f"{_NODE} was not imported where the hook saw it"
     return (
-        f"expected a Ray that fsspill supports, found Ray {version} ({reason}). Use Ray 2.50 or "
+        f"expected a Ray that fsspill supports, found Ray {version} ({reason}). Use Ray 2.45 or "
         "newer, and the newest fsspill."
     )
 

@@ -37,7 +37,7 @@ def install() -> None:
         Ray already runs in this process. Its raylet was started without the hook, and every IO
         worker would be too. The same is true of clusters that were started elsewhere: there the
         hook must be active on every node, and this function cannot reach it. Or Ray has been
-        imported, and is not as expected, such as a version older than 2.50.
+        imported, and is not as expected, such as a version older than 2.45.
 
     Notes
     -----

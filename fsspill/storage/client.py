@@ -228,8 +228,9 @@ class StorageClient:
     async def _in_directory(self, path: str, write: Callable[[], Awaitable[T]]) -> T:
         try:
             return await write()
-        except FileNotFoundError:
-            if not self.has_directories:
+        except Exception as error:
+            absent = isinstance(error, FileNotFoundError) or is_missing(error, path)
+            if not self.has_directories or not absent:
                 raise
             # The first file of this node on a filesystem that has directories.
             await self._fs._makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -285,7 +286,7 @@ class StorageClient:
         self.connection.sync_fs.invalidate_cache()
         try:
             found: dict[str, Mapping[str, Any]] = await self._fs._find(directory, detail=True)
-        except FileNotFoundError as error:
+        except Exception as error:
             if not self.has_directories or not is_missing(error, directory):
                 raise
             return {}

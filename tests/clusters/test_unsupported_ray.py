@@ -97,7 +97,7 @@ def test_the_next_ray(
     environment |= altered(alteration, alterations)
     raised = outcome(environment, tmp_path, object_spilling_directory=URI)
     assert "cannot spill to" in raised
-    assert "Use Ray 2.50 or newer, and the newest fsspill." in raised
+    assert "Use Ray 2.45 or newer, and the newest fsspill." in raised
 
 
 @pytest.mark.nightly

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,66 @@ class TestSftp(ExternalStorageContract):
     def write_at_rest(self, base_url: str, data: bytes) -> None:
         """Write the file on this machine's disk."""
         Path(base_url.removeprefix("sftp://127.0.0.1")).write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    pytest.importorskip("s3fs")
+    with emulators.s3_of_rclone(tmp_path_factory.mktemp("rclone")) as variables:
+        yield variables
+
+
+class TestS3OfRclone(ExternalStorageContract):
+    @pytest.fixture
+    def uri(self, rclone_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+        for name, value in rclone_server.items():
+            monkeypatch.setenv(name, value)
+        bucket = f"b{uuid.uuid4().hex}"
+        fsspec.filesystem("s3").mkdir(bucket)
+        return f"s3://{bucket}/prefix"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+    """Return a function that starts the server of a protocol, once, and makes fsspec find it."""
+    with ExitStack() as servers, pytest.MonkeyPatch.context() as patch:
+
+        @functools.cache
+        def start_server(protocol: str) -> None:
+            fsspec.get_filesystem_class(protocol)
+            server = getattr(emulators, protocol)(tmp_path_factory.mktemp(protocol))
+            patch.setitem(fsspec.config.conf, protocol, servers.enter_context(server))
+
+        yield start_server
+
+
+class OnServer(ExternalStorageContract):
+    """A server whose address and password are options, in fsspec's own configuration."""
+
+    protocol = ""
+    root = ""
+
+    @pytest.fixture
+    def uri(self, start: Callable[[str], None]) -> str:
+        start(self.protocol)
+        return f"{self.protocol}://{self.root}d{uuid.uuid4().hex}"
+
+    def write_at_rest(self, base_url: str, data: bytes) -> None:
+        """Write the file to its directory, which is made first."""
+        fs, path = fsspec.core.url_to_fs(base_url)
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(path, data)
+
+
+class TestWebdav(OnServer):
+    protocol = "webdav"
+
+
+class TestFtp(OnServer):
+    protocol = "ftp"
+    root = "127.0.0.1/"
+
+
+class TestSmb(OnServer):
+    protocol = "smb"
+    root = "127.0.0.1/share/"

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import ftplib
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from fsspill import FsspillError, StoragePermissionError, StorageUnavailableError
+from fsspill import (
+    ExternalStorage,
+    FsspillError,
+    InMemoryObjectStore,
+    StorageNotFoundError,
+    StoragePermissionError,
+    StorageUnavailableError,
+)
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import open_client
 from tests import virtual_time
@@ -166,3 +176,60 @@ def test_a_listing_of_a_bucket_that_is_not_there_is_not_empty(uri: str) -> None:
         missing = Fixed(lambda: answer_with_code(404, "NoSuchBucket"))
         with proxy.speak(missing), pytest.raises(FileNotFoundError):
             client.run(client.find, client.root)
+
+
+class OwnError(OSError):
+    """Like those of SMB, which have the number of FileNotFoundError and not its class."""
+
+
+class OwnErrorsFileSystem(LocalFileSystem):  # type: ignore[misc]
+    """A local filesystem whose errors have a class of their own."""
+
+    protocol = "ownerrors"
+    make_error: Callable[[Exception], Exception]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(str(path).removeprefix("ownerrors://")))
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in ("_open", "pipe_file", "cat_file", "rm_file", "info", "ls", "find"):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return found(*arguments, **options)
+            except FileNotFoundError as error:
+                raise type(self).make_error(error) from None
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "make_error",
+    [
+        lambda error: OwnError(2, str(error)),
+        lambda error: ftplib.error_perm(f"550 {error}"),
+        lambda error: FileNotFoundError(str(error)),
+    ],
+    ids=["smb", "ftp", "python"],
+)
+def test_directories_are_made_whatever_class_says_that_they_are_missing(
+    make_error: Callable[[Exception], Exception], tmp_path: Path, store: InMemoryObjectStore
+) -> None:
+    """Filesystems such as SMB and FTP have errors of their own: files are spilled and deleted."""
+    fsspec.register_implementation("ownerrors", OwnErrorsFileSystem, clobber=True)
+    OwnErrorsFileSystem.make_error = staticmethod(make_error)
+    storage = ExternalStorage(f"ownerrors://{tmp_path}/new/spill", object_store=store)
+    storage.check()
+    store.put(b"a", b"data")
+    urls = storage.spill_objects([b"a"])
+    store.delete(b"a")
+    storage.restore_spilled_objects([b"a"], urls)
+    assert bytes(store.get(b"a") or b"") == b"data"
+    storage.delete_spilled_objects(urls * 2)
+    with pytest.raises(StorageNotFoundError):
+        storage.restore_spilled_objects([b"a"], urls)
+    storage.destroy_external_storage()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
