@@ -216,8 +216,8 @@ def translate(error: BaseException, action: str, location: str) -> FsspillError:
     -----
     The HTTP answer that the exception carries decides first (`fsspill.http_answer`), then its
     class: a refusal may pass only if the server says so, by a status of 408, 423, 425, 429 or 500
-    and above or by a code such as "SlowDown". What carries no answer and is of no class that is known
-    here may pass.
+    and above or by a code such as "SlowDown". What carries no answer and is of no class that is
+    known here may pass.
     """
     if isinstance(error, FsspillError):
         return error
