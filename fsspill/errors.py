@@ -126,6 +126,7 @@ _MISCONFIGURED_BY_NAME = frozenset(
         "ConfigNotFound",  # botocore
         "ConfigParseError",  # botocore
         "EndpointProviderError",  # botocore
+        "InvalidConfig",  # oci
         "InvalidConfigError",  # botocore
         "InvalidDNSNameError",  # botocore
         "InvalidDefaultsMode",  # botocore

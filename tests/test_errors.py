@@ -86,6 +86,7 @@ def named(name: str) -> Exception:
         (named("ClientAuthenticationError"), errors.StoragePermissionError),
         (NotImplementedError("x"), errors.ConfigError),
         (TypeError("x"), errors.ConfigError),
+        (named("InvalidConfig"), errors.ConfigError),
         (OSError(28, "No space left on device"), errors.StorageFullError),
         (OSError(27, "File too large"), errors.StorageRefusedError),
         (WithStatusError(400), errors.StorageRefusedError),

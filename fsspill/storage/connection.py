@@ -142,7 +142,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     remember(options, traits.key_is_an_id)
     try:
         fs, root = _open(uri, options, renew=renew)
-    except (TypeError, KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
             f"({', '.join(sorted(map(str, options)))}): {type(error).__name__}: "

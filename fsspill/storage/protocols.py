@@ -115,6 +115,15 @@ _AZURE = ProtocolTraits(
     ),
     options={"connection_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT},
 )
+# Its own retries, 20 of them with pauses, would keep a thread for minutes, also at exit.
+_TOS = ProtocolTraits(
+    key_is_an_id=True,
+    options={
+        "max_retry_num": 1,
+        "connection_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": READ_TIMEOUT,
+    },
+)
 _SFTP = ProtocolTraits(extra="sftp")
 _LOCAL = ProtocolTraits(is_local=True)
 
@@ -132,7 +141,8 @@ PROTOCOLS: Mapping[str, ProtocolTraits] = {
     "local": _LOCAL,
     "memory": ProtocolTraits(is_per_process=True),
     "oss": ProtocolTraits(key_is_an_id=True),
-    "tos": ProtocolTraits(key_is_an_id=True),
+    "tos": _TOS,
+    "tosfs": _TOS,
 }
 """Traits by protocol, the part of a URI before ``://``."""
 

@@ -121,7 +121,7 @@ SPELLINGS = (
     Spelling(
         "filesystem that wraps another, or only reads",
         r"(?:\w*cache[d]?|dir|generic|async_?wrapper|reference|zip|tar|libarchive|data|git|github"
-        r"|gist)://.*",
+        r"|gist|dask|dvc|pyscript)://.*",
         "",
         "Name the storage itself, where files can be written and deleted.",
     ),

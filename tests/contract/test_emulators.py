@@ -15,9 +15,12 @@ from typing import Any
 import fsspec
 import pytest
 
+from fsspill.storage.client_pool import open_client
 from fsspill.storage.range_reader import FilesystemReader
 from fsspill.testing.contract import ExternalStorageContract
 from tests import emulators
+from tests.faults.dialects import DemandsChecksums, EqualParts
+from tests.faults.fault_proxy import Dialect, FaultProxy
 from tests.storage.test_range_reader import round_trip
 
 pytestmark = [pytest.mark.nightly]
@@ -191,3 +194,39 @@ class TestFtp(OnServer):
 class TestSmb(OnServer):
     protocol = "smb"
     root = "127.0.0.1/share/"
+
+
+class TestR2(ExternalStorageContract):
+    """Parts of an upload must have one length."""
+
+    dialect: Dialect = EqualParts()
+
+    @pytest.fixture
+    def uri(self, proxy: FaultProxy, s3_bucket: str) -> Iterator[str]:
+        with proxy.speak(self.dialect):
+            yield f"s3://{s3_bucket}/prefix"
+
+
+class TestObjectLock(TestR2):
+    """Each body must have a checksum."""
+
+    dialect = DemandsChecksums()
+
+    def write_at_rest(self, base_url: str, data: bytes) -> None:
+        """Write the file with a checksum."""
+        client = open_client(base_url, {})
+        client.run(client.put, client.root, data)
+
+
+class TestB2(ExternalStorageContract):
+    """Every file has versions."""
+
+    @pytest.fixture
+    def uri(self, s3_bucket: str) -> str:
+        fs = fsspec.filesystem("s3")
+        fs.call_s3(
+            "put_bucket_versioning",
+            Bucket=s3_bucket,
+            VersioningConfiguration={"Status": "Enabled"},
+        )
+        return f"s3://{s3_bucket}/prefix"

@@ -6,7 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from fsspill import ConfigError
 from fsspill.storage.connection import connect
@@ -33,6 +35,21 @@ def test_unknown_options_of_a_filesystem_are_named() -> None:
     with pytest.raises(ConfigError, match=r"storage_options.*port") as caught:
         connect("sftp://host/dir", {"port": "hunter2", "nonsense": 1})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [AttributeError, KeyError, ValueError])
+def test_a_filesystem_that_cannot_be_made_without_options_says_so(error: type[Exception]) -> None:
+    """That of Box raises an AttributeError without credentials: no storage was asked."""
+
+    class Boxed(MemoryFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        def __init__(self, **options: object) -> None:
+            raise error("'NoneType' object has no attribute 'access_token'")
+
+    fsspec.register_implementation("boxed", Boxed, clobber=True)
+    with pytest.raises(ConfigError, match="Expected options in fsspec's names"):
+        connect("boxed://x", {})
 
 
 def test_synchronous_filesystems_get_one_operation_at_a_time() -> None:

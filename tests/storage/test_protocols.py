@@ -52,6 +52,15 @@ def test_other_protocols_have_the_defaults(uri: str) -> None:
     assert traits_of(uri).has_directories
 
 
+def test_a_filesystem_that_retries_for_minutes_does_not() -> None:
+    """The thread of a call that its caller no longer waits for would keep the process at its exit.
+
+    tosfs makes 20 attempts with pauses between them.
+    """
+    assert traits_of("tos://bucket").options["max_retry_num"] == 1
+    assert traits_of("tosfs://bucket") is traits_of("tos://bucket")
+
+
 def test_aliases_have_the_traits_of_their_protocol() -> None:
     """It makes no difference which name of a protocol a URI has."""
     for names in (["s3", "s3a"], ["gs", "gcs"], ["abfs", "abfss", "az"], ["file", "local"]):
