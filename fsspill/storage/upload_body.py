@@ -41,7 +41,9 @@ class UploadBody(io.BytesIO):
     `BytesIO` only by type, so that aiohttp reads it on the event loop and not in a thread.
 
     Asking for the length rewinds. Every attempt to send a request begins with it, and s3fs repeats
-    a request with the body just as the failed attempt left it.
+    a request with the body just as the failed attempt left it. So does asking for the name, with
+    which aiohttp begins each of its own attempts: before 3.14 it repeats a request whose connection
+    was reset with what the failed attempt has left, and the server waits for the rest.
     """
 
     def __init__(self, buffers: Iterable[bytes | memoryview], progress: Progress = _ignore) -> None:
@@ -62,6 +64,11 @@ class UploadBody(io.BytesIO):
     def __len__(self) -> int:
         self._position = 0
         return self._length
+
+    @property
+    def name(self) -> None:
+        """None, as a file has that is only in memory."""
+        self._position = 0
 
     def __bool__(self) -> bool:
         return True

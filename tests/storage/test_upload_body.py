@@ -76,6 +76,16 @@ def test_len_rewinds_the_body() -> None:
     assert bytes(body.read(6)) == b"abcdef"
 
 
+def test_each_payload_of_aiohttp_begins_at_the_start() -> None:
+    """Before 3.14 it makes another one of the same body when a connection was reset."""
+    payload = pytest.importorskip("aiohttp.payload")
+    body = UploadBody([b"ab", b"cd"])
+    assert body.read() == b"abcd"
+    assert payload.PAYLOAD_REGISTRY.get(body, disposition=None).size == 4
+    assert body.read() == b"abcd"
+    assert body.was_read_again
+
+
 def test_bytes_that_are_sent_again_are_no_progress() -> None:
     """They have moved, but no further than in an earlier attempt."""
     progress: list[bool] = []
