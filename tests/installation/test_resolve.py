@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.installation.environments import PIPS, Environment, build_wheel
-from tests.installation.resolve import REQUESTS, resolve
-from tests.running import PATIENCE
+from tests.installation.resolve import (
+    REQUESTS,
+    WITH_BOTO3,
+    named_first,
+    resolve,
+    reversed_order,
+)
+
+NEWEST = (*REQUESTS, *WITH_BOTO3, *map(reversed_order, WITH_BOTO3))
+MINUTE = 60
+"""Seconds of CPU time."""
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +27,28 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
+def require(environment: Environment, wheel: Path, requests: Sequence[str]) -> None:
+    """Require a solution for each of the requests, within a minute."""
+    answers = {request: resolve(environment, wheel, request, MINUTE) for request in requests}
+    wrong = {request: answer for request, answer in answers.items() if answer.found != "ok"}
+    assert not wrong
+
+
 def test_the_newest_pip_resolves_every_extra(wheel: Path, tmp_path: Path) -> None:
     """All of them together."""
-    extras = "fsspill[s3,gcs,azure,sftp,compression,cli]"
-    assert resolve(Environment(tmp_path), wheel, extras, PATIENCE) == "ok"
+    require(Environment(tmp_path), wheel, ["fsspill[s3,gcs,azure,sftp,compression,cli]"])
+
+
+@pytest.mark.timeout(1800)
+def test_uv_resolves_every_request(wheel: Path, tmp_path: Path) -> None:
+    """In either order."""
+    require(Environment(tmp_path, "uv"), wheel, NEWEST)
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("pip", PIPS)
 def test_every_pip_resolves_every_request(pip: str, wheel: Path, tmp_path: Path) -> None:
     """Those with boto3 if aiobotocore is named before it, where the pip is older than 25.1."""
-    environment = Environment(tmp_path, pip)
-    requests = [
-        request
-        for request in REQUESTS
-        if pip == "newest" or "aiobotocore" in request or "boto3" not in request
-    ]
-    answers = {request: resolve(environment, wheel, request, 3 * PATIENCE) for request in requests}
-    assert set(answers.values()) == {"ok"}, answers
+    requests = NEWEST if pip == "newest" else (*REQUESTS, *map(named_first, WITH_BOTO3))
+    require(Environment(tmp_path, pip), wheel, requests)
