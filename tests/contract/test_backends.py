@@ -16,7 +16,6 @@ from fsspill.testing.contract import ExternalStorageContract
 from tests.contract import backends, test_contract, test_emulators
 from tests.contract.backends import BACKENDS, Backend
 from tests.installation.environments import ROOT, Environment, run
-from tests.running import PATIENCE
 
 REFUSED = [
     name for row in BACKENDS if row.verdict == backends.NOT for name in row.protocols.split()
@@ -98,9 +97,9 @@ def test_a_storage_that_does_not_answer_is_named(row: Backend, tmp_path: Path) -
     So does the process, which no retry of the client keeps.
     """
     environment = Environment(tmp_path)
-    environment.pip("install", "--quiet", str(ROOT), *row.package.split())
+    environment.install("--quiet", str(ROOT), *row.package.split())
     check = (environment.python, "-c", CHECK, row.uri, json.dumps(row.options))
-    [raised] = re.findall(r"^raised .*", run(*check, seconds=2 * PATIENCE), re.MULTILINE)
+    [raised] = re.findall(r"^raised .*", run(*check), re.MULTILINE)
     _, name, message = raised.split(maxsplit=2)
     assert issubclass(getattr(errors, name), errors.FsspillError)
     assert row.uri in message
