@@ -202,7 +202,7 @@ def test_the_readme_begins_with_one_line() -> None:
     """Someone with only Python and pip finds what to install and to run first, and the tests."""
     lines = [line for _, block in blocks("console") for line in block.splitlines()]
     assert lines[0] == "pip install '.[all]' && fsspill demo"
-    assert "pip install '.[test]' && pytest" in lines
+    assert "pip install '.[test]' && pytest -n 4" in lines
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

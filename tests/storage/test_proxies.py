@@ -19,7 +19,7 @@ from fsspill.storage.proxies import environment_proxy, obstore_proxy, proxy_of_a
 from fsspill.testing.s3_server import S3Server
 from tests import emulators
 from tests.forward_proxy import ForwardProxy
-from tests.timeouts import IMPATIENT, PATIENT, cleanup_limit
+from tests.timeouts import PATIENT, limited_attempts
 
 pytest.importorskip("s3fs")
 pytest.importorskip("obstore")
@@ -166,8 +166,8 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(
     """A user's first suspicion is the storage: the message names the proxy."""
     monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2hunter2@127.0.0.1:9")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://unanswered.test")
-    storage = ExternalStorage("s3://bucket/x", stall_timeout=IMPATIENT)
-    with cleanup_limit(IMPATIENT), pytest.raises(FsspillError, match="proxy to answer") as caught:
+    storage = ExternalStorage("s3://bucket/x", stall_timeout=PATIENT)
+    with limited_attempts(2), pytest.raises(FsspillError, match="proxy to answer") as caught:
         storage.check()
     assert "hunter2" not in str(caught.value)
 
