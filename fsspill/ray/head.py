@@ -14,10 +14,13 @@ from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
 from fsspill.ray.abort_alarm import postpone_abort
+from fsspill.ray.announcement import announce
 from fsspill.ray.heartbeat import start_head_process
 from fsspill.ray.internals import check_internals
+from fsspill.ray.node_watch import start_node_watch
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
+from fsspill.settings import Settings
 from fsspill.storage.protocols import protocol_of, traits_of
 
 __all__ = ["on_head_started", "validate_external_storage"]
@@ -110,7 +113,7 @@ def _is_set(name: str, system_config: Mapping[str, Any]) -> bool:
 
 
 def on_head_started(node: Any) -> None:
-    """Start the heartbeat of the session, once the head has started its processes.
+    """Start the heartbeat of the session and the watch over its nodes, once the head has started.
 
     Parameters
     ----------
@@ -119,9 +122,9 @@ def on_head_started(node: Any) -> None:
 
     Notes
     -----
-    Starts a process that lives as long as Ray's own head process (the GCS server), and writes a
+    Starts two processes that live as long as Ray's own head process (the GCS server). One writes a
     small file under each URI every 5 minutes. Without it ``fsspill clean`` could not tell a live
-    session from a dead one.
+    session from a dead one. The other is `fsspill.ray.node_watch`.
     """
     if not _spills(node):
         return
@@ -135,12 +138,25 @@ def on_head_started(node: Any) -> None:
         logger.warning(
             "heartbeat not started: fsspill clean will leave this session alone: %s", error
         )
+    try:
+        announce(node)
+        start_node_watch(_settings(node), node.gcs_address, *_process(node, "nodes"))
+    except Exception as error:
+        logger.warning("drivers are not told of nodes without fsspill: %s", error)
 
 
 def _start_heartbeat(node: Any) -> None:
-    settings = make_settings(json.loads(node._object_spilling_config))
+    settings = _settings(node)
     if settings.node_local:
         return  # files on a node's own disk belong to no session
+    start_head_process(settings, node._session_name, *_process(node, "heartbeat"))
+
+
+def _settings(node: Any) -> Settings:
+    return make_settings(json.loads(node._object_spilling_config))
+
+
+def _process(node: Any, name: str) -> tuple[int, str]:
+    """Return Ray's head process, and the log of a process that lives as long."""
     pid = node.all_processes["gcs_server"][0].process.pid
-    log = os.path.join(node.get_logs_dir_path(), "fsspill_heartbeat.log")
-    start_head_process(settings, node._session_name, pid, log)
+    return pid, os.path.join(node.get_logs_dir_path(), f"fsspill_{name}.log")

@@ -30,7 +30,15 @@ from fsspill.placement.shared_state import SharedState
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD
 
-__all__ = ["INTERVAL", "Heartbeat", "run_until_exit", "start_head_process", "start_node_process"]
+__all__ = [
+    "INTERVAL",
+    "Heartbeat",
+    "is_alive",
+    "open_log",
+    "run_until_exit",
+    "start_head_process",
+    "start_node_process",
+]
 
 logger = get_logger(__name__)
 
@@ -131,17 +139,17 @@ def start_head_process(
         Path of its log file.
     """
     function = partial(run_until_exit, settings, session_name, HEAD, pid)
-    with _open_log(log) as output:
+    with open_log(log) as output:
         return start_in_child(function, output=output)
 
 
-def _open_log(path: str) -> IO[bytes]:
-    """Open a log file; none where the disk is full or read-only: a heartbeat needs no log."""
+def open_log(path: str) -> IO[bytes]:
+    """Open a log file; none where the disk is full or read-only: no process needs its log."""
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return open(os.open(path, flags, 0o666), "ab")
     except OSError as error:
-        logger.warning("the heartbeat of this session has no log: %s", error)
+        logger.warning("a process of this session has no log: %s", error)
         return Path(os.devnull).open("ab")
 
 
@@ -186,9 +194,9 @@ def run_until_exit(
     predecessor : int, optional
         The process that writes until it ends, the parent of this one.
     """
-    while os.getppid() == predecessor and _is_alive(pid):
+    while os.getppid() == predecessor and is_alive(pid):
         time.sleep(_POLL_INTERVAL)
-    if not _is_alive(pid):
+    if not is_alive(pid):
         return
     with _writer_lock(session_name, name, pid) as is_free:
         if is_free:
@@ -207,7 +215,7 @@ def _write_until_exit(settings: Settings, session_name: str, name: str, pid: int
     # That of a node was just written by an IO worker. Another one could come after the removal of
     # a node that lived for a moment, and would stay.
     first = time.monotonic() + (0.0 if name == HEAD else INTERVAL)
-    while _is_alive(pid):
+    while is_alive(pid):
         standby.keep_alive()
         if time.monotonic() >= first:
             heartbeat.start()
@@ -243,7 +251,8 @@ class _Standby:
             logger.warning("could not start the standby of a heartbeat: %s", error)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return True if a process has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

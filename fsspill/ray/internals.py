@@ -34,6 +34,7 @@ _REFUSED = "Ray stays as it is; a URI is refused by ray.init and ray start"
 _CHECKED = "a URI is refused by the check of the head"
 _UNCHECKED = "a worker node that names another directory is not refused; a warning is logged"
 _UNREPORTED = "a worker node that cannot use the storage reports it at its first spill"
+_UNTOLD = "drivers are not told of nodes without fsspill; a warning is logged"
 _NO_HEARTBEAT = (
     "no heartbeat of the session; a warning is logged, and clean leaves the session alone"
 )
@@ -77,6 +78,13 @@ INTERNALS = (
     Internal("node.node_ip_address", _UNREPORTED, required=False),
     Internal("node.get_gcs_client", _UNREPORTED, required=False),
     Internal("ray._private.utils.publish_error_to_driver", _UNREPORTED, required=False),
+    Internal("node._ray_params.env_vars", _UNTOLD, required=False),
+    Internal("ray._raylet.GcsClient", _UNTOLD, required=False),
+    Internal("ray._raylet.InnerGcsClient.internal_kv_put", _UNTOLD, required=False),
+    Internal("ray._raylet.InnerGcsClient.internal_kv_get", _UNTOLD, required=False),
+    Internal("ray._raylet.InnerGcsClient.internal_kv_del", _UNTOLD, required=False),
+    Internal("ray._raylet.InnerGcsClient.get_all_node_info", _UNTOLD, required=False),
+    Internal("ray._raylet.InnerGcsClient.get_all_job_info", _UNTOLD, required=False),
     Internal(
         "ray.scripts.scripts.main",
         "no 'python -m fsspill.ray'; PYTHONPATH does the same",

@@ -11,6 +11,7 @@ from fsspill.config import make_node_settings
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
+from fsspill.ray.announcement import announce
 
 __all__ = ["check_worker_node", "on_worker_node_started"]
 
@@ -51,7 +52,7 @@ def check_worker_node(node: Any) -> None:
 
 
 def on_worker_node_started(node: Any) -> None:
-    """Report a storage that a worker node cannot use, once it has joined the cluster.
+    """Announce a worker node that has joined the cluster, and report a storage it cannot use.
 
     The node stays: the storage may only be unreachable now, and tasks that do not spill can run.
     Its first spill would tell the same, but later, and with tasks in the way.
@@ -63,9 +64,13 @@ def on_worker_node_started(node: Any) -> None:
 
     Notes
     -----
-    Never raises. Four requests per URI. The line goes to the standard error of this process, which
-    is that of ``ray start``, and to the drivers.
+    Never raises. One request to Ray's head, and four per URI. The line goes to the standard error
+    of this process, which is that of ``ray start``, and to the drivers.
     """
+    try:
+        announce(node)
+    except Exception as error:
+        logger.warning("the head cannot see that this node has fsspill: %s", error)
     try:
         settings = make_node_settings(json.loads(node._config["object_spilling_config"]))
         ExternalStorage(settings, node_id=node.node_id, session_name=node._session_name).check()

@@ -221,6 +221,38 @@ def test_a_worker_node_says_when_it_joins_what_it_cannot_reach(
         assert any("(raylet)" in line and "127.0.0.1:1" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("lack", "expected"),
+    [
+        ("off", "cannot spill or restore objects: fsspill is not installed there, or off"),
+        pytest.param(
+            "absent",
+            "cannot spill or restore objects: fsspill is not installed there, or off",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param("other", "has fsspill 0.0.1, and the head ", marks=pytest.mark.nightly),
+        pytest.param("complete", "", marks=pytest.mark.nightly),
+    ],
+)
+def test_drivers_are_told_of_a_node_without_fsspill(
+    environment: dict[str, str], lack: str, expected: str
+) -> None:
+    """Without the package, with the hook off, or of another version: one line says what to do."""
+    with Program("incomplete_node.py", "s3://bucket/x", lack, environment=environment) as program:
+        program.expect("status 0")
+        program.expect("nodes 2")
+        if expected:
+            line = program.expect(expected)
+            assert "fsspill: node " in line
+            assert "pip install 'fsspill[s3]==" in line
+            assert "runtime_env does not reach" in line
+        else:
+            program.tell("30")  # seconds within which drivers are told
+        program.tell()
+        rest = program.output()
+    assert rest.count("runtime_env") == bool(expected)
+
+
 def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[str, str]) -> None:
     """A dataset of four times the object store is shuffled by Ray Data over S3."""
     pytest.importorskip("ray.data")

@@ -118,13 +118,22 @@ def test_validation_rejects_what_cannot_work_in_a_cluster(
         validate_external_storage(head(uri, **params), lambda node: pytest.fail("called"))
 
 
-def started(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Return the arguments of the heartbeat processes that a started head starts."""
+def started(
+    node: Any, monkeypatch: pytest.MonkeyPatch, *, watch: bool = False
+) -> list[tuple[Any, ...]]:
+    """Return the arguments of the heartbeat processes that a started head starts.
+
+    With `watch` also those of the processes that watch nodes.
+    """
     calls: list[tuple[Any, ...]] = []
+    watches = calls if watch else []
     monkeypatch.setattr("fsspill.ray.head.start_head_process", lambda *args: calls.append(args))
+    monkeypatch.setattr("fsspill.ray.head.announce", lambda node: None)
+    monkeypatch.setattr("fsspill.ray.head.start_node_watch", lambda *args: watches.append(args))
     gcs = SimpleNamespace(process=SimpleNamespace(pid=17))
     node.all_processes = {"gcs_server": [gcs]}
     node.get_logs_dir_path = lambda: "/logs"
+    node.gcs_address = "host:1"
     on_head_started(node)
     return calls
 
@@ -146,6 +155,16 @@ def test_no_heartbeat_of_a_session_without_shared_files(
     assert started(node, monkeypatch) == []
 
 
+def test_a_head_that_has_started_watches_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where files are on the nodes' own disks, which takes fsspill on each of them."""
+    uri = f"file://{tmp_path}"
+    assert started(head(uri), monkeypatch, watch=True) == [
+        (Settings(uri), "host:1", 17, "/logs/fsspill_nodes.log")
+    ]
+
+
 def test_a_heartbeat_that_cannot_start_does_not_stop_ray(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,7 +172,8 @@ def test_a_heartbeat_that_cannot_start_does_not_stop_ray(
     node = head("s3://bucket/x")
     node.all_processes = {}
     on_head_started(node)
-    [message] = [record.getMessage() for record in caplog.records]
+    message, untold = [record.getMessage() for record in caplog.records]
+    assert untold.startswith("drivers are not told of nodes without fsspill: ")
     assert message.startswith(
         "heartbeat not started: fsspill clean will leave this session alone: "
     )

@@ -204,7 +204,8 @@ def test_a_missing_obstore_is_reported(s3_bucket: str, monkeypatch: pytest.Monke
 def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Route only obstore through a proxy that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
+        proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr("fsspill.storage.obstore._s3_proxy", lambda *arguments: proxy)
         yield
 
 

@@ -1,0 +1,150 @@
+"""The watch over the nodes of a cluster, on a table of nodes in the place of Ray's."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+import fsspill
+from fsspill.ray.announcement import announce, key_of
+from fsspill.ray.node_watch import NodeWatch, _requirement
+from fsspill.settings import Settings
+
+ALIVE, DEAD = 0, 1
+
+
+class Cluster:
+    """Nodes, jobs and announcements, in the form in which Ray's client gives them."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, int] = {}
+        self.jobs = {"job": False}
+        self.announced: dict[bytes, bytes] = {}
+        self.requests: list[str] = []
+        self.lines: list[tuple[str, str]] = []
+        self.watch = NodeWatch(self, "fsspill==1", lambda *line: self.lines.append(line))
+
+    def join(self, name: str, version: str | None = fsspill.__version__) -> None:
+        self.nodes[name.encode().hex()] = ALIVE
+        if version:
+            node = SimpleNamespace(
+                node_id=name.encode().hex(),
+                get_gcs_client=lambda: self,
+                _ray_params=SimpleNamespace(env_vars=None),
+            )
+            announce(node)
+            self.announced[key_of(node.node_id)] = version.encode()
+
+    def look(self) -> list[tuple[str, str]]:
+        """Return the lines that a look prints, and the job of each."""
+        self.lines.clear()
+        self.watch.look()
+        return list(self.lines)
+
+    def get_all_node_info(self, timeout: float) -> dict[str, Any]:
+        self.requests.append("nodes")
+        return {
+            name: SimpleNamespace(
+                node_id=bytes.fromhex(name), state=state, node_manager_address=f"ip-{name}"
+            )
+            for name, state in self.nodes.items()
+        }
+
+    def get_all_job_info(self, **options: Any) -> dict[str, Any]:
+        self.requests.append("jobs")
+        return {job: SimpleNamespace(is_dead=is_dead) for job, is_dead in self.jobs.items()}
+
+    def internal_kv_get(self, key: bytes, namespace: bytes, timeout: float) -> bytes | None:
+        self.requests.append("get")
+        return self.announced.get(key)
+
+    def internal_kv_put(self, key: bytes, value: bytes, *rest: object, timeout: float) -> None:
+        self.announced[key] = value
+
+    def internal_kv_del(self, key: bytes, *rest: object, timeout: float) -> None:
+        del self.announced[key]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster()
+    cluster.join("head")
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, "fsspill is not installed there, or off"),
+        ("0.0.1", "has fsspill 0.0.1, and the head"),
+    ],
+)
+def test_each_driver_is_told_once_of_each_node(
+    cluster: Cluster, version: str | None, message: str
+) -> None:
+    """When a node was seen twice: it may have joined a moment ago. A later driver is told too."""
+    cluster.join("bad", version)
+    assert cluster.look() == []
+    [(job, line)] = cluster.look()
+    assert job == "job"
+    assert message in line
+    assert "ip-626164" in line
+    assert "pip install 'fsspill==1'" in line
+    assert "\n" not in line
+    cluster.jobs |= {"later": False, "ended": True}
+    assert cluster.look() == []  # it may not listen yet
+    assert [job for job, _ in cluster.look()] == ["later"]
+    cluster.join("worse", version)
+    cluster.look()
+    assert sorted(job for job, _ in cluster.look()) == ["job", "later"]
+
+
+def test_a_node_that_announces_itself_late_is_sound(cluster: Cluster) -> None:
+    """Nothing is said of it."""
+    cluster.join("slow", None)
+    cluster.look()
+    cluster.join("slow")
+    assert cluster.look() == []
+    assert cluster.look() == []
+
+
+def test_a_sound_cluster_costs_one_request_a_look(cluster: Cluster) -> None:
+    """However many nodes it has; and each announcement is read once."""
+    for number in range(5):
+        cluster.join(f"node{number}")
+    cluster.look()
+    cluster.requests.clear()
+    cluster.look()
+    assert cluster.requests == ["nodes"]
+
+
+def test_announcements_of_nodes_that_have_ended_are_removed(cluster: Cluster) -> None:
+    """Ray's table does not grow with the nodes of an autoscaled cluster."""
+    cluster.join("gone")
+    cluster.look()
+    cluster.nodes[b"gone".hex()] = DEAD
+    cluster.look()
+    assert list(cluster.announced) == [key_of(b"head".hex())]
+
+
+def test_a_look_that_fails_is_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """The next one goes on: Ray's head may be starting again."""
+    cluster.join("bad", None)
+    cluster.look()
+    cluster.nodes, nodes = None, cluster.nodes  # type: ignore[assignment]
+    with caplog.at_level(logging.WARNING):
+        assert cluster.look() == []
+    assert "could not compare the nodes" in caplog.text
+    cluster.nodes = nodes
+    assert len(cluster.look()) == 1
+
+
+def test_the_command_names_the_extras_of_the_uris() -> None:
+    """And the version of the head."""
+    assert _requirement(Settings("s3://b/x")) == f"fsspill[s3]=={fsspill.__version__}"
+    assert _requirement(Settings("file:///x")) == f"fsspill=={fsspill.__version__}"
