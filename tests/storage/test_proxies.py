@@ -19,7 +19,7 @@ from fsspill.storage.proxies import environment_proxy, obstore_proxy, proxy_of_a
 from fsspill.testing.s3_server import S3Server
 from tests import emulators
 from tests.forward_proxy import ForwardProxy
-from tests.timeouts import PATIENT, limited_attempts
+from tests.timeouts import IMPATIENT, PATIENT, limited_attempts
 
 pytest.importorskip("s3fs")
 pytest.importorskip("obstore")
@@ -167,6 +167,7 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(
     monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2hunter2@127.0.0.1:9")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://unanswered.test")
     storage = ExternalStorage("s3://bucket/x", stall_timeout=PATIENT)
+    monkeypatch.setattr("fsspill.storage.small_files.CHECK_REMOVAL_SECONDS", IMPATIENT)
     with limited_attempts(2), pytest.raises(FsspillError, match="proxy to answer") as caught:
         storage.check()
     assert "hunter2" not in str(caught.value)
