@@ -11,7 +11,7 @@ from fsspill.external_storage import ExternalStorage
 from fsspill.interface import NullStorage, Storage
 from fsspill.object_store import ObjectStore
 from fsspill.ray_config import PARAMETERS_OF_TYPE, RAY_TEST_TYPES
-from fsspill.settings import Settings, quote_names
+from fsspill.settings import Settings, check_names, quote_names
 
 __all__ = [
     "delete_spilled_objects",
@@ -119,18 +119,14 @@ def make_settings(config: Any) -> Settings:
     ConfigError
         It is not a configuration, or has parameters that are unknown or cannot work.
     """
+    if isinstance(config, Mapping):
+        check_names(config, ("type", "params"), "external storage")
     params = config.get("params") if isinstance(config, Mapping) else None
     if not isinstance(params, Mapping):
         raise ConfigError(
             "cannot set up external storage: expected a mapping such as "
             '{"type": "fsspec", "params": {"uri": "s3://bucket/prefix"}}, found '
             f"{_describe(config)}."
-        )
-    unknown = set(config) - {"type", "params"}
-    if unknown:
-        raise ConfigError(
-            f"cannot set up external storage: expected only 'type' and 'params', found also "
-            f"{quote_names(unknown)}. Parameters belong into 'params'."
         )
     return Settings.of(**_parameters(config.get("type"), params))
 

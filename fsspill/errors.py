@@ -294,7 +294,8 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
         return ConfigError, "a filesystem that can write: choose a URI with another protocol."
     if isinstance(error, TypeError):
         return ConfigError, (
-            "storage_options that this filesystem takes: correct their names and types."
+            "a call that this filesystem takes: correct the names and types of storage_options, or "
+            "without any, use versions of its packages that fit together."
         )
     # Subclasses of ValueError are what parsers raise for an answer that is cut off.
     if type(error) is ValueError or any(

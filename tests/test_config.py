@@ -101,7 +101,11 @@ def fsspec_config(**params: Any) -> Any:
         ("text", "found a str"),
         ({"type": "fsspec"}, "expected a mapping such as"),
         ({"type": "fsspec", "params": ["uri"]}, "expected a mapping such as"),
-        ({"type": "fsspec", "params": {"uri": "s3://b"}, "buffer": 1}, "found also 'buffer'"),
+        (
+            {"type": "fsspec", "params": {"uri": "s3://b"}, "buffer": 1},
+            "unknown parameter 'buffer'",
+        ),
+        ({"type": "fsspec", "param": {"uri": "s3://b"}}, "Did you mean 'params'"),
         (fsspec_config(), r"expected params\['uri'\]"),
         (fsspec_config(uri=None), r"expected params\['uri'\]"),
         (fsspec_config(uri=[]), "expected a URI or a list of URIs"),

@@ -41,6 +41,9 @@ _NOTIFY_INTERVAL = 60.0
 
 _LONGEST_CHAIN = 10
 
+_LONGEST_ID = 12
+"""Digits of a node's id in a message, as Ray's own tables show it."""
+
 _reasons: dict[str, str] = {}
 """Why modules of Ray could not be wrapped."""
 
@@ -158,7 +161,9 @@ def _driver_notifier(node_id: str) -> Callable[[str], None]:
             worker = ray._private.worker.global_worker
             if not worker.connected:
                 return  # the next call is soon
-            push_error_to_driver(worker, "fsspill", f"fsspill on node {node_id}: {message}")
+            address = getattr(worker, "node_ip_address", "")
+            where = f"{address} ({node_id[:_LONGEST_ID]})" if address else node_id
+            push_error_to_driver(worker, "fsspill", f"fsspill on node {where}: {message}")
         except Exception as error:
             logger.debug("could not notify the drivers: %s", error)
         last[0] = time.monotonic()

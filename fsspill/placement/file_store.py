@@ -24,7 +24,7 @@ from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
 from fsspill.transfer.spill_file import SpillFile, WrittenFile
 
-__all__ = ["MARKED_UNHEALTHY", "FileStore"]
+__all__ = ["FileStore"]
 
 logger = get_logger(__name__)
 
@@ -37,7 +37,7 @@ _CHILD_TIMEOUT = 60.0
 _FILES_PER_PASS = 1000
 """Pending files that are deleted together: one bulk request of S3."""
 
-MARKED_UNHEALTHY = "Marked unhealthy; writes go to the next URI. A background probe re-enables it."
+_MARKED_UNHEALTHY = "Marked unhealthy, and not written to, until a background probe succeeds."
 """Consequence of a failed write, for messages that state the failure."""
 
 
@@ -246,7 +246,7 @@ def _make_transfer(
 
 
 def _log_failover(failure: FsspillError) -> None:
-    logger.warning("%s %s", failure, MARKED_UNHEALTHY)
+    logger.warning("%s %s", failure, _MARKED_UNHEALTHY)
 
 
 def _log_refusal(failure: FsspillError) -> None:

@@ -65,6 +65,11 @@ INTERNALS = (
         required=False,
     ),
     Internal(
+        "ray._private.worker.Worker.node_ip_address",
+        "messages name the id of a node, not its address",
+        required=False,
+    ),
+    Internal(
         "node._ray_params.object_spilling_directory",
         "a worker node that names another directory is refused if a variable names it",
         required=False,

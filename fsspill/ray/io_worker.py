@@ -24,7 +24,6 @@ from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import decode_url, parse_url_with_offset
 from fsspill.interface import Storage
 from fsspill.log import get_logger
-from fsspill.placement.file_store import MARKED_UNHEALTHY
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.abort_alarm import postpone_abort
 from fsspill.ray.core_worker import CoreWorkerStore
@@ -43,6 +42,12 @@ logger = get_logger(__name__)
 _CONFIRMATION_PAUSES = (0.3, 0.7, 1.1)
 """Seconds between the attempts to restore an object that is missing or corrupt."""
 
+
+_OUTAGE = (
+    "Until that is mended, objects stay in memory or on the node's own disk, and ray.get waits for "
+    "spilled ones."
+)
+_FAILOVER = "Writes go to the next URI until a probe of this one succeeds."
 
 _OUTAGE_PAUSE = 5.0
 """Seconds for which the objects of a spill that has failed are kept from being spilled again. Ray
@@ -80,7 +85,7 @@ class IOWorkerStorage(Storage):
             node_id=node_id,
             session_name=session_name,
             object_store=self._object_store,
-            on_failover=self._notify_failover,
+            on_failover=lambda failure: self._failovers.append(failure),
             on_refusal=self._notify_refusal,
         )
         state = SharedState(session_name, node_id)
@@ -91,6 +96,8 @@ class IOWorkerStorage(Storage):
         self._heartbeat = Heartbeat(self._storage, node_id, before_first=start_process)
         self._lost_after = settings.lost_after
         self._restoring = ""
+        self._failovers: list[FsspillError] = []
+        self._has_next = len(settings.uri) > 1
 
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
@@ -102,19 +109,30 @@ class IOWorkerStorage(Storage):
         """
         raise_trim_threshold()
         urls: list[bytes] = []
+        self._failovers.clear()
         try:
             urls = self._storage.spill_objects(object_refs, owner_addresses)
         except StorageRefusedError:
             pass  # the drivers were notified of each such object
         except Exception as error:
-            self._notifier.notify(
-                "spill", f"{error} Objects stay in memory or on the node's own disk."
-            )
+            self._failovers.clear()  # the same failures, and no URI is left
+            self._notify_outage(error)
             self._hold(object_refs, _OUTAGE_PAUSE)
+        self._notify_failovers()
         if urls:
             self._heartbeat.start()
         self._hold_refused(object_refs[len(urls) :])
         return urls
+
+    def _notify_outage(self, error: Exception) -> None:
+        self._notifier.notify(_topic_of_outage(error), f"{error} {_OUTAGE}")
+
+    def _notify_failovers(self) -> None:
+        for failure in self._failovers:
+            if self._has_next:
+                self._notifier.notify("failover", f"{failure} {_FAILOVER}")
+            else:  # a part of the batch was written before
+                self._notify_outage(failure)
 
     def _hold_refused(self, object_refs: Sequence[Any]) -> None:
         """Keep objects that the storage refuses out of Ray's next batches."""
@@ -131,9 +149,6 @@ class IOWorkerStorage(Storage):
 
     def _notify_refusal(self, failure: FsspillError) -> None:
         self._notifier.notify("refusal", str(failure))
-
-    def _notify_failover(self, failure: FsspillError) -> None:
-        self._notifier.notify("failover", f"{failure} {MARKED_UNHEALTHY}")
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]
@@ -199,7 +214,8 @@ class IOWorkerStorage(Storage):
         seconds = self._restore_failures.record_failure(url)
         if seconds >= self._lost_after:
             return f"{error} Unreachable for {format_seconds(seconds)} (lost_after)."
-        self._notifier.notify("restore", f"{error} Ray tries again, and ray.get waits.")
+        message = f"{error} Ray tries again, and ray.get waits."
+        self._notifier.notify("restore", message, part_of=_topic_of_outage(error))
         return None
 
     def _put_error(self, object_ref: Any, url: str, reason: str) -> None:
@@ -227,6 +243,11 @@ class IOWorkerStorage(Storage):
         self._heartbeat.stop()
         self._held.release()
         self._storage.destroy_external_storage()
+
+
+def _topic_of_outage(error: Exception) -> str:
+    """Return the topic of a storage that takes no object: one for each class of causes."""
+    return f"outage {type(error).__name__}"
 
 
 def _is_loss(error: BaseException) -> bool:

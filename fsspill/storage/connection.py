@@ -143,16 +143,27 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     try:
         fs, root = _open(uri, options, renew=renew)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
-            f"({', '.join(sorted(map(str, options)))}): {type(error).__name__}: "
-            f"{redact(str(error))}. Expected options in fsspec's names for this filesystem."
-        ) from error
+        raise _refusal(uri, cls, given, error) from error
     except Exception as error:
         raise translate(error, "cannot open the filesystem of", uri) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else SerializedFileSystem(fs)
     return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
+
+
+def _refusal(uri: str, cls: type, given: Mapping[str, Any], error: Exception) -> ConfigError:
+    """Return the error for a filesystem that cannot be made; names options that were given."""
+    reason = f"{type(error).__name__}: {redact(str(error))}"
+    if not given:
+        return ConfigError(
+            f"cannot spill to {uri}: {cls.__name__} cannot be made without options: {reason}. "
+            "Expected storage_options that it needs, in fsspec's names."
+        )
+    return ConfigError(
+        f"cannot spill to {uri}: {cls.__name__} does not take these storage_options "
+        f"({', '.join(sorted(map(str, given)))}): {reason}. Expected options in fsspec's names "
+        "for this filesystem."
+    )
 
 
 def _open(

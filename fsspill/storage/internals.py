@@ -80,6 +80,12 @@ INTERNALS = (
         "tuning",
         "the filesystem reads from a bucket outside of the configured region",
     ),
+    Internal(
+        "aiobotocore",
+        "aiobotocore.session.AioSession._create_client",
+        "tuning",
+        "a misspelled name in client_kwargs is refused without the nearest one",
+    ),
     Internal("aiobotocore", "fs.s3.meta.config.s3", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.proxies", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.proxies_config", "obstore", _SLOWER),

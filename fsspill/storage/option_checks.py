@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
@@ -63,6 +64,8 @@ def check_options(uri: str, cls: type, traits: ProtocolTraits, options: Mapping[
     """
     if traits.ignores_unknown_options:
         _check_names(uri, cls, options)
+    if traits.client == "s3":
+        _check_names_of_s3(uri, cls, options)
     _check_booleans(uri, _booleans(cls), options)
     given = [name for name in _CREDENTIALS if options.get(name)]
     if options.get("anon") and given:
@@ -83,6 +86,31 @@ def _check_names(uri: str, cls: type, options: Mapping[str, Any]) -> None:
             f"cannot spill to {uri}: {cls.__name__} has no option {name!r}, and would ignore it. "
             f"{hint}Expected some of {', '.join(sorted(known))}."
         )
+
+
+def _check_names_of_s3(uri: str, cls: type, options: Mapping[str, Any]) -> None:
+    """Check names that s3fs hands to botocore, which refuses others with its first request.
+
+    Only those that are nearly one that exists: which others do depends on the versions.
+    """
+    session = importlib.import_module("aiobotocore.session").AioSession
+    create = getattr(session, "_create_client", None)
+    config = importlib.import_module("botocore.config").Config
+    known = {
+        "": {*_parameters(cls), *_OF_FSSPEC, *_parameters(session)},
+        "client_kwargs": {*(inspect.signature(create).parameters if create else ())},
+        "config_kwargs": {*getattr(config, "OPTION_DEFAULTS", ())},
+    }
+    for holder, names in known.items():
+        given = options.get(holder) or {} if holder else options
+        for name in given.keys() - names if isinstance(given, Mapping) else ():
+            nearness = 0.7 if holder == "client_kwargs" else 0.85  # region is for region_name
+            if near := get_close_matches(str(name), names, 1, nearness):
+                where = holder or "storage_options"
+                raise ConfigError(
+                    f"cannot spill to {uri}: found {name!r} in {where}, which s3fs does not know. "
+                    f"Did you mean {near[0]!r}?"
+                )
 
 
 def _check_booleans(uri: str, booleans: frozenset[str], options: Mapping[str, Any]) -> None:

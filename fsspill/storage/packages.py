@@ -96,11 +96,10 @@ def describe_import_error(extra: str | None, error: Exception) -> str:
     package = PACKAGES.get(extra or "", ("",))[0]
     installed = _version(package) if package else None
     if not installed:
-        what = f'pip install "fsspill[{extra}]"' if extra else str(error)
-        return (
-            "its package is not installed in this Python environment. Install it on every node: "
-            f"{what}"
-        )
+        what = f'Install it on every node: pip install "fsspill[{extra}]"'
+        reason = f"Found: {error}. Do so on every node."
+        missing = "its package is not installed in this Python environment."
+        return f"{missing} {what if extra else reason}"
     conflicts = describe_conflicts(extra)
     first = _first_cause(error)
     reason = conflicts or f"{type(first).__name__}: {' '.join(str(first).split())}"

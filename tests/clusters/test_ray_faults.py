@@ -164,6 +164,25 @@ def test_objects_that_the_server_refuses(environment: dict[str, str], proxy: Fau
     assert "unhealthy" not in said
 
 
+@pytest.mark.parametrize("fault", [Fault.FORBIDDEN, Fault.RESET])
+def test_one_incident_is_one_line(
+    environment: dict[str, str], proxy: FaultProxy, fault: Fault
+) -> None:
+    """Credentials are revoked, or the storage is down: node, URI, cause, consequence, remedy."""
+    with start(environment, {"max_io_workers": 1}, stall_timeout=1) as program:
+        program.expect("started")
+        do(program, "put 10 1000000", "put 10")
+        with proxy.inject(fault):
+            do(program, "put 30 5000000", "put 30")
+            line = program.expect("fsspill on node")
+        lines = [line, *(each for each in program.output().splitlines() if "on node" in each)]
+    for line in lines:  # another one for each minute
+        assert "cannot write s3://bucket" in line
+        assert "Until that is mended, objects stay in memory" in line
+        assert "ray_spilled_objects" not in line
+        assert len(line) < 500
+
+
 def finish(program: Program, began: float) -> None:
     """Verify all objects, and end the program; nothing is left, and there were few messages."""
     found = do(program, "verify", "right:").split()
@@ -383,7 +402,7 @@ def test_the_driver_is_told_that_a_node_cannot_spill(
         Program("refused_node.py", URI, json.dumps(own), environment=environment) as program,
     ):
         node = program.expect("maker").split()[1]
-        assert message in program.expect(f"on node {node}: ")
+        assert message in program.expect(f"({node[:12]}): ")
         program.expect("right: 24 of 24")
         program.output()
 

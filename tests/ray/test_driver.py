@@ -23,8 +23,8 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the messages that reach the drivers."""
     messages: list[str] = []
 
-    def push(message: str) -> bool:
-        messages.append(message)
+    def push(node: str, message: str) -> bool:
+        messages.append(f"fsspill on node {node}: {message}")
         return True
 
     monkeypatch.setattr(driver, "_push_error", push)
@@ -65,13 +65,40 @@ def test_drivers_see_no_secret(pushed: list[str]) -> None:
     assert pushed == ["fsspill on node node: refused sftp://u:***@host"]
 
 
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("s3://b/x/session_1_2/ray_spilled_objects_ab12/f0-multi-1-9 at host", "s3://b/x at host"),
+        ("file:///d/ray_spilled_objects_ab12/f0-multi-1-9: OSError", "file:///d: OSError"),
+        ('"http://h/b/session_1/ray_spilled_objects_ab/f0-multi-1-9".', '"http://h/b".'),
+        ("gs://b/session_1/ray_spilled_objects_ab/f-multi-1-9?offset=0&size=9 x", "gs://b x"),
+    ],
+)
+def test_drivers_see_the_uri_and_the_log_the_file(
+    pushed: list[str], caplog: pytest.LogCaptureFixture, where: str, shown: str
+) -> None:
+    """The name of a file has 200 characters that tell a user nothing."""
+    node = "0123456789abcdef" * 3
+    DriverNotifier(SharedState("session", node), node).notify("spill", f"cannot write {where}")
+    assert pushed == [f"fsspill on node 0123456789ab: cannot write {shown}"]
+    assert notified(caplog) == [f"cannot write {where}"]
+
+
+def test_a_message_that_another_topic_has_said_is_left_out(pushed: list[str]) -> None:
+    """Also by another process of the node; not the other way round."""
+    notifier().notify("outage", "refused; ray.get waits")
+    notifier().notify("restore", "refused", part_of="outage")
+    notifier().notify("restore", "other", part_of="another outage")
+    assert [line.partition(": ")[2] for line in pushed] == ["refused; ray.get waits", "other"]
+
+
 def test_a_message_that_reached_no_driver_is_repeated(
     pushed: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Until this process is connected the message is logged once, and pushed with a later call."""
     each = notifier()
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "_push_error", lambda message: False)
+        patch.setattr(driver, "_push_error", lambda node, message: False)
         each.notify("spill", "no space")
     each.notify("spill", "no space")
     each.notify("spill", "no space")

@@ -22,6 +22,7 @@ from ray._private import external_storage as rays
 
 import fsspill
 from fsspill import CorruptObjectError, FsspillError, InMemoryObjectStore, Settings, Storage
+from fsspill.errors import StorageFullError
 from fsspill.placement import background
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray import SpilledObjectLostError
@@ -96,10 +97,30 @@ def test_a_spill_that_fails_returns_nothing_and_is_notified_once(
     break_directory(directory)
     with caplog.at_level(logging.WARNING):
         assert [storage.spill_objects([b"ref"], [b""]) for _ in range(100)] == [[]] * 100
-    # The reason, and the consequence.
-    assert len([line for line in notified(caplog) if "cannot write" in line]) == 2
-    assert any("Marked unhealthy; writes go to the next URI." in line for line in notified(caplog))
-    assert any("Objects stay in memory" in line for line in notified(caplog))
+    # The reason and the consequence in one line. There is no next URI.
+    [line] = notified(caplog)
+    assert "cannot write" in line
+    assert "objects stay in memory" in line
+    assert "next URI" not in line
+
+
+def test_a_failover_is_notified_with_its_consequence(
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a second URI; with one, of which a part of a batch was taken, there is no other."""
+    error = StorageFullError("cannot write file:///x: no space.")
+    for uris, consequence in (
+        ([f"file://{directory}", f"file://{tmp_path}/other"], "Writes go to the next URI"),
+        ([f"file://{directory}"], "Until that is mended"),
+    ):
+        each = IOWorkerStorage(Settings(uris), node_id=uris[-1][-5:], session_name="s")
+        each._failovers.append(error)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            each._notify_failovers()
+        [line] = notified(caplog)
+        assert line.startswith("cannot write file:///x: no space. ")
+        assert consequence in line
 
 
 def test_objects_that_no_uri_takes_are_held_for_some_seconds(

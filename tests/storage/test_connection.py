@@ -48,8 +48,25 @@ def test_a_filesystem_that_cannot_be_made_without_options_says_so(error: type[Ex
             raise error("'NoneType' object has no attribute 'access_token'")
 
     fsspec.register_implementation("boxed", Boxed, clobber=True)
-    with pytest.raises(ConfigError, match="Expected options in fsspec's names"):
+    with pytest.raises(ConfigError, match="cannot be made without options"):
         connect("boxed://x", {})
+
+
+@pytest.mark.parametrize("options", [{}, {"use_listings_cache": False}])
+def test_only_options_that_were_given_are_blamed(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Those of fsspill's own are not the user's to correct."""
+    adlfs = pytest.importorskip("adlfs")
+
+    def refuse(self: object, *arguments: object, **given: object) -> None:
+        raise ValueError("no account")
+
+    monkeypatch.setattr(adlfs.AzureBlobFileSystem, "__init__", refuse)
+    with pytest.raises(ConfigError, match="no account") as caught:
+        connect("abfs://container/p", options)
+    assert "read_timeout" not in str(caught.value)
+    assert ("(use_listings_cache)" in str(caught.value)) == bool(options)
 
 
 def test_synchronous_filesystems_get_one_operation_at_a_time() -> None:

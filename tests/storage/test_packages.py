@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from fsspill import ConfigError, ExternalStorage, MissingPackageError
-from fsspill.storage.packages import describe_conflicts
+from fsspill.storage.packages import describe_conflicts, describe_import_error
 from fsspill.storage.uri import filesystem_class
 
 pytest.importorskip("packaging")
@@ -35,6 +35,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         importlib.invalidate_caches()
 
     return install
+
+
+@pytest.mark.parametrize("protocol", ["ocilake", "box", "gs"])
+def test_a_missing_package_is_asked_for_once(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message of fsspec says it too, where there is no extra."""
+    error = ImportError(f"Install the package of {protocol}")
+    monkeypatch.setattr("fsspill.storage.packages._version", lambda package: None)
+    extra = "gcs" if protocol == "gs" else None
+    text = describe_import_error(extra, error)
+    assert text.count("nstall ") == (2 if extra else 1)  # "Install it ...: pip install ..."
+    assert "Install it on every node: Install" not in text
 
 
 def test_these_packages_fit_together() -> None:
