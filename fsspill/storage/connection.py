@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from socket import gaierror
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,7 +18,8 @@ from fsspec import AbstractFileSystem, asyn
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.config import apply_config
 
-from fsspill.errors import ConfigError, translate
+from fsspill.errors import ConfigError, FsspillError, translate
+from fsspill.http_answer import causes
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.instances import latest, refresh_config
@@ -142,10 +144,8 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     remember(options, traits.key_is_an_id)
     try:
         fs, root = _open(uri, options, renew=renew)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _refusal(uri, cls, given, error) from error
     except Exception as error:
-        raise translate(error, "cannot open the filesystem of", uri) from error
+        raise _opening_error(error, uri, cls, given) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     async_fs = fs if asynchronous else SerializedFileSystem(fs)
     return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
@@ -180,6 +180,22 @@ def _tuning(traits: ProtocolTraits, given: Mapping[str, Any]) -> Mapping[str, An
         return known_config(traits.options)
     session = gcs_session(given) if traits.obstore == "gcs" else {}
     return {**traits.options, "session_kwargs": session} if session else traits.options
+
+
+def _opening_error(
+    error: Exception, uri: str, cls: type, given: Mapping[str, Any]
+) -> FsspillError:
+    """Return the error for a filesystem that could not be made: of its options, or of the storage.
+
+    smbprotocol connects when it is made, and has a ValueError for a server that does not answer.
+    """
+    unreachable = next((each for each in causes(error) if isinstance(each, _UNREACHABLE)), None)
+    if unreachable or not isinstance(error, (AttributeError, KeyError, TypeError, ValueError)):
+        return translate(unreachable or error, "cannot open the filesystem of", uri)
+    return _refusal(uri, cls, given, error)
+
+
+_UNREACHABLE = (ConnectionError, TimeoutError, gaierror)
 
 
 def _require_token_file(uri: str, token: object) -> None:

@@ -208,10 +208,15 @@ BACKENDS = (
         package="lakefs-spec", uri="lakefs://repository/main/x",
         options={"host": "http://127.0.0.1:9", "username": "u", "password": "p"},
     ),
-    Backend("XRootD", "root", UNTRIED, NO_SERVER),
+    Backend(
+        "XRootD", "root", UNTRIED,
+        "its client has no call that writes a whole file: the check says that it cannot write.",
+        versions="fsspec-xrootd 0.5.5", package="fsspec-xrootd", uri="root://127.0.0.1:9//x",
+    ),
     Backend(
         "HDFS", "hdfs arrow_hdfs", UNTRIED,
         "it needs the native libraries of Hadoop, and there is no server to test with.",
+        versions="pyarrow 26.0.1", package="pyarrow", uri="hdfs://127.0.0.1:9/x",
     ),
     Backend(
         "HDFS over HTTP", "webhdfs", UNTRIED, NO_SERVER, versions="fsspec 2026.9.0",

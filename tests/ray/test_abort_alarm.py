@@ -8,10 +8,13 @@ import pytest
 
 from tests.ray.test_hook import python
 
-POSTPONE = "from fsspill.ray.abort_alarm import postpone_abort; postpone_abort()"
-SET = (
-    "import signal; signal.signal(signal.SIGALRM, print); signal.setitimer(signal.ITIMER_REAL, {})"
-)
+POSTPONE = "postpone_abort()"
+SET = """
+import signal
+from fsspill.ray.abort_alarm import postpone_abort  # before the timer: it may take long
+signal.signal(signal.SIGALRM, print)
+signal.setitimer(signal.ITIMER_REAL, {})
+"""
 DUE = "print(signal.getitimer(signal.ITIMER_REAL))"
 
 

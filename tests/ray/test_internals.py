@@ -131,5 +131,5 @@ def test_a_setup_that_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """IO workers would not know the type: the head says so, and why."""
     module = "ray._private.external_storage"
     monkeypatch.setitem(_fsspill_wrappers._reasons, module, "setup has no parameter 'config'")
-    with pytest.raises(ConfigError, match=r"setup has no parameter 'config'.*Use Ray 2\.50"):
+    with pytest.raises(ConfigError, match=r"setup has no parameter 'config'.*Use Ray 2\.45"):
         check_internals(head())

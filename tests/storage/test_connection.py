@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from fsspill import ConfigError
+from fsspill import ConfigError, StorageUnavailableError
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
 
@@ -67,6 +68,27 @@ def test_only_options_that_were_given_are_blamed(
         connect("abfs://container/p", options)
     assert "read_timeout" not in str(caught.value)
     assert ("(use_listings_cache)" in str(caught.value)) == bool(options)
+
+
+@pytest.mark.parametrize("cause", [ConnectionRefusedError, TimeoutError, socket.gaierror])
+def test_a_filesystem_that_connects_when_it_is_made(cause: type[OSError]) -> None:
+    """A server that does not answer is an outage, whatever the filesystem makes of it.
+
+    smbprotocol raises a ValueError, which would blame the options.
+    """
+
+    class Connecting(MemoryFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        def __init__(self, **options: object) -> None:
+            try:
+                raise cause("the server is down")
+            except OSError as error:
+                raise ValueError("Failed to connect to 'host:445'") from error
+
+    fsspec.register_implementation("connecting", Connecting, clobber=True)
+    with pytest.raises(StorageUnavailableError, match=r"is down\. Expected the storage"):
+        connect("connecting://x", {})
 
 
 def test_synchronous_filesystems_get_one_operation_at_a_time() -> None:
