@@ -11,7 +11,12 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    packages_distributions,
+    requires,
+    version,
+)
 
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.log import get_logger
@@ -103,11 +108,23 @@ def describe_import_error(extra: str | None, error: Exception) -> str:
     conflicts = describe_conflicts(extra)
     first = _first_cause(error)
     reason = conflicts or f"{type(first).__name__}: {' '.join(str(first).split())}"
-    broken = "" if conflicts else package
+    broken = "" if conflicts else _broken_package(package, first)
     return (
         f"{package} {installed} is installed and cannot be imported ({reason}). Install packages "
         f"that fit together, on every node: {_repair_command(extra, broken)}"
     )
+
+
+def _broken_package(package: str, error: BaseException) -> str:
+    """Return the package whose files are wrong, or "" if one that it needs is not there at all.
+
+    An installer adds what is missing, and takes a package with wrong files for installed.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return package
+    owners = set(packages_distributions().get(error.name.partition(".")[0], ()))
+    # Several have a namespace in common, such as azure: one more of them is missing.
+    return owners.pop() if len(owners) == 1 else ""
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -29,6 +29,10 @@ class Request(NamedTuple):
     status: int
 
 
+_MODULES = ("moto", "flask", "flask_cors")
+"""Those of moto, and those that only its server needs."""
+
+
 class S3Server(AbstractContextManager["S3Server"]):
     """moto's S3 server on a free port of the loopback interface. A context manager.
 
@@ -46,10 +50,11 @@ class S3Server(AbstractContextManager["S3Server"]):
     """
 
     def __init__(self) -> None:
-        if importlib.util.find_spec("moto") is None:
+        missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+        if missing:
             raise MissingPackageError(
-                "cannot start an S3 server: expected the package moto. Install it: "
-                'pip install "fsspill[all]"'
+                f"cannot start an S3 server: expected the module {missing[0]}, which comes with "
+                'moto[server]. Install it: pip install "fsspill[all]"'
             )
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
         self._process = subprocess.Popen(

@@ -137,6 +137,30 @@ def test_a_filesystem_that_cannot_be_imported_is_no_traceback(
         filesystem_class("s3://bucket")
 
 
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("async_timeout_", '"fsspill[s3]"'),  # of no package that is installed
+        ("azure.nothing", '"fsspill[s3]"'),  # in a namespace that several share
+        ("s3fs.core", "--force-reinstall --no-deps s3fs"),
+        ("aiobotocore.session", "--force-reinstall --no-deps aiobotocore"),
+    ],
+)
+def test_a_missing_module_is_installed_by_what_installs_it(
+    module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that is not there comes with the extra; one that lacks files, with itself again."""
+    pytest.importorskip("azure.storage.blob")
+
+    def fail(protocol: str) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("fsspill.storage.uri.get_filesystem_class", fail)
+    with pytest.raises(MissingPackageError) as found:
+        filesystem_class("s3://bucket")
+    assert str(found.value).endswith(f"-m pip install {command}")
+
+
 def test_nothing_is_said_where_it_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package ``packaging``, which Ray brings."""
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -83,6 +84,16 @@ def test_the_server_ends_with_a_killed_parent() -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
         poll(lambda: not listens(endpoint_url), "the server to end")
+
+
+def test_a_moto_without_its_server_is_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip install moto`."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "flask" else find(name)
+    )
+    with pytest.raises(MissingPackageError, match=r"module flask.*fsspill\[all\]"):
+        S3Server()
 
 
 def test_a_missing_moto_raises_missing_package_error(monkeypatch: pytest.MonkeyPatch) -> None:
