@@ -182,9 +182,7 @@ def _tuning(traits: ProtocolTraits, given: Mapping[str, Any]) -> Mapping[str, An
     return {**traits.options, "session_kwargs": session} if session else traits.options
 
 
-def _opening_error(
-    error: Exception, uri: str, cls: type, given: Mapping[str, Any]
-) -> FsspillError:
+def _opening_error(error: Exception, uri: str, cls: type, given: Mapping[str, Any]) -> FsspillError:
     """Return the error for a filesystem that could not be made: of its options, or of the storage.
 
     smbprotocol connects when it is made, and has a ValueError for a server that does not answer.
