@@ -222,6 +222,31 @@ def test_a_worker_node_says_when_it_joins_what_it_cannot_reach(
 
 
 @pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "{endpoint}"),
+        pytest.param(
+            "FSSPEC_S3_ENDPOINT_URL", "http://127.0.0.1:9", "{endpoint}", marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            "FSSPEC_S3", '{{"profile": "nobody"}}', '{{"anon": false}}', marks=pytest.mark.nightly
+        ),
+    ],
+)
+def test_an_environment_that_is_corrected_works(
+    environment: dict[str, str], name: str, wrong: str, right: str
+) -> None:
+    """It fails first; in the same process, as in a notebook, it is called again and works."""
+    endpoint = environment["AWS_ENDPOINT_URL"]
+    values = [value.format(endpoint=endpoint) for value in (wrong, right)]
+    arguments = ("s3://bucket/corrected", name, *values)
+    with Program("corrected.py", *arguments, environment=environment) as program:
+        program.expect("failed ")
+        program.expect("right: 30")
+        program.output()
+
+
+@pytest.mark.parametrize(
     ("lack", "expected"),
     [
         ("off", "cannot spill or restore objects: fsspill is not installed there, or off"),
