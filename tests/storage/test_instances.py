@@ -33,7 +33,8 @@ def check_fails(uri: str, **parameters: Any) -> str:
 
 
 def test_a_corrected_endpoint_is_used(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the same process, as in a notebook."""
+    """In the same process, as in a notebook; so is one that was right before."""
+    check("s3://bucket/corrected")
     with monkeypatch.context() as wrong:
         wrong.setenv("AWS_ENDPOINT_URL", NOWHERE)
         check_fails("s3://bucket/corrected")
