@@ -20,6 +20,7 @@ import _fsspill_startup
 from _fsspill_config import (
     as_fsspec,
     from_environment,
+    is_like_uri,
     is_marked,
     mark,
     names_directory,
@@ -278,6 +279,27 @@ def _wrap_command_line(module: Any) -> None:
     command = module.start
     if not is_marked(command.callback):
         command.callback = _reporting_errors(_refusing_uris(command.callback))
+        command.parse_args = _refusing_option(command.parse_args)
+
+
+def _refusing_option(parse_args: Any) -> Any:
+    """Name the Ray that is too old to have the option, where its own message names another option.
+
+    That is "No such option: --object-spilling-directory Did you mean --plasma-directory?".
+    """
+
+    @functools.wraps(parse_args)
+    def parsing(context: Any, args: Any) -> Any:
+        given = list(args)
+        try:
+            return parse_args(context, args)
+        except Exception as error:
+            option = "--object-spilling-directory"
+            if getattr(error, "option_name", None) != option or not any(map(is_like_uri, given)):
+                raise
+            raise _click().ClickException(str(_refusal(option))) from None
+
+    return parsing
 
 
 def _reporting_errors(function: Any) -> Any:

@@ -98,16 +98,23 @@ def describe_import_error(extra: str | None, error: Exception) -> str:
     error : Exception
         Whatever its import raised.
     """
-    package = PACKAGES.get(extra or "", ("",))[0]
-    installed = _version(package) if package else None
-    if not installed:
-        what = f'Install it on every node: pip install "fsspill[{extra}]"'
-        reason = f"Found: {error}. Do so on every node."
-        missing = "its package is not installed in this Python environment."
-        return f"{missing} {what if extra else reason}"
-    conflicts = describe_conflicts(extra)
     first = _first_cause(error)
-    reason = conflicts or f"{type(first).__name__}: {' '.join(str(first).split())}"
+    reason = f"{type(first).__name__}: {' '.join(str(first).split())}"
+    if not extra:
+        missing = f" ({reason})" if first is not error else ""
+        return (
+            f"its package cannot be imported in this Python environment{missing}. Found: "
+            f"{' '.join(str(error).split())}. Do so on every node."
+        )
+    package = PACKAGES[extra][0]
+    installed = _version(package)
+    if not installed:
+        return (
+            "its package is not installed in this Python environment. Install it on every node: "
+            f'pip install "fsspill[{extra}]"'
+        )
+    conflicts = describe_conflicts(extra)
+    reason = conflicts or reason
     broken = "" if conflicts else _broken_package(package, first)
     return (
         f"{package} {installed} is installed and cannot be imported ({reason}). Install packages "

@@ -164,3 +164,22 @@ def test_an_old_ray(environment: dict[str, str], tmp_path: Path, version: str) -
         assert f"found Ray {version}" in ended.stdout
         assert "directories: []" in ended.stdout
         assert "right: True" in ended.stdout
+    start = [f"{venv}/bin/ray", "start", "--head", "--port=0"]
+    for flags, variable in (
+        ([f"--object-spilling-directory={URI}"], {}),
+        (["--object-spilling-directory", URI], {}),
+        ([f"--system-config={json.dumps({'object_spilling_config': CONFIG})}"], {}),
+        ([], {"RAY_object_spilling_config": CONFIG}),
+    ):
+        ended = subprocess.run(
+            [*start, *flags],
+            env={**environment, **variable},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path / "empty",
+        )
+        assert ended.returncode == 1
+        assert f"found Ray {version}" in ended.stderr
+        assert "Use Ray 2.45 or newer" in ended.stderr
+    assert os.listdir(tmp_path / "empty") == []

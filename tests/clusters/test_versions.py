@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,19 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+def find_python(version: str) -> str:
+    """Return a Python of a version, from the path or installed beside this one."""
+    if version == OWN:
+        return sys.executable
+    on_path = shutil.which(f"python{version}")
+    beside = Path(sys.base_prefix).parent.glob(f"{version}*/bin/python{version}")
+    for python in filter(None, [on_path, *map(str, beside)]):
+        # The one on the path may be a stand-in of pyenv's, which runs only what is selected.
+        if run(python, "-c", "").returncode == 0:
+            return python
+    return pytest.skip(f"no Python {version} here")
+
+
 @pytest.fixture(scope="module")
 def uv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the path of uv, which makes an environment of packages that it has in seconds."""
@@ -54,11 +68,9 @@ def make(uv: str, tmp_path: Path) -> Callable[[str, str], str]:
     """Return a function that makes an environment of a Ray and a Python, and returns its Python."""
 
     def make_environment(ray: str, python: str) -> str:
-        wanted = sys.executable if python == OWN else python
         venv = tmp_path / "venv"
-        made = run(uv, "venv", "--no-python-downloads", "--python", wanted, str(venv))
-        if made.returncode:
-            pytest.skip(f"no Python {python} here")
+        made = run(uv, "venv", "--python", find_python(python), str(venv))
+        assert made.returncode == 0, made.stderr
         requirements = [f"{ROOT}[s3]", f"ray=={ray}" if ray else "ray", "numpy"]
         installed = run(uv, "pip", "install", "--python", f"{venv}/bin/python", *requirements)
         if "no wheels with a matching Python" in " ".join(installed.stderr.split()):

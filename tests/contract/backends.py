@@ -224,7 +224,8 @@ BACKENDS = (
     ),
     Backend(
         "Databricks", "dbfs", UNTRIED, NO_SERVER, versions="fsspec 2026.9.0",
-        package="requests", uri="dbfs:///x", options={"instance": "127.0.0.1:9", "token": "t"},
+        package="requests typing_extensions", uri="dbfs:///x",
+        options={"instance": "127.0.0.1:9", "token": "t"},
     ),
     Backend("Jupyter", "jupyter jlab", UNTRIED, NO_SERVER),
     Backend("Weights & Biases", "wandb", UNTRIED, NO_SERVER),

@@ -13,7 +13,7 @@ import pytest
 
 from fsspill import ConfigError, ExternalStorage, MissingPackageError
 from fsspill.storage.packages import describe_conflicts, describe_import_error
-from fsspill.storage.uri import filesystem_class
+from fsspill.storage.uri import check_uri, filesystem_class
 
 pytest.importorskip("packaging")
 pytest.importorskip("s3fs")
@@ -165,3 +165,17 @@ def test_nothing_is_said_where_it_cannot_be_told(monkeypatch: pytest.MonkeyPatch
     """Without the package ``packaging``, which Ray brings."""
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     assert describe_conflicts("s3") == ""
+
+
+def test_the_module_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its filesystems cannot import, fsspec has one advice.
+
+    dbfs:// needs typing_extensions too, and asks for requests although that is installed.
+    """
+    pytest.importorskip("requests")
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.dbfs", raising=False)
+    monkeypatch.setitem(sys.modules, "typing_extensions", None)
+    with pytest.raises(MissingPackageError) as caught:
+        check_uri("dbfs:///x")
+    assert "typing_extensions" in str(caught.value)
+    assert "Found: Install the requests package" in str(caught.value)
