@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import shutil
@@ -160,6 +161,11 @@ def _cluster(uri: str, object_store_memory: int) -> Iterator[Any]:
         ) from error
     from fsspill.ray import install, is_installed
 
+    if importlib.util.find_spec("grpc") is None:
+        raise MissingPackageError(
+            "cannot run the demo: expected the package grpcio, which asks Ray for what it spilled. "
+            'Install it: pip install "fsspill[cli]"'
+        )
     if not is_installed():
         install()
     ray.init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import fsspec
 import pytest
 
 from fsspill.cli.demo import _temporary_directory
+from fsspill.cli.main import main
 from tests.running import Program, ray_environment
 
 FSSPILL = os.path.join(os.path.dirname(sys.executable), "fsspill")
@@ -88,3 +90,15 @@ def test_the_temporary_directory_is_removed(
     assert directory.is_dir()
     assert not made.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_grpcio_is_reported_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray does not bring it; the line names the extra that does."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "grpc" else find(name)
+    )
+    assert main(["demo"]) == 1
+    assert 'pip install "fsspill[cli]"' in capsys.readouterr().err

@@ -53,7 +53,7 @@ ray.init(object_spilling_directory="s3://bucket/spill", object_store_memory=80 <
 refs = [ray.put(numpy.full(5 << 20, number, numpy.uint8)) for number in range(30)]
 assert all(ray.get(ref)[0] == number for number, ref in enumerate(refs))
 import os, subprocess, sys
-command = [sys.executable, "-m", "fsspill.cli.main"]
+command = [os.path.join(os.path.dirname(sys.executable), "fsspill")]
 print(subprocess.run([*command, "ls", "s3://bucket/spill"], check=True, capture_output=True,
                      text=True).stdout)
 subprocess.run([*command, "clean", "s3://bucket/spill"], check=True)
