@@ -17,6 +17,12 @@ _JOINED = 64 * 2**10
 """Bytes under which neighbouring buffers are copied into one: a call to send costs more than a
 copy of that length."""
 
+_ASKED = 64 * 2**10
+_CHUNK = 256 * 2**10
+"""Bytes that aiohttp before 3.14 asks for, and what it gets: as many as later ones ask for. It
+takes more than it asked for, and with four times as many calls to send, uploads have three quarters
+of the speed (measured on the loopback interface)."""
+
 
 def _ignore(*, further: bool) -> None:
     pass
@@ -88,11 +94,16 @@ class UploadBody(io.BytesIO):
         return _Sized(self._length)
 
     def read(self, size: int | None = -1, /) -> Any:
-        """Return up to `size` bytes, as a view where that spares a copy, and b"" at the end."""
+        """Return up to `size` bytes, as a view where that spares a copy, and b"" at the end.
+
+        64 KiB are what older releases of aiohttp ask for: these get up to 256 KiB.
+        """
         left = self._length - self._position
         size = left if size is None or size < 0 else min(size, left)
         if not size:
             return b""
+        if size == _ASKED:
+            size = min(left, _CHUNK)
         self._reads += not self._position
         found = self._at(self._position, size)
         if len(found) < min(size, _JOINED):
