@@ -160,6 +160,10 @@ def test_without_constraints_everything_fits_together(
     run(image.python, "-c", ROUND_TRIP)
 
 
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "moto[server]")
+"""Packages that `run_tests` needs, besides those of fsspill."""
+
+
 def run_tests(environment: Environment, *tests: str) -> None:
     """Run tests of this repository in an environment."""
     paths = [str(ROOT / "tests" / name) for name in tests]
@@ -172,14 +176,13 @@ def test_the_image_passes_the_tests_of_storage(
 ) -> None:
     """The contract, the whole of S3, `ls` and `clean`, with what the image has."""
     shell(image, lines_for_a_dockerfile(wheel, tmp_path, "s3"))
-    tools = ("pytest", "pytest-timeout", "hypothesis", "moto[server]")
-    image.install(*tools, f"{wheel}[compression,cli]", "-r", str(IMAGE))
+    image.install(*TOOLS, f"{wheel}[compression,cli]", "-r", str(IMAGE))
     run_tests(image, "storage", "contract/test_contract.py", "cleanup", "cli/test_main.py")
 
 
 def test_the_floors_pass_the_tests_of_storage(tmp_path: Path) -> None:
     """The oldest version of every direct dependency, all at once."""
     floors = Environment(tmp_path / "floors", "uv")
-    floors.install("pytest", "pytest-timeout", "hypothesis")
+    floors.install(*TOOLS)
     floors.install("--resolution", "lowest-direct", f"{ROOT}[all]")
     run_tests(floors, "storage", "contract/test_contract.py")
