@@ -9,13 +9,15 @@ from fsspill.environment import with_environment
 from fsspill.errors import ConfigError
 from fsspill.external_storage import ExternalStorage
 from fsspill.interface import NullStorage, Storage
+from fsspill.log import get_logger
 from fsspill.object_store import ObjectStore
 from fsspill.ray_config import PARAMETERS_OF_TYPE, RAY_TEST_TYPES
-from fsspill.settings import Settings, check_names, quote_names
+from fsspill.settings import COPY_PARAMETERS, Settings, check_names, quote_names
 
 __all__ = [
     "delete_spilled_objects",
     "make_external_storage",
+    "make_io_worker_settings",
     "make_node_settings",
     "make_settings",
     "reset_external_storage",
@@ -23,6 +25,8 @@ __all__ = [
     "setup_external_storage",
     "spill_objects",
 ]
+
+logger = get_logger(__name__)
 
 _external_storage: Storage = NullStorage()
 
@@ -140,6 +144,23 @@ def make_node_settings(config: Any) -> Settings:
         As `make_settings`; also for a variable that cannot work.
     """
     return make_settings(with_environment(config, "node"))
+
+
+def make_io_worker_settings(config: Any) -> Settings:
+    """Return the settings of this node, without a local copy where that alone cannot work.
+
+    Raises
+    ------
+    ConfigError
+        As `make_node_settings`, for any other parameter.
+    """
+    try:
+        return make_node_settings(config)
+    except ConfigError as error:
+        without = with_environment(config, "node", without=COPY_PARAMETERS)
+        settings = make_settings(without)
+        logger.warning("this process keeps no local copies: %s", error)
+        return settings
 
 
 def _parameters(kind: object, params: Mapping[str, Any]) -> Mapping[str, Any]:

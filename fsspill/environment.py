@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from fsspill.errors import ConfigError
+from fsspill.secrets import redact_options
 from fsspill.settings import Settings
 
-__all__ = ["with_environment"]
+__all__ = ["require_same_parameters", "with_environment"]
 
 _PREFIX = "FSSPILL_"
 _NO_PARAMETERS = ("FSSPILL_HOOK",)
 
 
 def with_environment(
-    config: Mapping[str, Any], scope: Literal["cluster", "node"]
+    config: Mapping[str, Any],
+    scope: Literal["cluster", "node"],
+    without: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Return a configuration with the parameters that only the environment sets.
 
@@ -30,6 +33,8 @@ def with_environment(
     scope : {"cluster", "node"}
         Parameters to look for: those that all nodes have in common, which the head distributes, or
         those that each may have for itself.
+    without : collection of str
+        Parameters to leave out, wherever they are set.
 
     Raises
     ------
@@ -43,9 +48,48 @@ def with_environment(
     found = {
         parameter.name: _value(parameter)
         for parameter in fields(Settings)
-        if parameter.metadata["scope"] == scope and os.environ.get(_variable(parameter.name))
+        if parameter.metadata["scope"] == scope
+        and os.environ.get(_variable(parameter.name))
+        and parameter.name not in without
     }
-    return {**config, "params": {**found, **params}}
+    given = {name: value for name, value in params.items() if name not in without}
+    return {**config, "params": {**found, **given}}
+
+
+def require_same_parameters(config: Mapping[str, Any]) -> None:
+    """Check that the environment of this node agrees with the configuration of its cluster.
+
+    Parameters
+    ----------
+    config : mapping
+        The configuration that the head has distributed, of type ``fsspec``.
+
+    Raises
+    ------
+    ConfigError
+        A variable sets a parameter that all nodes have in common, but for the URI, to another
+        value; the message has both. Or it has a value that cannot work.
+    """
+    _check_variables()
+    params = config.get("params") or {}
+    for parameter in fields(Settings):
+        variable = _variable(parameter.name)
+        common = parameter.metadata["scope"] == "cluster" and parameter.name != "uri"
+        if not common or not os.environ.get(variable):
+            continue
+        own = _value(parameter)
+        given = params.get(parameter.name, parameter.default)
+        checked = parameter.metadata["check"](parameter.name, given)
+        if own != checked:
+            raise ConfigError(
+                f"cannot start this node with {variable}={_shown(own)}: the head of the cluster "
+                f"has {parameter.name}={_shown(checked)}, which all nodes have in common. Leave "
+                f"{variable} out here, or set it for the head."
+            )
+
+
+def _shown(value: Any) -> str:
+    return repr(redact_options(value, False) if isinstance(value, Mapping) else value)
 
 
 def _variable(name: str) -> str:

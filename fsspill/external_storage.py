@@ -60,6 +60,8 @@ class ExternalStorage(Storage):
         Called with the error that marked a URI unhealthy; logs it if not given.
     on_refusal : callable, optional
         Called with the error the first time that no URI takes an object; logs it if not given.
+    on_copy_failure : callable, optional
+        Called with the error that took the disk of local copies out of use; logs it if not given.
     **settings
         The other parameters of `Settings`, by name.
 
@@ -124,6 +126,7 @@ class ExternalStorage(Storage):
         object_store: ObjectStore | None = None,
         on_failover: Callable[[FsspillError], None] | None = None,
         on_refusal: Callable[[FsspillError], None] | None = None,
+        on_copy_failure: Callable[[FsspillError], None] | None = None,
         **settings: Any,
     ) -> None:
         self.settings = Settings.of(uri, **settings)
@@ -135,7 +138,15 @@ class ExternalStorage(Storage):
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
         self._files = ProcessLocal(
-            partial(FileStore, self.settings, session_name, node_id, on_failover, on_refusal)
+            partial(
+                FileStore,
+                self.settings,
+                session_name,
+                node_id,
+                on_failover,
+                on_refusal,
+                on_copy_failure,
+            )
         )
         self._files.get()  # checks the arguments
         self._owner = os.getpid()
@@ -166,9 +177,11 @@ class ExternalStorage(Storage):
         Notes
         -----
         Four requests per URI, on a file of two bytes that is deleted afterwards. Missing local
-        directories are created.
+        directories are created, but not that of local copies. There what earlier sessions have
+        left is removed.
         """
         self.files.check()
+        self.files.check_copies()
 
     @redact_errors
     def write_heartbeat(self, name: str) -> None:

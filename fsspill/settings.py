@@ -26,7 +26,15 @@ from fsspill.storage.range_reader import check_engine
 from fsspill.storage.spellings import is_like_uri
 from fsspill.storage.uri import check_uri, is_local
 
-__all__ = ["MIB", "URI", "Settings", "check_names", "default_text", "quote_names"]
+__all__ = [
+    "COPY_PARAMETERS",
+    "MIB",
+    "URI",
+    "Settings",
+    "check_names",
+    "default_text",
+    "quote_names",
+]
 
 MIB = 2**20
 """Bytes of a mebibyte."""
@@ -38,6 +46,9 @@ POLICIES = ("round_robin", "in_order")
 
 MIN_BYTES_IN_FLIGHT = 16 * MIB
 """Smallest `max_bytes_in_flight`: three parts of a multipart upload."""
+
+COPY_PARAMETERS = ("cache_dir", "cache_max_bytes")
+"""Parameters of the local copy, which is not needed to spill or restore."""
 
 Check = Callable[[str, Any], Any]
 """Takes the name and the value of a parameter. Returns the value to keep; raises ConfigError."""
@@ -123,6 +134,16 @@ def _check_path(name: str, value: Any) -> Any:
     for component in components:
         check_component(name, component)
     return "/".join(components)
+
+
+def _check_directory(name: str, value: Any) -> Any:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not os.path.isabs(path) or is_like_uri(path):
+        raise ConfigError(
+            f"cannot use {name}={value!r}: expected the absolute path of a directory on a disk of "
+            "this node."
+        )
+    return os.path.normpath(path)
 
 
 def _check_uris(name: str, value: Any) -> Any:
@@ -263,6 +284,18 @@ class Settings:
         "Approximate: writes in progress are not counted, and compressed files count with "
         "their size before compression.",
     )
+    cache_dir: str | None = _parameter(
+        None,
+        check=_optional(_check_directory),
+        doc="Existing directory, on a disk of the node, for copies of the files that it spills: it "
+        "restores from them at the speed of the disk. Not for `file://`.",
+    )
+    cache_max_bytes: int | None = _parameter(
+        None,
+        check=_optional(_integer(at_least=1)),
+        doc="Bytes of all these copies of a node, required with `cache_dir`. The least recently "
+        "used are removed first.",
+    )
     lost_after: float = _parameter(
         1800.0,
         check=_number(at_least=0),
@@ -284,6 +317,7 @@ class Settings:
         _check_sizes(self)
         _check_kinds_of_uris(self)
         _check_compression(self)
+        _check_local_copy(self)
         for uri in self.uris:
             check_engine(self.engine, uri)
         _check_storage_options(self)
@@ -399,6 +433,30 @@ def _check_compression(settings: Settings) -> None:
             "Leave it out, or use a URI that all nodes share."
         )
     check_codec(settings.compression, settings.uris[0])
+
+
+def _check_local_copy(settings: Settings) -> None:
+    directory, max_bytes = settings.cache_dir, settings.cache_max_bytes
+    if (directory is None) != (max_bytes is None):
+        given, missing = COPY_PARAMETERS[:: -1 if directory is None else 1]
+        raise ConfigError(
+            f"cannot use {given}={getattr(settings, given)!r} without {missing}: expected both, or "
+            "neither. There is no default, because the copies count as storage of the node, and on "
+            "Kubernetes as ephemeral storage of the pod."
+        )
+    if directory is None or max_bytes is None:
+        return
+    if settings.local:
+        raise ConfigError(
+            f"cannot use cache_dir={directory!r} with {settings.uris[0]}: expected none, because "
+            "these files are in a directory of the node already, which the system reads through "
+            "its memory. Leave it out, or use the URI of a bucket."
+        )
+    if max_bytes < settings.file_size:
+        raise ConfigError(
+            f"cannot use cache_max_bytes={max_bytes}: expected at least file_size="
+            f"{settings.file_size}, or not even one file fits."
+        )
 
 
 def _check_storage_options(settings: Settings) -> None:

@@ -31,10 +31,18 @@ GIVEN: Mapping[str, tuple[str, Any]] = {
     "policy": ("in_order", "in_order"),
     "min_free_bytes": ("1", 1),
     "max_bytes": ("4096", 4096),
+    "cache_dir": ("/mnt/disk", "/mnt/disk"),
+    "cache_max_bytes": ("1073741824", 2**30),
     "lost_after": ("0", 0),
     "allow_secrets": ("true", True),
 }
 """A value of each parameter as a variable has it, and as `Settings` takes it, if not JSON's."""
+
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "cache_dir": {"cache_max_bytes": 2**30},
+    "cache_max_bytes": {"cache_dir": "/mnt/disk"},
+}
+"""Parameters without which another one cannot be set."""
 
 
 def configured(uri: str = URI, **params: Any) -> dict[str, Any]:
@@ -67,8 +75,8 @@ def test_every_parameter_may_be_set_in_the_environment(
     expected = json.loads(text) if value is None else value
     uri = f"file://{tmp_path}" if name in ("shared", "min_free_bytes") else URI
     monkeypatch.setenv(f"FSSPILL_{name.upper()}", text)
-    found = make_settings({"type": "fsspec", "params": configured(uri)})
-    assert found == Settings(uri, **{name: expected})
+    found = make_settings({"type": "fsspec", "params": configured(uri, **NEEDED.get(name, {}))})
+    assert found == Settings(uri, **{name: expected, **NEEDED.get(name, {})})
 
 
 @pytest.mark.parametrize("name", ["prefix", "file_size"])

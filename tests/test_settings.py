@@ -32,6 +32,8 @@ DEFAULTS: Mapping[str, Any] = {
     "policy": "round_robin",
     "min_free_bytes": 0,
     "max_bytes": None,
+    "cache_dir": None,
+    "cache_max_bytes": None,
     "lost_after": 1800.0,
     "allow_secrets": False,
 }

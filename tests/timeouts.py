@@ -44,8 +44,10 @@ _CLEANUP_LIMITS = (
     "fsspill.storage.small_files.CHECK_REMOVAL_SECONDS",
     "fsspill.storage.small_files.CHECK_SECONDS",
     "fsspill.storage.s3.ABORT_TIMEOUT",
+    "fsspill.local_copy.writer.PATIENCE",
+    "fsspill.local_copy.copies.SILENCE",
 )
-"""Seconds that fsspill waits for checks and deletions."""
+"""Seconds that fsspill waits for checks and deletions, and for local copies."""
 
 _DESTROY_TIMEOUT = "fsspill.transfer.remote.DESTROY_TIMEOUT"
 """Seconds for a whole destruction: several of the operations above, one after another."""

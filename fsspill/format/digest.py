@@ -61,8 +61,8 @@ class Digests(NamedTuple):
         return cls(algorithm, values) if values else None
 
 
-def digest_of(algorithm: str, block: Sequence[bytes | memoryview]) -> bytes:
-    """Return the digest of one block, given as consecutive buffers."""
+def digest_of(algorithm: str, block: Iterable[bytes | memoryview]) -> bytes:
+    """Return the digest of one block, given as consecutive buffers, one after another."""
     state = ALGORITHMS[algorithm]()
     for buffer in block:
         state.update(buffer)

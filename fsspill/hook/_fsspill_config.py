@@ -76,6 +76,11 @@ def names_directory(node: Any) -> bool:
     )
 
 
+def has_parameters() -> bool:
+    """Return True if the environment has parameters of fsspill."""
+    return any(name.startswith("FSSPILL_") and name != "FSSPILL_HOOK" for name in os.environ)
+
+
 def setting_with_uri(arguments: dict[str, Any]) -> str | None:
     """Return the name of the argument or variable that names a URI to spill to, if one does."""
     settings = {

@@ -20,6 +20,7 @@ import _fsspill_startup
 from _fsspill_config import (
     as_fsspec,
     from_environment,
+    has_parameters,
     is_like_uri,
     is_marked,
     mark,
@@ -202,7 +203,7 @@ def _wrap_node(module: Any) -> None:
 
     @functools.wraps(start)
     def start_ray_processes(self: Any, *args: Any, **kwargs: Any) -> Any:
-        named = names_directory(self) or os.environ.get("FSSPILL_URI")
+        named = names_directory(self) or has_parameters()
         if not getattr(self, "head", True) and named:
             _without_causes(lambda: _check_worker_node(self))
         result = start(self, *args, **kwargs)

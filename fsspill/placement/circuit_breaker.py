@@ -36,6 +36,8 @@ class CircuitBreaker:
         The configured URI.
     probe : callable
         Raises if the URI cannot be written, read and deleted.
+    resumed : str
+        Consequence of its end, for the log.
 
     Notes
     -----
@@ -44,10 +46,17 @@ class CircuitBreaker:
     failure was reported since the probe began.
     """
 
-    def __init__(self, state: SharedState, uri: str, probe: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: SharedState,
+        uri: str,
+        probe: Callable[[], None],
+        resumed: str = "spilling resumed",
+    ) -> None:
         self._state = state
         self._uri = uri
         self._probe = probe
+        self._resumed = resumed
         self._probing = BackgroundTask(self.probe_once, "fsspill-probe")
 
     def failure(self) -> FsspillError | None:
@@ -85,7 +94,7 @@ class CircuitBreaker:
                 return True
             if not acquired or not self._succeeds() or not self._close(record):
                 return False
-        logger.warning("%s is healthy again; spilling resumed.", self._uri)
+        logger.warning("%s is healthy again; %s.", self._uri, self._resumed)
         return True
 
     def _close(self, record: dict[str, Any]) -> bool:

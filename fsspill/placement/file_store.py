@@ -7,8 +7,11 @@ from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import FsspillError, StorageRefusedError, clear_traceback
+from fsspill.local_copy.checks import probe_directory
+from fsspill.local_copy.copies import OUT_OF_USE, SILENCE, LocalCopies
 from fsspill.log import get_logger
 from fsspill.placement.background import BackgroundTask
+from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
 from fsspill.placement.placement import Candidates, Placement
@@ -17,6 +20,7 @@ from fsspill.placement.shared_state import SharedState
 from fsspill.settings import Settings
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation, find_file
+from fsspill.storage.mount import Mount
 from fsspill.storage.packages import reporting_conflicts
 from fsspill.storage.small_files import check_location, write_heartbeats
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
@@ -54,11 +58,16 @@ class FileStore:
         Called with the error that marked a URI unhealthy; logs it if not given.
     on_refusal : callable, optional
         Called with the error the first time that no URI takes an object; logs it if not given.
+    on_copy_failure : callable, optional
+        Called with the error that took the disk of the local copies out of use; logs it if not
+        given.
 
     Attributes
     ----------
     locations : list of SpillLocation
         The configured URIs, as this node uses them.
+    copies : LocalCopies or None
+        Local copies of the files that this node has written, if they are configured.
     transfer : Transfer
         Moves the bytes.
     placement : Placement
@@ -82,6 +91,7 @@ class FileStore:
         node_id: str,
         on_failover: Callable[[FsspillError], None] | None = None,
         on_refusal: Callable[[FsspillError], None] | None = None,
+        on_copy_failure: Callable[[FsspillError], None] | None = None,
     ) -> None:
         names = {"prefix": settings.prefix, "session_name": session_name, "node_id": node_id}
         self.locations = [
@@ -90,11 +100,14 @@ class FileStore:
         self._settings = settings
         self._on_failover = on_failover or _log_failover
         self._clients = ClientPool(settings.storage_options or {}, settings.engine)
-        self.transfer = _make_transfer(self.locations, self._clients, settings)
         self.pending_deletions = PendingDeletions()
         self.refusals = Refusals(on_refusal or _log_refusal)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
+        self.copies = _make_copies(
+            settings, session_name, node_id, self._state, on_copy_failure or _log_copy_failure
+        )
+        self.transfer = _make_transfer(self.locations, self._clients, settings, self.copies)
         # Not a method: a probe must not keep the store from being collected.
         probe = partial(_probe, self._clients, settings.stall_timeout)
         self.placement = Placement(self.locations, settings, self._state, probe)
@@ -110,6 +123,11 @@ class FileStore:
                 # What is wrong may be corrected where the filesystem looks only once.
                 self._clients.forget(location)
                 raise
+
+    def check_copies(self) -> None:
+        """Verify that local copies can be kept, if they are configured. Raises ConfigError."""
+        if self.copies:
+            self.copies.check()
 
     def write_heartbeat(self, name: str) -> None:
         """Write a heartbeat under every URI, one request each; see `write_heartbeats`."""
@@ -186,6 +204,8 @@ class FileStore:
         """Delete files, and return those that may still be there and why."""
         unhealthy = {place: self.placement.failure(place) for place in self.locations}
         failures = {file: error for file in files if (error := unhealthy[file.location])}
+        if self.copies and failures:
+            self.copies.remove(failures)  # those of all others are removed with them
         wanted = [file for file in dict.fromkeys(files) if file not in failures]
         failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
         deleted = [file for file in wanted if file not in failures]
@@ -213,6 +233,8 @@ class FileStore:
     def shut_down(self) -> None:
         """Stop all threads, and discard the state shared by the processes of this node."""
         self._deleting.shut_down()
+        if self.copies:
+            self.copies.shut_down()
         self.placement.shut_down()
         self._state.discard()
 
@@ -224,6 +246,8 @@ class FileStore:
             if is_interpreter_exiting():
                 run_in_child(self._destroy_in_child, timeout=_CHILD_TIMEOUT)
             else:
+                if self.copies:
+                    self.copies.destroy()
                 self.transfer.destroy()
         except Exception as error:
             logger.warning("could not remove all spilled files of this node: %s", error)
@@ -238,11 +262,37 @@ def _destroy(settings: Settings, session_name: str, node_id: str) -> None:
 
 
 def _make_transfer(
-    locations: Sequence[SpillLocation], clients: ClientPool, settings: Settings
+    locations: Sequence[SpillLocation],
+    clients: ClientPool,
+    settings: Settings,
+    copies: LocalCopies | None,
 ) -> Transfer:
     if settings.local:
         return LocalTransfer(locations, settings)
-    return RemoteTransfer(locations, clients, settings)
+    return RemoteTransfer(locations, clients, settings, copies)
+
+
+def _make_copies(
+    settings: Settings,
+    session_name: str,
+    node_id: str,
+    state: SharedState,
+    on_failure: Callable[[FsspillError], None],
+) -> LocalCopies | None:
+    if settings.cache_dir is None:
+        return None
+    # Not of the copies: a probe must not keep them from being collected.
+    probe = partial(_probe_copies, settings.cache_dir)
+    breaker = CircuitBreaker(state, settings.cache_dir, probe, "copies are kept there again")
+    return LocalCopies(settings, session_name, node_id, breaker, on_failure)
+
+
+def _probe_copies(root: str) -> None:
+    Mount(root, SILENCE).call(probe_directory, root)
+
+
+def _log_copy_failure(failure: FsspillError) -> None:
+    logger.warning("%s %s", failure, OUT_OF_USE)
 
 
 def _log_failover(failure: FsspillError) -> None:

@@ -23,6 +23,7 @@ from fsspill.errors import (
 from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import decode_url, parse_url_with_offset
 from fsspill.interface import Storage
+from fsspill.local_copy.copies import OUT_OF_USE
 from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray.abort_alarm import postpone_abort
@@ -87,6 +88,7 @@ class IOWorkerStorage(Storage):
             object_store=self._object_store,
             on_failover=lambda failure: self._failovers.append(failure),
             on_refusal=self._notify_refusal,
+            on_copy_failure=self._notify_copy_failure,
         )
         state = SharedState(session_name, node_id)
         self._notifier = DriverNotifier(state, node_id)
@@ -149,6 +151,9 @@ class IOWorkerStorage(Storage):
 
     def _notify_refusal(self, failure: FsspillError) -> None:
         self._notifier.notify("refusal", str(failure))
+
+    def _notify_copy_failure(self, failure: FsspillError) -> None:
+        self._notifier.notify("cache_dir", f"{failure} {OUT_OF_USE}")
 
     def restore_spilled_objects(
         self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes | str]

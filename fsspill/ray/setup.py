@@ -9,7 +9,7 @@ from typing import Any
 
 from _fsspill_wrappers import FailedStorage
 
-from fsspill.config import make_node_settings
+from fsspill.config import make_io_worker_settings
 from fsspill.error_chain import redact_chain
 from fsspill.interface import NullStorage, Storage
 from fsspill.log import get_logger
@@ -46,7 +46,7 @@ def setup_external_storage(config: Mapping[str, Any], node_id: str, session_name
     if _validating:
         return _ValidatedStorage()
     try:
-        settings = make_node_settings(config)
+        settings = make_io_worker_settings(config)
         return IOWorkerStorage(settings, node_id=node_id, session_name=session_name)
     except Exception as error:
         redact_chain(error)

@@ -77,6 +77,16 @@ class FileRef(NamedTuple):
         """Base URL of the file: the name that Ray keeps."""
         return self.location.root + self.path
 
+    @property
+    def name(self) -> str:
+        """Last component of the path, which has random digits."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_of_this_node(self) -> bool:
+        """True if the file is in the directory of the location's node, which has written it."""
+        return self.path == f"{self.location.node_path}/{self.name}"
+
     def renamed(self) -> FileRef:
         """Return another fused file of the same length and number of objects."""
         directory, _, name = self.path.rpartition("/")

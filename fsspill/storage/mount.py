@@ -162,6 +162,27 @@ class Calls:
         result: T = thread.outcome()
         return result
 
+    def begin(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Begin a call without waiting for it; `has_ended` or `abandon` must follow."""
+        assert self._thread
+        self._thread.begin(function, arguments)
+
+    def has_ended(self, within: float) -> bool:
+        """Wait so many seconds for the call that was begun; return True once it has ended.
+
+        Raises whatever that call has raised. There is no other call after one that has not ended.
+        """
+        assert self._thread
+        if not self._thread.wait(within):
+            return False
+        self._thread.outcome()
+        return True
+
+    def abandon(self) -> None:
+        """Leave the thread to the call that was begun, unless that has just ended."""
+        if self._thread and not self._abandon(self._thread):
+            self._thread.wait(-1)
+
     def _wait(self, thread: _Thread) -> None:
         tick = self._seconds / _TICKS
         ticks, seen = 0, thread.moves

@@ -118,7 +118,8 @@ class CompressedParts(PartSource):
                     held.move(reservation, memory + sending)
                     await held.shrink(self._rest.memory)
                 number = self._taken
-            yield Part(number, buffers) if buffers else None
+            offset = (number - 1) * self._rest.part_size
+            yield Part(number, buffers, offset) if buffers else None
 
     async def _take(self, buffers: Buffers, held: Reservation, max_bytes: int) -> int:
         """Take the next part, and return the bytes of memory that it holds."""

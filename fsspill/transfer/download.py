@@ -62,16 +62,23 @@ class RemoteFrameStream(BlockStream):
         The frame, with its digests.
     limits : Settings
         Settings of what is in flight.
+    first_block : int
+        The block to begin with.
     """
 
     def __init__(
-        self, client: StorageClient, reader: RangeReader, frame: FrameRef, limits: Settings
+        self,
+        client: StorageClient,
+        reader: RangeReader,
+        frame: FrameRef,
+        limits: Settings,
+        first_block: int = 0,
     ) -> None:
         super().__init__()
         plan = plan_ranges(frame.blocks, limits.range_size, reader.bytes_per_request)
         self._fetcher = _RangeFetcher(client, reader, frame, limits)
         self._loop = client.connection.fs.loop
-        self._blocks = deque(enumerate(plan))
+        self._blocks = deque(islice(enumerate(plan), first_block, None))
         self._held = _count_held(plan, frame, limits.max_bytes_in_flight)
         self._arriving: deque[Future[list[Buffer]]] = deque()
         self._request_blocks()

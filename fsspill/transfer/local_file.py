@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
-from fsspill.format.encoding import Buffers
+from fsspill.storage.gathered_write import write_buffers
 from fsspill.storage.layout import FileRef
 from fsspill.storage.local_files import create_file, open_file, remove_file
 from fsspill.storage.mount import BLOCK_SIZE, Mount, moved
@@ -14,8 +14,6 @@ from fsspill.transfer.base import FrameRef
 from fsspill.transfer.verified_stream import truncated_error
 
 __all__ = ["LocalFileReader", "write_file"]
-
-_BUFFERS_PER_CALL = os.sysconf("SC_IOV_MAX") if hasattr(os, "sysconf") else 16
 
 _ONLY_CACHED = getattr(os, "RWF_NOWAIT", None)
 """Flag of a read that fails instead of waiting for the disk, on Linux."""
@@ -53,8 +51,7 @@ def _write(ref: FileRef, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
     try:
         try:
             for buffers in parts:
-                for batch in _split(buffers):
-                    _write_batch(fd, batch)
+                write_buffers(fd, buffers)
             # What the system has taken so fast, NFS sends when the file is closed.
             moved(held=os.lseek(fd, 0, os.SEEK_CUR))
         finally:
@@ -64,33 +61,6 @@ def _write(ref: FileRef, parts: Iterable[Iterable[bytes | memoryview]]) -> None:
         raise
 
 
-def _split(buffers: Iterable[bytes | memoryview]) -> Iterator[Buffers]:
-    """Yield consecutive buffers as batches of one system call."""
-    batch: Buffers = []
-    room = BLOCK_SIZE
-    for buffer in buffers:
-        view = memoryview(buffer)
-        while view:
-            batch.append(view[:room])
-            view = view[room:]
-            room -= len(batch[-1])
-            if not room or len(batch) == _BUFFERS_PER_CALL:
-                yield batch
-                batch, room = [], BLOCK_SIZE
-    if batch:
-        yield batch
-
-
-def _write_batch(fd: int, batch: Buffers) -> None:
-    while batch:
-        written = os.writev(fd, batch)
-        while batch and written >= len(batch[0]):
-            written -= len(batch.pop(0))
-        if batch:
-            batch[0] = batch[0][written:]
-        moved()
-
-
 class LocalFileReader:
     """The file of a frame. All methods but `read_cached` belong to a thread of its mount.
 
@@ -98,10 +68,13 @@ class LocalFileReader:
     ----------
     frame : FrameRef
         The frame.
+    open_file : callable, optional
+        Opens the file, for reading; the spilled file itself if not given.
     """
 
-    def __init__(self, frame: FrameRef) -> None:
+    def __init__(self, frame: FrameRef, open_file: Callable[[], int] | None = None) -> None:
         self._frame = frame
+        self._open_file = open_file or partial(_open_spilled, frame.file)
         self._fd: int | None = None
         self._only_cached = _ONLY_CACHED
 
@@ -136,7 +109,7 @@ class LocalFileReader:
 
     def _open(self) -> int:
         frame = self._frame
-        fd = open_file(frame.file.location.root, frame.file.path)
+        fd = self._open_file()
         try:
             length = os.fstat(fd).st_size
             if length < frame.stop:
@@ -167,3 +140,7 @@ class LocalFileReader:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _open_spilled(file: FileRef) -> int:
+    return open_file(file.location.root, file.path)

@@ -27,10 +27,13 @@ class Part(NamedTuple):
         Its number, from 1.
     buffers : list of buffer
         Its bytes.
+    offset : int
+        Its place in the file.
     """
 
     number: int
     buffers: Buffers
+    offset: int
 
 
 class PartSource(ABC):
@@ -122,10 +125,10 @@ class RawParts(PartSource):
         self, client: StorageClient, limiter: InFlightLimiter, retrier: Retrier
     ) -> AsyncIterator[Sequence[AbstractAsyncContextManager[Part | None]]]:
         """Yield parts of one size; the last may be a little smaller."""
-        split = self._file.parts(_part_size(self.max_nbytes))
+        size = _part_size(self.max_nbytes)
         yield [
-            _reserved(Part(number, buffers), client, limiter)
-            for number, buffers in enumerate(split, 1)
+            _reserved(Part(index + 1, buffers, index * size), client, limiter)
+            for index, buffers in enumerate(self._file.parts(size))
         ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 
 from fsspill.errors import (
     FsspillError,
@@ -12,6 +13,9 @@ from fsspill.errors import (
     original_cause,
     translate,
 )
+from fsspill.local_copy.copies import LocalCopies
+from fsspill.local_copy.copy_file import FileCopy
+from fsspill.local_copy.writer import CopyWriter
 from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
@@ -20,6 +24,7 @@ from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.compressed_parts import select_source
+from fsspill.transfer.copied_stream import CopiedFrameStream
 from fsspill.transfer.destroy import destroy
 from fsspill.transfer.download import RemoteFrameStream
 from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel
@@ -45,6 +50,8 @@ class RemoteTransfer(Transfer):
         Their clients.
     limits : Settings
         Sizes, and limits of what is in flight.
+    copies : LocalCopies, optional
+        Copies of what this node has written, on a disk of its own.
 
     Notes
     -----
@@ -63,11 +70,16 @@ class RemoteTransfer(Transfer):
     """
 
     def __init__(
-        self, locations: Sequence[SpillLocation], clients: ClientPool, limits: Settings
+        self,
+        locations: Sequence[SpillLocation],
+        clients: ClientPool,
+        limits: Settings,
+        copies: LocalCopies | None = None,
     ) -> None:
         self._locations = locations
         self._clients = clients
         self._limits = limits
+        self._copies = copies
 
     def write(
         self,
@@ -80,11 +92,22 @@ class RemoteTransfer(Transfer):
         outcomes: Iterator[WrittenFile | FailedWrite] = iter(())
         if placed:
             run = next(iter(clients.values())).run
-            outcomes = iter(run(self._write_all, placed, clients, retriers))
+            with self._copying() as writer:
+                outcomes = iter(run(self._write_all, placed, clients, retriers, writer))
         return [
             FailedWrite(failures[ref.location], []) if ref.location in failures else next(outcomes)
             for _, ref in files
         ]
+
+    @contextmanager
+    def _copying(self) -> Iterator[CopyWriter | None]:
+        """Yield a writer of local copies, which drops at the end what it has not written."""
+        writer = self._copies.writer() if self._copies else None
+        try:
+            yield writer
+        finally:
+            if writer:
+                writer.finish()
 
     def _open_clients(
         self, locations: Iterable[SpillLocation]
@@ -104,24 +127,32 @@ class RemoteTransfer(Transfer):
         files: Sequence[tuple[SpillFile, FileRef]],
         clients: Mapping[SpillLocation, StorageClient],
         retriers: Mapping[SpillLocation, Retrier],
+        writer: CopyWriter | None,
     ) -> list[WrittenFile | FailedWrite]:
         concurrent = all(client.concurrent for client in clients.values())
         max_requests = self._limits.max_requests_in_flight if concurrent else 1
         limiter = InFlightLimiter(max_requests, self._limits.max_bytes_in_flight)
         writes = [
-            _write(clients[ref.location], file, ref, limiter, retriers[ref.location])
+            _write(clients[ref.location], file, ref, limiter, retriers[ref.location], writer)
             for file, ref in files
         ]
         return await asyncio.gather(*writes)
 
     def open(self, frame: FrameRef) -> FrameStream:
-        """Ask for all blocks of the frame that the limits allow to be held."""
+        """Ask for all blocks of the frame that the limits allow to be held, or open its copy."""
+        if self._copies:
+            return CopiedFrameStream(self._copies, frame, partial(self._open_remote, frame))
+        return self._open_remote(frame)
+
+    def _open_remote(self, frame: FrameRef, first_block: int = 0) -> RemoteFrameStream:
         location = frame.file.location
         client, reader = self._clients.client(location), self._clients.reader(location)
-        return RemoteFrameStream(client, reader, frame, self._limits)
+        return RemoteFrameStream(client, reader, frame, self._limits, first_block)
 
     def delete(self, files: Sequence[FileRef], *, seconds: float) -> dict[FileRef, FsspillError]:
-        """Delete all files of a filesystem together."""
+        """Delete all files of a filesystem together, after their local copies."""
+        if self._copies:
+            self._copies.remove(files)
         failures = self._delete(files, seconds)
         refused = [f for f, error in failures.items() if isinstance(error, StoragePermissionError)]
         locations = dict.fromkeys(file.location for file in refused)
@@ -205,15 +236,22 @@ async def _write(
     ref: FileRef,
     limiter: InFlightLimiter,
     retrier: Retrier,
+    writer: CopyWriter | None,
 ) -> WrittenFile | FailedWrite:
-    """Upload one file, and compute its digests meanwhile."""
+    """Upload one file, and compute its digests and write its local copy meanwhile."""
     upload: FileUpload | None = None
+    copy: FileCopy | None = None
     try:
         with closing(await select_source(file)) as source:
-            upload = FileUpload(client, ref, source, limiter, retrier)
+            copy = writer.begin(source.max_nbytes) if writer else None
+            upload = FileUpload(client, ref, source, limiter, retrier, copy)
             await gather_or_cancel([upload.run(), source.encode()])
+            if copy:
+                copy.keep(upload.file, source.nbytes)
             return WrittenFile(upload.file, source.frames, upload.abandoned)
     except Exception as error:
+        if copy:
+            copy.drop()
         retrier.stop()
         failure = translate(error, "cannot write", ref.url)
         failure.__cause__ = original_cause(failure, error)

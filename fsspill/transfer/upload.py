@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 from fsspill.errors import StorageNotFoundError
-from fsspill.storage.client import STREAM_BLOCK_SIZE, MakeParts, MultipartUpload, StorageClient
+from fsspill.format.encoding import Buffers
+from fsspill.local_copy.copy_file import FileCopy
+from fsspill.storage.client import (
+    STREAM_BLOCK_SIZE,
+    MakeParts,
+    MultipartUpload,
+    PartStream,
+    StorageClient,
+)
 from fsspill.storage.layout import FileRef
 from fsspill.storage.retry import Retrier
 from fsspill.transfer.cpu import COMPRESS
@@ -36,6 +44,8 @@ class FileUpload:
         Limits shared with the other files of the call.
     retrier : Retrier
         Retrier shared with the other files for the same location.
+    copy : FileCopy, optional
+        The local copy, which is offered the bytes that are sent.
 
     Attributes
     ----------
@@ -53,6 +63,7 @@ class FileUpload:
         source: PartSource,
         limiter: InFlightLimiter,
         retrier: Retrier,
+        copy: FileCopy | None = None,
     ) -> None:
         self.file = file
         self.abandoned: list[FileRef] = []
@@ -62,6 +73,7 @@ class FileUpload:
         self._source = source
         self._limiter = limiter
         self._retrier = retrier
+        self._copy = copy
         self._farthest = 0
 
     async def run(self) -> None:
@@ -108,12 +120,28 @@ class FileUpload:
             buffers = await self._source.whole()
             held = 0 if self._client.copies_bodies else copied_bytes(buffers)
             making = partial(self._client.body, buffers, self._retrier.progress)
+            joined = self._client.copies_bodies and self._source.copies
+            sent = [] if joined else buffers
             del buffers
             # Compressed files are joined in the thread that has compressed them.
             with await COMPRESS.run(making, inline=not self._source.copies) as body:
                 del making
                 await reservation.shrink(held + self._client.body_memory(self._source.nbytes))
-                await self._attempt(lambda: self._put(body))
+                with self._copied(0, sent or [body]):
+                    await self._attempt(lambda: self._put(body))
+
+    @contextmanager
+    def _copied(self, offset: int, buffers: Buffers) -> Iterator[None]:
+        """Offer bytes to the local copy for as long as they are held.
+
+        The objects' own memory is held until the end of the spill, as the copy's.
+        """
+        piece = self._copy.offer(offset, buffers) if self._copy else None
+        try:
+            yield
+        finally:
+            if self._copy and self._source.copies:
+                self._copy.withdraw(piece)
 
     async def _put(self, body: Any) -> None:
         async with self._room(len(body)):
@@ -135,7 +163,15 @@ class FileUpload:
 
     async def _put_blocks(self) -> None:
         async with self._room(self._source.max_nbytes):
-            await self._stream(self._source.stream)
+            await self._stream(self._copied_stream)
+
+    def _copied_stream(self) -> PartStream:
+        offset = 0
+        with closing(self._source.stream()) as blocks:
+            for block in blocks:
+                with self._copied(offset, block):
+                    yield block
+                offset += sum(map(len, block))
 
     async def _stream(self, make_parts: MakeParts) -> None:
         file = self.file
@@ -169,7 +205,10 @@ class FileUpload:
             if part is None:
                 return None
             number = part.number
-            with self._client.body(part.buffers, self._retrier.progress) as body:
+            with (
+                self._client.body(part.buffers, self._retrier.progress) as body,
+                self._copied(part.offset, part.buffers),
+            ):
 
                 async def put() -> Mapping[str, Any]:
                     async with self._room(len(body)):

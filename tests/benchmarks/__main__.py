@@ -18,10 +18,10 @@ from tests.benchmarks.chart import draw
 from tests.benchmarks.cluster import Cluster
 from tests.benchmarks.measure import Row
 from tests.benchmarks.memory import measure_memory
-from tests.benchmarks.suite import FULL, QUICK, count_requests, run_local, run_s3
+from tests.benchmarks.suite import FULL, QUICK, count_requests, run_copies, run_local, run_s3
 from tests.benchmarks.table import TableRow, aligned, shown_size
 
-_SECTIONS = ("local", "s3", "cpu", "requests", "memory", "ray")
+_SECTIONS = ("local", "s3", "copy", "cpu", "requests", "memory", "ray")
 _PACKAGES = ("fsspill", "ray", "s3fs", "smart-open", "pyarrow", "obstore")
 
 Section = tuple[str, Callable[[], Iterable[TableRow]]]
@@ -105,6 +105,10 @@ def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
             lambda: run_local(suite.local, rounds, arguments.directory),
         ),
         "s3": (f"S3, {_link(arguments)}", lambda: run_s3(suite.s3, rounds, *link)),
+        "copy": (
+            f"S3 with local copies, {_link(arguments)}; Ray's own is on the disk of the copies",
+            lambda: run_copies(suite.copy, rounds, *link, arguments.directory),
+        ),
         "cpu": ("S3 without a link: what the CPU allows", lambda: run_s3(suite.cpu, rounds, 0, 0)),
         "requests": ("Requests to S3", lambda: count_requests(suite.files)),
         "memory": (

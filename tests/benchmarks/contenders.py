@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +12,15 @@ from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.raw_libraries import ObstoreStorage, PyarrowStorage, S3fsStorage
 from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 
-__all__ = ["BUCKET", "ENGINES", "RAY", "Contender", "local_contenders", "s3_contenders"]
+__all__ = [
+    "BUCKET",
+    "ENGINES",
+    "RAY",
+    "Contender",
+    "copy_contenders",
+    "local_contenders",
+    "s3_contenders",
+]
 
 BUCKET = "benchmarks"
 _NODE_ID = "0" * 56
@@ -98,19 +107,38 @@ def s3_contenders(server: LinkServer, store: ReusedStore) -> list[Contender]:
     ]
 
 
+def copy_contenders(server: LinkServer, store: ReusedStore, directory: str) -> list[Contender]:
+    """Return fsspill on a bucket, with a local copy and without, and Ray's on the same disk."""
+    from ray._private.external_storage import FileSystemStorage
+
+    server.create_bucket(BUCKET)
+    rays = FileSystemStorage(_NODE_ID, f"{directory}/ray")
+    os.makedirs(copies := f"{directory}/copies")
+    return [
+        _on_bucket("fsspill", server, store),
+        _on_bucket("fsspill, cache_dir", server, store, cache_dir=copies, cache_max_bytes=2**32),
+        Contender(RAY, _with_store(rays, store)),
+    ]
+
+
 def _fsspill_contenders(server: LinkServer, store: ReusedStore) -> Iterator[Contender]:
     for engine in ENGINES:
         default = engine == "auto"
         options: dict[str, Any] = {} if default else {"engine": engine}
-        # fsspec shares filesystems with equal options: the endpoint tells servers apart.
-        storage = ExternalStorage(
-            f"s3://{BUCKET}",
-            storage_options={"endpoint_url": server.endpoint_url},
-            node_id=_NODE_ID,
-            object_store=store,
-            **options,
-        )
-        yield Contender("fsspill" if default else f"fsspill, engine={engine}", storage)
+        name = "fsspill" if default else f"fsspill, engine={engine}"
+        yield _on_bucket(name, server, store, **options)
+
+
+def _on_bucket(name: str, server: LinkServer, store: ReusedStore, **options: Any) -> Contender:
+    # fsspec shares filesystems with equal options: the endpoint tells servers apart.
+    storage = ExternalStorage(
+        f"s3://{BUCKET}",
+        storage_options={"endpoint_url": server.endpoint_url},
+        node_id=_NODE_ID,
+        object_store=store,
+        **options,
+    )
+    return Contender(name, storage)
 
 
 def _with_store(storage: Any, store: ReusedStore) -> Storage:

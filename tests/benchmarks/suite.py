@@ -9,13 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fsspill.settings import MIB
-from tests.benchmarks.contenders import Contender, local_contenders, s3_contenders
+from tests.benchmarks.contenders import (
+    Contender,
+    copy_contenders,
+    local_contenders,
+    s3_contenders,
+)
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify
 from tests.benchmarks.request_counts import RequestsRow, count_deletion, count_setup
 from tests.benchmarks.reused_store import ReusedStore, random_bytes
 
-__all__ = ["FULL", "QUICK", "Suite", "count_requests", "environment", "run_local", "run_s3"]
+__all__ = [
+    "FULL",
+    "QUICK",
+    "Suite",
+    "count_requests",
+    "environment",
+    "run_copies",
+    "run_local",
+    "run_s3",
+]
 
 _100_KIB = 100 * 2**10
 
@@ -26,8 +40,9 @@ class Suite:
 
     Attributes
     ----------
-    local, s3, cpu : sequence of Case
-        Batches for a directory, for a bucket behind the link, and for one without a link.
+    local, s3, copy, cpu : sequence of Case
+        Batches for a directory, for a bucket behind the link without and with local copies, and for
+        one without a link.
     files : int
         Number of files deleted with one call.
     memory : sequence of Case
@@ -40,6 +55,7 @@ class Suite:
 
     local: Sequence[Case]
     s3: Sequence[Case]
+    copy: Sequence[Case]
     cpu: Sequence[Case]
     files: int
     memory: Sequence[Case]
@@ -55,6 +71,7 @@ FULL = Suite(
     local=[_case(10, 20 * MIB), _case(2_000, _100_KIB), _case(1, 500 * MIB)],
     # A tenth of the small objects is restored: each takes a round trip, with Ray's own several.
     s3=[_case(10, 20 * MIB), _case(2_000, _100_KIB, 200), _case(1, 200 * MIB)],
+    copy=[_case(10, 20 * MIB), _case(200, _100_KIB), _case(1, 200 * MIB)],
     cpu=[_case(10, 20 * MIB)],
     files=2_000,
     memory=[_case(1, 4 * 2**30), _case(2_000, 2 * MIB)],
@@ -65,6 +82,7 @@ FULL = Suite(
 QUICK = Suite(
     local=[_case(4, 5 * MIB), _case(200, _100_KIB), _case(1, 40 * MIB)],
     s3=[_case(4, 5 * MIB), _case(200, _100_KIB, 20), _case(1, 40 * MIB)],
+    copy=[_case(4, 5 * MIB), _case(20, _100_KIB), _case(1, 40 * MIB)],
     cpu=[_case(4, 5 * MIB)],
     files=20,
     memory=[_case(1, 500 * MIB), _case(300, 2 * MIB)],
@@ -113,6 +131,34 @@ def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float)
             server.set_link(0, None)
             _warm_up(case, contenders, store, server)
             server.set_link(latency, bandwidth)
+            yield from run_case(case, contenders, store, rounds, server)
+
+
+def run_copies(
+    cases: Sequence[Case], rounds: int, latency: float, bandwidth: float, directory: str | None
+) -> Iterator[Row]:
+    """Compare fsspill on S3, with a local copy and without, with Ray's FileSystemStorage.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Batches.
+    rounds : int
+        Number of rounds.
+    latency, bandwidth : float
+        As of `run_s3`.
+    directory : str, optional
+        As of `run_local`: the copies, and the files of Ray, are on its disk.
+    """
+    store = _store_for(cases)
+    with (
+        LinkServer(latency, bandwidth) as server,
+        environment(server.environment),
+        tempfile.TemporaryDirectory(dir=directory) as inside,
+    ):
+        contenders = copy_contenders(server, store, inside)
+        for case in cases:
+            _warm_up(case, contenders, store, server)
             yield from run_case(case, contenders, store, rounds, server)
 
 

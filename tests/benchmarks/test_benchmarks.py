@@ -40,6 +40,7 @@ LOCAL = Case(count=40, size=100 * 2**10, restored=40)
 SMALL_SUITE = Suite(
     local=[LOCAL],
     s3=[SMALL],
+    copy=[SMALL],
     cpu=[LARGE],
     files=3,
     memory=[Case(1, 100 * MIB, 1)],

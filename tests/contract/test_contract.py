@@ -45,6 +45,37 @@ class TestS3ReadByTheFilesystem(TestS3):
         return {"engine": "fsspec"}
 
 
+class Copied(ExternalStorageContract):
+    """Restored from local copies, except where a test has altered the file in the storage."""
+
+    @pytest.fixture(autouse=True)
+    def _cache_dir(self, tmp_path: Path) -> None:
+        self.cache_dir = tmp_path / "copies"
+        self.cache_dir.mkdir()
+
+    def storage_arguments(self) -> dict[str, Any]:
+        copied = {"cache_dir": str(self.cache_dir), "cache_max_bytes": 2**30}
+        return {**super().storage_arguments(), **copied}
+
+    def write_at_rest(self, base_url: str, data: bytes) -> None:
+        """Replace a file, without a copy of what it was."""
+        super().write_at_rest(base_url, data)
+        for copy in self.cache_dir.rglob("*-multi-*"):
+            copy.unlink()
+
+
+class TestCopiedMemory(Copied, TestMemory):
+    pass
+
+
+class TestCopiedS3(Copied, TestS3):
+    pass
+
+
+class TestCopiedS3ReadByTheFilesystem(Copied, TestS3ReadByTheFilesystem):
+    pass
+
+
 class Compressed(ExternalStorageContract):
     """Objects that compress to three quarters: they are stored compressed, and not much shorter."""
 
@@ -97,4 +128,12 @@ class TestCompressedSharedDirectory(Compressed, TestSharedDirectory):
 
 
 class TestCompressedS3(Compressed, TestS3):
+    pass
+
+
+class TestCopiedCompressedMemory(Copied, TestCompressedMemory):
+    pass
+
+
+class TestCopiedCompressedS3(Copied, TestCompressedS3):
     pass

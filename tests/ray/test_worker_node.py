@@ -23,7 +23,12 @@ def directory(path: str) -> dict[str, Any]:
 def check(own: dict[str, Any], cluster: dict[str, Any] | None, patch: pytest.MonkeyPatch) -> None:
     system = {} if cluster is None else {"object_spilling_config": json.dumps(cluster)}
     patch.setattr("fsspill.ray.worker_node._system_config", lambda node: system)
-    check_worker_node(SimpleNamespace(_object_spilling_config=json.dumps(own)))
+    check_worker_node(
+        SimpleNamespace(
+            _object_spilling_config=json.dumps(own),
+            _ray_params=SimpleNamespace(object_spilling_directory="named"),
+        )
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsspill import CorruptObjectError
-from fsspill.storage import mount
+from fsspill.storage import gathered_write, mount
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.mount import BLOCK_SIZE, Mount
 from fsspill.transfer import local_file
@@ -41,7 +41,7 @@ def test_system_calls_move_a_block_each(ref: FileRef, monkeypatch: pytest.Monkey
     writev = os.writev
 
     def record(fd: int, buffers: Sequence[memoryview]) -> int:
-        assert len(buffers) <= local_file._BUFFERS_PER_CALL
+        assert len(buffers) <= gathered_write._BUFFERS_PER_CALL
         calls.append(sum(map(len, buffers)))
         return writev(fd, buffers)
 

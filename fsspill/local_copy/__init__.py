@@ -1,0 +1,1 @@
+"""Copies of spilled files on a disk of the node: bounded, never trusted, never needed."""

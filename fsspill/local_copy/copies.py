@@ -1,0 +1,227 @@
+"""The copies of the files that one node has spilled, and the health of the disk that has them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from math import inf
+from typing import Protocol
+
+from fsspill.errors import FsspillError, StorageUnavailableError, clear_traceback
+from fsspill.local_copy.checks import check_directory
+from fsspill.local_copy.directory import CopyDirectory, remove_unheld
+from fsspill.local_copy.eviction import Bound
+from fsspill.local_copy.writer import CopyWriter
+from fsspill.log import get_logger
+from fsspill.settings import Settings
+from fsspill.storage.layout import FileRef
+from fsspill.storage.mount import Calls, Mount
+
+__all__ = ["OUT_OF_USE", "CircuitBreaker", "LocalCopies"]
+
+logger = get_logger(__name__)
+
+SILENCE = 2.0
+"""Seconds without an answer of the disk after which the bucket is asked instead."""
+
+_DESTROY_SECONDS = 10.0
+"""The same for the removal of all copies: nothing waits for it but the end of the node."""
+
+_HEALTH_SECONDS = 0.25
+"""Seconds for which a disk counts as healthy once that was looked up: another process of the node
+may have found otherwise, and this one would find it too."""
+
+_LOG_INTERVAL = 600.0
+"""Seconds between two lines about copies that were wrong, or had no room."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+OUT_OF_USE = "The bucket has all files; a background probe takes the directory into use again."
+"""Consequence of a disk that failed, for messages that state the failure."""
+
+
+class CircuitBreaker(Protocol):
+    """The health of the disk, shared by the processes of the node."""
+
+    def is_open(self) -> bool:
+        """Return True while it is out of use."""
+
+    def open(self, error: FsspillError) -> None:
+        """Take it out of use until a probe succeeds."""
+
+    def shut_down(self) -> None:
+        """End the thread that probes."""
+
+
+class LocalCopies:
+    """The copies of the files that one node has spilled, on a disk of that node.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those with ``cache_dir`` and ``cache_max_bytes``.
+    session_name, node_id : str
+        The node.
+    circuit_breaker : CircuitBreaker
+        Health of the disk.
+    on_failure : callable
+        Called with the error that took the disk out of use.
+
+    Notes
+    -----
+    Nothing here raises but `check`, and nothing waits for a disk that does not answer but for 2
+    seconds, once: then the disk is out of use for all processes of the node until a probe succeeds.
+    Every call into the disk is made on a thread that may be abandoned; see
+    `fsspill.storage.mount`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        session_name: str,
+        node_id: str,
+        circuit_breaker: CircuitBreaker,
+        on_failure: Callable[[FsspillError], None],
+    ) -> None:
+        assert settings.cache_dir is not None
+        assert settings.cache_max_bytes is not None
+        self.root = settings.cache_dir
+        self._mount = Mount(self.root, settings.stall_timeout)
+        self._directory = CopyDirectory(self.root, session_name, node_id)
+        self._bound = Bound(settings.cache_max_bytes)
+        self._circuit_breaker = circuit_breaker
+        self._on_failure = on_failure
+        self._healthy_until = -inf
+        self._next_log = -inf
+
+    def writer(self) -> CopyWriter | None:
+        """Return a writer of the copies of one spill; None while the disk is out of use."""
+        if not self._is_healthy():
+            return None
+        try:
+            return CopyWriter(self._directory, self._bound, self._mount, self._on_write_error)
+        except TimeoutError as error:
+            self.fail(error)
+        except RuntimeError as error:
+            logger.debug("no thread for copies: %s", error)
+        return None
+
+    def calls(self, file: FileRef, undo: Callable[[], object]) -> Calls | None:
+        """Return a thread for the calls that read a copy.
+
+        None where there is no copy: of the files of another node, and while the disk is out of use.
+        """
+        if not file.is_of_this_node or not self._is_healthy():
+            return None
+        try:
+            return self._mount.within(SILENCE).calls(undo)
+        except TimeoutError as error:
+            self.fail(error)
+        return None
+
+    def open_file(self, file: FileRef) -> int:
+        """Open the copy of a file for reading, and note its use. On a thread of `calls`."""
+        directory = self._directory.enter()
+        fd = directory.open(file.name)
+        with suppress(OSError):
+            os.utime(fd)  # the order of evictions
+        return fd
+
+    def remove(self, files: Iterable[FileRef]) -> None:
+        """Remove the copies of files; those that have none are fine."""
+        own = [file.name for file in files if file.is_of_this_node]
+        if own and self._is_healthy():
+            try:
+                self._mount.within(SILENCE).call(self._remove, own)
+            except OSError as error:
+                self._on_error(error)
+
+    def _remove(self, names: list[str]) -> None:
+        directory = self._directory.enter()
+        removed = 0
+        for name in names:
+            with suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+                removed += found.st_size if directory.remove(name) else 0
+        if removed:
+            self._bound.subtract(directory, removed)
+
+    def reject(self, file: FileRef, error: Exception) -> None:
+        """Take note of a copy that could not be used, and remove it if it was wrong."""
+        if isinstance(error, OSError) and not isinstance(error, FsspillError):
+            self._on_error(error)
+        else:
+            self._log("the copy of %s in %s is wrong, and was removed: %s", file.url, error)
+            self.remove([file])
+
+    def _on_write_error(self, error: OSError) -> None:
+        if error.errno in _FULL:
+            self._log("no copy of %s in %s: %s", "some files", error)
+        else:
+            self._on_error(error)
+
+    def _on_error(self, error: OSError) -> None:
+        """Take the disk out of use, unless the error says nothing about it."""
+        is_gone = isinstance(error, FileNotFoundError) and not os.path.isdir(self.root)
+        harmless = isinstance(error, FileNotFoundError) or error.errno in _OF_THIS_PROCESS
+        if is_gone or not harmless:
+            self.fail(error)
+
+    def fail(self, error: OSError) -> None:
+        """Take the disk out of use, and report it once for the node."""
+        failure = StorageUnavailableError(
+            f"cannot keep local copies in {self.root}: {type(error).__name__}: {error}. Expected a "
+            "disk that takes files and returns them."
+        )
+        clear_traceback(error)
+        self._healthy_until = -inf
+        if not self._circuit_breaker.is_open():
+            self._circuit_breaker.open(failure)
+            self._on_failure(failure)
+
+    def _is_healthy(self) -> bool:
+        now = time.monotonic()
+        if now >= self._healthy_until:
+            if self._circuit_breaker.is_open():
+                return False
+            self._healthy_until = now + _HEALTH_SECONDS
+        return True
+
+    def _log(self, message: str, what: str, reason: object) -> None:
+        now = time.monotonic()
+        if now >= self._next_log:
+            self._next_log = now + _LOG_INTERVAL
+            logger.warning(message, what, self.root, reason)
+
+    def check(self) -> None:
+        """Verify that copies can be kept, and remove those that no process holds any more.
+
+        Raises
+        ------
+        ConfigError
+            They cannot; the message says why.
+        """
+        check_directory(self._mount, self.root, self._bound.max_bytes)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the copies of sessions and nodes that no process holds."""
+        try:
+            self._mount.call(remove_unheld, self.root)
+        except OSError as error:
+            logger.warning("copies of earlier sessions may be left in %s: %s", self.root, error)
+
+    def shut_down(self) -> None:
+        """End the thread that probes a disk that is out of use."""
+        self._circuit_breaker.shut_down()
+
+    def destroy(self) -> None:
+        """Remove all copies of the node."""
+        try:
+            self._mount.within(_DESTROY_SECONDS).call(self._directory.remove)
+        except OSError as error:
+            logger.warning("copies may be left in %s: %s", self.root, error)

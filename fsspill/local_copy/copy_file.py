@@ -1,0 +1,171 @@
+"""The copy of one file, written from the bytes that are uploaded while they are in memory."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from fsspill.local_copy.directory import PART, CopyDirectory
+from fsspill.local_copy.eviction import Bound, BusyError
+from fsspill.storage.gathered_write import write_buffers
+from fsspill.storage.layout import FileRef
+
+__all__ = ["FileCopy", "Piece"]
+
+Views = Iterable[bytes | memoryview]
+
+
+class Piece:
+    """Consecutive bytes of a file, on offer until they are withdrawn."""
+
+    def __init__(self, offset: int, buffers: Views) -> None:
+        self.offset = offset
+        self.views = deque(buffers)
+        self.is_begun = False
+
+
+class FileCopy:
+    """The copy of one file while that is uploaded.
+
+    Parameters
+    ----------
+    directory : CopyDirectory
+        The node's directory.
+    bound : Bound
+        Limit of all copies.
+    max_nbytes : int
+        Upper bound of the file's length.
+    enqueue : callable
+        Has a function called on the thread that writes, after all that were enqueued before.
+    on_error : callable
+        Called on that thread with what the file system raised.
+
+    Notes
+    -----
+    `offer`, `withdraw`, `keep` and `drop` never wait, and never raise. The upload holds the bytes;
+    this holds no others. Nothing names the copy before `keep`, and what was not written then is
+    dropped: a copy is complete or not there.
+    """
+
+    def __init__(
+        self,
+        directory: CopyDirectory,
+        bound: Bound,
+        max_nbytes: int,
+        enqueue: Callable[[Callable[[], None]], None],
+        on_error: Callable[[OSError], None],
+    ) -> None:
+        self.is_dropped = False
+        self._directory = directory
+        self._bound = bound
+        self._reserved = max_nbytes
+        self._enqueue = enqueue
+        self._on_error = on_error
+        self._pieces: list[Piece] = []
+        self._offered = self._written = 0
+        self._name = ""
+        self._fd: int | None = None
+
+    def offer(self, offset: int, buffers: Views) -> Piece | None:
+        """Offer the bytes from an offset on; they must not change until they are withdrawn."""
+        if offset < self._offered:
+            self.drop()  # the upload begins again
+        if self.is_dropped:
+            return None
+        piece = Piece(offset, buffers)
+        self._offered = offset + sum(map(len, piece.views))
+        self._pieces.append(piece)
+        self._enqueue(lambda: self._write(piece))
+        return piece
+
+    def withdraw(self, piece: Piece | None) -> None:
+        """Take back bytes that the upload holds no longer; without them there is no copy."""
+        if piece is None:
+            return
+        if not piece.is_begun:
+            self.drop()
+        with suppress(ValueError):
+            self._pieces.remove(piece)
+
+    def keep(self, file: FileRef, nbytes: int) -> None:
+        """Name the copy as its file, which the bucket has and which is of so many bytes."""
+        if not self.is_dropped:
+            self._enqueue(lambda: self._keep(file.name, nbytes))
+
+    def drop(self) -> None:
+        """Drop the copy, and the bytes that are on offer."""
+        self.is_dropped = True
+        for piece in self._pieces:
+            piece.views.clear()
+        self._pieces.clear()
+        self._enqueue(self.discard)
+
+    def _write(self, piece: Piece) -> None:
+        piece.is_begun = True
+        try:
+            if not self.is_dropped:
+                self._write_at(piece.offset, piece.views)
+        except OSError as error:
+            self._fail(error)
+        except BusyError:
+            self._fail(None)
+
+    def _write_at(self, offset: int, views: deque[bytes | memoryview]) -> None:
+        if self._fd is None:
+            self._create()
+        assert self._fd is not None
+        os.lseek(self._fd, offset, os.SEEK_SET)
+        self._written += write_buffers(self._fd, views)
+
+    def _create(self) -> None:
+        self._name = uuid.uuid4().hex + PART
+        directory = self._directory.enter(make=True)
+        self._fd = self._bound.create(directory, self._name, self._reserved)
+
+    def _keep(self, name: str, nbytes: int) -> None:
+        try:
+            if self._fd is None or self._written != nbytes or self.is_dropped:
+                self.is_dropped = True
+                self.discard()
+            else:
+                self._rename(name, nbytes)
+        except OSError as error:
+            self._fail(error)
+
+    def _rename(self, name: str, nbytes: int) -> None:
+        assert self._fd is not None
+        directory = self._directory.enter()
+        if nbytes != self._reserved:
+            os.ftruncate(self._fd, nbytes)
+        # A file that was evicted while it was written is no longer there.
+        os.replace(self._name, name, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
+        self._name = name
+        self._close()
+        if nbytes != self._reserved:
+            self._bound.subtract(directory, self._reserved - nbytes)
+        self._name = ""
+
+    def _fail(self, error: OSError | None) -> None:
+        self.is_dropped = True
+        if error is not None:
+            self._on_error(error)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was kept. On the thread that writes."""
+        with suppress(OSError):
+            self._close()
+        name, self._name = self._name, ""
+        if name:
+            with suppress(OSError):
+                directory = self._directory.enter()
+                if directory.remove(name):
+                    self._bound.subtract(directory, self._reserved)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)

@@ -1,0 +1,95 @@
+"""The writer of the copies of one spill, on one thread that the spill does not wait for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from fsspill.local_copy.copy_file import FileCopy
+from fsspill.local_copy.directory import CopyDirectory
+from fsspill.local_copy.eviction import Bound
+from fsspill.storage.mount import Mount, moved
+
+__all__ = ["CopyWriter"]
+
+PATIENCE = 0.01
+"""Seconds for which the end of a spill waits for its last copies."""
+
+PATIENCE_SHARE = 0.03
+"""The same as a part of the time that the uploads took, if that is more."""
+
+
+class CopyWriter:
+    """The writer of the copies of one spill.
+
+    Parameters
+    ----------
+    directory : CopyDirectory
+        The node's directory.
+    bound : Bound
+        Limit of all copies.
+    mount : Mount
+        The file system of the directory.
+    on_error : callable
+        Called, on the thread that writes, with what the file system raised.
+
+    Raises
+    ------
+    TimeoutError
+        The file system has not answered earlier calls.
+    RuntimeError
+        There are no more threads.
+
+    Notes
+    -----
+    One thread writes all copies in the order in which their bytes are offered: a disk gains nothing
+    from more. What it has not written at the end of the spill is dropped. If it is in a system call
+    then, it is abandoned: it keeps the bytes of that call, up to 1 MiB, until the call returns, and
+    removes what it has not finished.
+    """
+
+    def __init__(
+        self,
+        directory: CopyDirectory,
+        bound: Bound,
+        mount: Mount,
+        on_error: Callable[[OSError], None],
+    ) -> None:
+        self._directory = directory
+        self._bound = bound
+        self._on_error = on_error
+        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._copies: list[FileCopy] = []
+        self._start = time.monotonic()
+        self._calls = mount.calls(self._discard)
+        self._calls.begin(self._run)
+
+    def begin(self, max_nbytes: int) -> FileCopy:
+        """Return a new copy of a file of up to so many bytes. Never waits."""
+        copy = FileCopy(self._directory, self._bound, max_nbytes, self._steps.put, self._on_error)
+        self._copies.append(copy)
+        return copy
+
+    def _run(self) -> None:
+        try:
+            while step := self._steps.get():
+                moved()
+                step()
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        for copy in self._copies:
+            copy.discard()
+
+    def finish(self) -> None:
+        """Wait a moment for what is being written, and drop the rest. Never raises."""
+        seconds = max(PATIENCE, PATIENCE_SHARE * (time.monotonic() - self._start))
+        self._steps.put(None)
+        with self._calls as calls:
+            if calls.has_ended(seconds):
+                return
+            for copy in self._copies:
+                copy.drop()
+            calls.abandon()
