@@ -44,7 +44,7 @@ _CLEANUP_LIMITS = (
     "fsspill.storage.small_files.CHECK_REMOVAL_SECONDS",
     "fsspill.storage.small_files.CHECK_SECONDS",
     "fsspill.storage.s3.ABORT_TIMEOUT",
-    "fsspill.local_copy.writer.PATIENCE",
+    "fsspill.local_copy.copy_file.PATIENCE",
     "fsspill.local_copy.copies.SILENCE",
 )
 """Seconds that fsspill waits for checks and deletions, and for local copies."""

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 
 from fsspill.local_copy.directory import PART, CopyDirectory
@@ -13,18 +14,32 @@ from fsspill.local_copy.eviction import Bound, BusyError
 from fsspill.storage.gathered_write import write_buffers
 from fsspill.storage.layout import FileRef
 
-__all__ = ["FileCopy", "Piece"]
+__all__ = ["PATIENCE", "FileCopy", "Piece"]
 
 Views = Iterable[bytes | memoryview]
 
 
+PATIENCE = 0.01
+"""Seconds for which an upload, and the end of a spill, wait for what is just being written."""
+
+
 class Piece:
-    """Consecutive bytes of a file, on offer until they are withdrawn."""
+    """Consecutive bytes of a file, on offer until they are withdrawn.
+
+    Attributes
+    ----------
+    offset : int
+        Their place in the file.
+    views : deque of buffers
+        Those that are not written yet.
+    ended : Future
+        Done once they are written, or are not to be.
+    """
 
     def __init__(self, offset: int, buffers: Views) -> None:
         self.offset = offset
         self.views = deque(buffers)
-        self.is_begun = False
+        self.ended: Future[None] = Future()
 
 
 class FileCopy:
@@ -85,7 +100,7 @@ class FileCopy:
         """Take back bytes that the upload holds no longer; without them there is no copy."""
         if piece is None:
             return
-        if not piece.is_begun:
+        if not piece.ended.done():
             self.drop()
         with suppress(ValueError):
             self._pieces.remove(piece)
@@ -104,7 +119,6 @@ class FileCopy:
         self._enqueue(self.discard)
 
     def _write(self, piece: Piece) -> None:
-        piece.is_begun = True
         try:
             if not self.is_dropped:
                 self._write_at(piece.offset, piece.views)
@@ -112,6 +126,8 @@ class FileCopy:
             self._fail(error)
         except BusyError:
             self._fail(None)
+        finally:
+            piece.ended.set_result(None)
 
     def _write_at(self, offset: int, views: deque[bytes | memoryview]) -> None:
         if self._fd is None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from fsspill.local_copy import copy_file
 from fsspill.local_copy.copy_file import FileCopy
 from fsspill.local_copy.directory import CopyDirectory
 from fsspill.local_copy.eviction import Bound
@@ -13,11 +14,9 @@ from fsspill.storage.mount import Mount, moved
 
 __all__ = ["CopyWriter"]
 
-PATIENCE = 0.01
-"""Seconds for which the end of a spill waits for its last copies."""
-
-PATIENCE_SHARE = 0.03
-"""The same as a part of the time that the uploads took, if that is more."""
+_PATIENCE_SHARE = 0.03
+"""The part of the uploads' time for which the end of a spill waits for its last copies,
+if that is more than `fsspill.local_copy.copy_file.PATIENCE`."""
 
 
 class CopyWriter:
@@ -85,7 +84,7 @@ class CopyWriter:
 
     def finish(self) -> None:
         """Wait a moment for what is being written, and drop the rest. Never raises."""
-        seconds = max(PATIENCE, PATIENCE_SHARE * (time.monotonic() - self._start))
+        seconds = max(copy_file.PATIENCE, _PATIENCE_SHARE * (time.monotonic() - self._start))
         self._steps.put(None)
         with self._calls as calls:
             if calls.has_ended(seconds):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, closing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import wait
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
 from typing import Any, TypeVar
 
 from fsspill.errors import StorageNotFoundError
 from fsspill.format.encoding import Buffers
+from fsspill.local_copy import copy_file
 from fsspill.local_copy.copy_file import FileCopy
 from fsspill.storage.client import (
     STREAM_BLOCK_SIZE,
@@ -127,18 +129,20 @@ class FileUpload:
             with await COMPRESS.run(making, inline=not self._source.copies) as body:
                 del making
                 await reservation.shrink(held + self._client.body_memory(self._source.nbytes))
-                with self._copied(0, sent or [body]):
+                async with self._copied(0, sent or [body]):
                     await self._attempt(lambda: self._put(body))
 
-    @contextmanager
-    def _copied(self, offset: int, buffers: Buffers) -> Iterator[None]:
-        """Offer bytes to the local copy for as long as they are held.
+    @asynccontextmanager
+    async def _copied(self, offset: int, buffers: Buffers) -> AsyncIterator[None]:
+        """Offer bytes to the local copy for as long as they are held, or a moment longer.
 
         The objects' own memory is held until the end of the spill, as the copy's.
         """
         piece = self._copy.offer(offset, buffers) if self._copy else None
         try:
             yield
+            if piece and self._source.copies:
+                await asyncio.wait([asyncio.wrap_future(piece.ended)], timeout=copy_file.PATIENCE)
         finally:
             if self._copy and self._source.copies:
                 self._copy.withdraw(piece)
@@ -166,12 +170,16 @@ class FileUpload:
             await self._stream(self._copied_stream)
 
     def _copied_stream(self) -> PartStream:
+        """Return the file's blocks, each of which is offered to the local copy while it is sent."""
         offset = 0
         with closing(self._source.stream()) as blocks:
             for block in blocks:
-                with self._copied(offset, block):
-                    yield block
+                piece = self._copy.offer(offset, block) if self._copy else None
                 offset += sum(map(len, block))
+                yield block
+                if self._copy and piece and self._source.copies:
+                    wait([piece.ended], timeout=copy_file.PATIENCE)
+                    self._copy.withdraw(piece)
 
     async def _stream(self, make_parts: MakeParts) -> None:
         file = self.file
@@ -205,16 +213,14 @@ class FileUpload:
             if part is None:
                 return None
             number = part.number
-            with (
-                self._client.body(part.buffers, self._retrier.progress) as body,
-                self._copied(part.offset, part.buffers),
-            ):
+            with self._client.body(part.buffers, self._retrier.progress) as body:
 
                 async def put() -> Mapping[str, Any]:
                     async with self._room(len(body)):
                         return await multipart.put_part(number, body)
 
-                return await self._attempt(put)
+                async with self._copied(part.offset, part.buffers):
+                    return await self._attempt(put)
 
     async def _complete(self, multipart: MultipartUpload, parts: list[Mapping[str, Any]]) -> None:
         try:

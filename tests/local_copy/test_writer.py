@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsspill.local_copy import writer as module
+from fsspill.local_copy import copy_file as module
 from fsspill.local_copy.directory import ALIVE, USAGE, CopyDirectory
 from fsspill.local_copy.eviction import Bound
 from fsspill.local_copy.writer import CopyWriter
