@@ -10,7 +10,12 @@ from contextlib import suppress
 from math import inf
 from typing import Protocol
 
-from fsspill.errors import FsspillError, StorageUnavailableError, clear_traceback
+from fsspill.errors import (
+    CorruptObjectError,
+    FsspillError,
+    StorageUnavailableError,
+    clear_traceback,
+)
 from fsspill.local_copy.checks import check_directory
 from fsspill.local_copy.directory import CopyDirectory, remove_unheld
 from fsspill.local_copy.eviction import Bound
@@ -124,9 +129,20 @@ class LocalCopies:
         return None
 
     def open_file(self, file: FileRef) -> int:
-        """Open the copy of a file for reading, and note its use. On a thread of `calls`."""
+        """Open the copy of a file for reading, and note its use. On a thread of `calls`.
+
+        Raises
+        ------
+        OSError
+            There is none, or the disk fails.
+        CorruptObjectError
+            There is something else in its place.
+        """
         directory = self._directory.enter()
-        fd = directory.open(file.name)
+        try:
+            fd = directory.open(file.name)
+        except PermissionError as error:
+            raise CorruptObjectError(str(error)) from error
         with suppress(OSError):
             os.utime(fd)  # the order of evictions
         return fd
@@ -144,7 +160,7 @@ class LocalCopies:
         directory = self._directory.enter()
         removed = 0
         for name in names:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
                 removed += found.st_size if directory.remove(name) else 0
         if removed:
