@@ -12,7 +12,7 @@ import pytest
 
 from fsspill import ConfigError, Settings
 from fsspill.config import make_settings
-from fsspill.environment import with_environment
+from fsspill.environment import require_same_parameters, with_environment
 
 URI = "s3://bucket/x"
 
@@ -43,6 +43,8 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "cache_max_bytes": {"cache_dir": "/mnt/disk"},
 }
 """Parameters without which another one cannot be set."""
+
+DEFAULTS = {parameter.name: parameter.default for parameter in fields(Settings)}
 
 
 def configured(uri: str = URI, **params: Any) -> dict[str, Any]:
@@ -138,3 +140,60 @@ def test_rays_own_types_have_no_variables(
     """They have other parameters."""
     monkeypatch.setenv("FSSPILL_FILE_SIZE", "1")
     assert with_environment(config, "node") == config
+
+
+@pytest.mark.parametrize("without", [(), ("cache_dir", "cache_max_bytes")])
+def test_parameters_may_be_left_out(
+    without: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever they are set; a value that cannot work is not looked at then."""
+    monkeypatch.setenv("FSSPILL_CACHE_DIR", "/mnt/disk")
+    if without:
+        monkeypatch.setenv("FSSPILL_CACHE_DIR", "no path")
+    config = {"type": "fsspec", "params": {"uri": URI, "cache_max_bytes": 2**30}}
+    found = dict(with_environment(config, "node", without)["params"])
+    expected = {"cache_dir": "/mnt/disk", "cache_max_bytes": 2**30}
+    assert found == {"uri": URI, **({} if without else expected)}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "given"),
+    [
+        ("FSSPILL_PREFIX", "other", {"prefix": "mine"}),
+        ("FSSPILL_PREFIX", "other", {}),
+        ("FSSPILL_ALLOW_SECRETS", "true", {}),
+        ("FSSPILL_STORAGE_OPTIONS", '{"endpoint_url": "http://other"}', {}),
+    ],
+)
+def test_a_node_that_differs_from_its_cluster_is_refused(
+    variable: str, value: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In what all nodes have in common; the message has both values."""
+    monkeypatch.setenv(variable, value)
+    name = variable.removeprefix("FSSPILL_").lower()
+    with pytest.raises(ConfigError) as caught:
+        require_same_parameters({"type": "fsspec", "params": {"uri": URI, **given}})
+    message = str(caught.value)
+    assert f"cannot start this node with {variable}=" in message
+    assert f"the head of the cluster has {name}={given.get(name, DEFAULTS[name])!r}" in message
+
+
+def test_secrets_of_either_side_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the options."""
+    monkeypatch.setenv("FSSPILL_STORAGE_OPTIONS", '{"key": "id", "secret": "of the node"}')
+    given = {"key": "id", "secret": "of the head"}
+    with pytest.raises(ConfigError) as caught:
+        require_same_parameters({"params": {"uri": URI, "storage_options": given}})
+    assert "secret" in str(caught.value)
+    assert "of the node" not in str(caught.value)
+    assert "of the head'" not in str(caught.value)
+
+
+def test_a_node_that_agrees_or_has_parameters_of_its_own_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Spelled otherwise is the same value; parameters of a node may differ."""
+    monkeypatch.setenv("FSSPILL_PREFIX", "/mine/")
+    monkeypatch.setenv("FSSPILL_CACHE_DIR", "/mnt/other")
+    monkeypatch.setenv("FSSPILL_FILE_SIZE", "5")
+    require_same_parameters({"params": {"uri": URI, "prefix": "mine", "cache_dir": "/mnt/disk"}})

@@ -62,6 +62,15 @@ def test_defaults() -> None:
         ("shared", "yes", "shared='yes': expected True or False"),
         ("shared", 1, "shared=1: expected True or False"),
         ("file_size", "1", "file_size='1': expected an integer"),
+        ("cache_dir", "relative/path", "cache_dir='relative/path': expected the absolute path"),
+        ("cache_dir", "~/copies", "cache_dir='~/copies': expected the absolute path"),
+        ("cache_dir", "s3://bucket", "cache_dir='s3://bucket': expected the absolute path"),
+        ("cache_dir", "", "cache_dir='': expected the absolute path"),
+        ("cache_dir", 3, "cache_dir=3: expected the absolute path"),
+        ("cache_dir", "/mnt/disk", "cache_dir='/mnt/disk' without cache_max_bytes: expected both"),
+        ("cache_max_bytes", 2**30, "cache_max_bytes=1073741824 without cache_dir: expected both"),
+        ("cache_max_bytes", 0, "cache_max_bytes=0: expected 1 or more"),
+        ("cache_max_bytes", "1 GiB", "cache_max_bytes='1 GiB': expected an integer"),
         ("file_size", 1.5, "file_size=1.5: expected an integer"),
         ("file_size", None, "file_size=None: expected an integer"),
         ("file_size", 0, "file_size=0: expected 1 or more"),
@@ -289,3 +298,22 @@ def test_the_table_shows_sizes_in_mebibytes() -> None:
 def test_settings_are_public() -> None:
     """They are imported from the package."""
     assert fsspill.Settings is Settings
+
+
+def test_a_path_of_copies_is_kept_normalised() -> None:
+    """All processes of a node must have the same name for it."""
+    settings = Settings("s3://b", cache_dir="/mnt//disk/", cache_max_bytes=2**30)
+    assert settings.cache_dir == "/mnt/disk"
+
+
+def test_copies_of_less_than_a_file_are_refused() -> None:
+    """Not even one would fit."""
+    with pytest.raises(ConfigError, match=f"at least file_size={8 * MIB}, or not even one"):
+        Settings("s3://b", cache_dir="/mnt/disk", cache_max_bytes=8 * MIB - 1)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_copies_of_local_files_are_refused(shared: bool) -> None:
+    """They would be copies of files that are in a directory of the node already."""
+    with pytest.raises(ConfigError, match="in a directory of the node already"):
+        Settings("file:///x", shared=shared, cache_dir="/mnt/disk", cache_max_bytes=2**30)

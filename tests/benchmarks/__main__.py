@@ -21,7 +21,7 @@ from tests.benchmarks.memory import measure_memory
 from tests.benchmarks.suite import FULL, QUICK, count_requests, run_copies, run_local, run_s3
 from tests.benchmarks.table import TableRow, aligned, shown_size
 
-_SECTIONS = ("local", "s3", "copy", "cpu", "requests", "memory", "ray")
+_SECTIONS = ("local", "s3", "copy", "cpu", "requests", "memory", "ray", "ray-copy")
 _PACKAGES = ("fsspill", "ray", "s3fs", "smart-open", "pyarrow", "obstore")
 
 Section = tuple[str, Callable[[], Iterable[TableRow]]]
@@ -119,6 +119,13 @@ def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
             f"A Ray program with an object store of {shown_size(suite.object_store_memory)}, "
             f"S3, {_link(arguments)}",
             lambda: chain.from_iterable(cluster.compare(case, rounds) for case in suite.ray),
+        ),
+        "ray-copy": (
+            f"The same with local copies, {_link(arguments)}; Ray's own spills to that disk",
+            lambda: chain.from_iterable(
+                cluster.compare_copies(case, rounds, arguments.directory)
+                for case in (*suite.ray, suite.ray_small)
+            ),
         ),
     }
 

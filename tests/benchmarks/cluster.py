@@ -1,8 +1,9 @@
-"""A Ray program larger than its object store, on fsspill and on Ray's smart_open storage."""
+"""A Ray program larger than its object store, on fsspill and on Ray's own storage classes."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,11 +95,31 @@ class Cluster:
     objects_per_get: int = 1
 
     def compare(self, case: Case, rounds: int) -> Iterator[ClusterRow]:
-        """Run the program on both contenders alternately, and yield the median run of each."""
+        """Compare fsspill with Ray's smart_open storage."""
         configs = {
             "fsspill": {"type": "fsspec", "params": {"uri": _URI, **self.params}},
             RAY: {"type": "smart_open", "params": {"uri": _URI}},
         }
+        yield from self._compare(case, rounds, configs)
+
+    def compare_copies(
+        self, case: Case, rounds: int, directory: str | None
+    ) -> Iterator[ClusterRow]:
+        """Compare fsspill, with local copies and without, with Ray's FileSystemStorage."""
+        params = {"uri": _URI, **self.params}
+        with tempfile.TemporaryDirectory(dir=directory) as inside:
+            copies = {"cache_dir": inside, "cache_max_bytes": 2**32}
+            configs = {
+                "fsspill": {"type": "fsspec", "params": params},
+                "fsspill, cache_dir": {"type": "fsspec", "params": {**params, **copies}},
+                RAY: {"type": "filesystem", "params": {"directory_path": f"{inside}/ray"}},
+            }
+            yield from self._compare(case, rounds, configs)
+
+    def _compare(
+        self, case: Case, rounds: int, configs: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[ClusterRow]:
+        """Run the program on all contenders alternately, and yield the median run of each."""
         runs = [
             {name: self._run(case, name, config) for name, config in configs.items()}
             for _ in range(rounds)

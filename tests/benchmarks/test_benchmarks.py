@@ -45,6 +45,7 @@ SMALL_SUITE = Suite(
     files=3,
     memory=[Case(1, 100 * MIB, 1)],
     ray=[Case(count=8, size=20 * MIB, restored=8)],
+    ray_small=Case(count=1_000, size=100 * 2**10, restored=1_000),
     object_store_memory=80 * MIB,
 )
 LIBRARIES = ["s3fs", "pyarrow.fs", "obstore"]
@@ -155,6 +156,31 @@ def test_the_ray_program_runs_on_both_contenders(
         assert spilled > 0
         assert restored > 0
         assert "GetObject" in row[7]
+
+
+COPIES = ["fsspill", "fsspill, cache_dir", RAY]
+
+
+def test_local_copies_have_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A restore from a copy makes no request; the directory is empty afterwards."""
+    lines = run_command(monkeypatch, capsys, "--only", "copy", "--directory", str(tmp_path))
+    rows = rows_of(lines, "8 x 100 KiB")
+    assert [row[1] for row in rows] == COPIES
+    assert rows[0][6] == f"{SMALL.restored} GetObject"
+    assert rows[1][6] == "-"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_the_ray_program_runs_with_local_copies(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All contenders spill and restore, of large and of small objects."""
+    lines = run_command(monkeypatch, capsys, "--only", "ray-copy")
+    for first in ("8 x 20 MiB", "1,000 x 100 KiB"):
+        assert [row[0] for row in rows_of(lines, first)] == COPIES
 
 
 def test_compression_prints_a_row_per_codec(capsys: pytest.CaptureFixture[str]) -> None:

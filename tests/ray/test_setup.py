@@ -90,3 +90,26 @@ def test_storage_that_was_never_set_up_reports_why() -> None:
         "the package is missing. This node cannot spill objects.",
         "the package is missing. This node cannot restore objects.",
     }
+
+
+@pytest.mark.parametrize(
+    "value", [{"FSSPILL_CACHE_DIR": "relative"}, {"FSSPILL_CACHE_MAX_BYTES": "much"}]
+)
+def test_a_node_whose_copies_cannot_work_spills_without_them(
+    value: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are not needed; the log has the reason."""
+    for variable, text in value.items():
+        monkeypatch.setenv(variable, text)
+    config = {"type": "fsspec", "params": {"uri": "memory://x"}}
+    storage = setup_external_storage(config, "n", "s")
+    assert type(storage) is IOWorkerStorage
+    assert storage._storage.settings.cache_dir is None
+    assert "this process keeps no local copies: cannot use" in caplog.text
+
+
+def test_any_other_parameter_that_cannot_work_still_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next to copies that cannot."""
+    monkeypatch.setenv("FSSPILL_CACHE_DIR", "relative")
+    config = {"type": "fsspec", "params": {"uri": "memory://x", "file_size": 0}}
+    assert type(setup_external_storage(config, "n", "s")) is FailedStorage

@@ -81,3 +81,29 @@ def test_a_ray_that_tells_no_configuration_is_not_refused(
     check_worker_node(SimpleNamespace(_object_spilling_config=json.dumps(directory("/a"))))
     assert "could not compare the spill directory" in caplog.text
     assert "gcs_address" in caplog.text
+
+
+def node(own: dict[str, Any], named: str | None = None) -> SimpleNamespace:
+    """Return a worker node that names a directory or none."""
+    params = SimpleNamespace(object_spilling_directory=named)
+    return SimpleNamespace(_object_spilling_config=json.dumps(own), _ray_params=params)
+
+
+def test_a_node_that_differs_in_what_all_have_in_common_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that names no directory. Where the cluster spills to one, anything goes."""
+    monkeypatch.setenv("FSSPILL_PREFIX", "mine")
+    systems = [uri("s3://b/x"), directory("/a")]
+    for cluster in systems:
+        system = {"object_spilling_config": json.dumps(cluster)}
+        monkeypatch.setattr("fsspill.ray.worker_node._system_config", lambda node, s=system: s)
+        if cluster["type"] == "fsspec":
+            with pytest.raises(ConfigError, match=r"FSSPILL_PREFIX='mine': the head .* prefix=''"):
+                check_worker_node(node(directory("/default")))
+        else:
+            check_worker_node(node(directory("/default")))
+    monkeypatch.delenv("FSSPILL_PREFIX")
+    system = {"object_spilling_config": json.dumps(uri("s3://b/x"))}
+    monkeypatch.setattr("fsspill.ray.worker_node._system_config", lambda node: system)
+    check_worker_node(node(directory("/default")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from _fsspill_config import setting_with_uri
+from _fsspill_config import has_parameters, setting_with_uri
 from _fsspill_wrappers import FailedStorage
 from ray._private import external_storage as rays
 from ray._private.node import Node
@@ -137,3 +138,15 @@ def test_the_environment_may_name_the_uri(uris: str, monkeypatch: pytest.MonkeyP
     assert json.loads(spilling_config(None, "/tmp"))["type"] == "filesystem"
     assert json.loads(spilling_config(CONFIG)) == CONFIG
     assert setting_with_uri({}) == "FSSPILL_URI"
+
+
+def test_parameters_in_the_environment_are_known_by_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The switch of the hook is none."""
+    for variable in [name for name in os.environ if name.startswith("FSSPILL_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("FSSPILL_HOOK", "1")
+    assert not has_parameters()
+    monkeypatch.setenv("FSSPILL_PREFIX", "mine")
+    assert has_parameters()

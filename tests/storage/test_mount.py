@@ -212,3 +212,35 @@ def test_a_forked_child_has_threads_of_its_own(answer: threading.Event) -> None:
         with pytest.raises(TimeoutError):
             impatient().call(hang, answer)
     assert run_in_fork(lambda: patient().call(int, "7")) == 7
+
+
+def test_a_call_that_was_begun_is_not_waited_for(answer: threading.Event) -> None:
+    """Its caller goes on; it ends with its own error, or is abandoned and undone."""
+    undone: list[str] = []
+    with patient().calls(lambda: undone.append("undone")) as calls:
+        calls.begin(threading.current_thread)
+        assert calls.has_ended(PATIENCE)
+        calls.begin(int, "no number")
+        with pytest.raises(ValueError, match="no number"):
+            calls.has_ended(PATIENCE)
+        calls.begin(hang, answer)
+        assert not calls.has_ended(0)
+        calls.abandon()
+        assert not calls.is_usable
+    assert undone == []
+    answer.set()
+    poll(lambda: undone, "the call to be undone")
+
+
+def test_a_call_that_has_just_ended_is_not_abandoned() -> None:
+    """Its thread is given back, and nothing is undone."""
+    undone: list[str] = []
+    ended = threading.Event()
+    with patient().calls(lambda: undone.append("undone")) as calls:
+        calls.begin(ended.set)
+        assert ended.wait(PATIENCE)
+        poll(lambda: calls._thread and calls._thread._outcome, "the end of the call")
+        calls.abandon()
+        assert calls.is_usable
+        assert calls.call(int) == 0
+    assert undone == []
