@@ -182,9 +182,8 @@ class LocalCopies:
 
     def _on_error(self, error: OSError) -> None:
         """Take the disk out of use, unless the error says nothing about it."""
-        is_gone = isinstance(error, FileNotFoundError) and not os.path.isdir(self.root)
-        harmless = isinstance(error, FileNotFoundError) or error.errno in _OF_THIS_PROCESS
-        if is_gone or not harmless:
+        is_missing = isinstance(error, FileNotFoundError)  # evicted, or removed with its node
+        if not is_missing and error.errno not in _OF_THIS_PROCESS:
             self.fail(error)
 
     def fail(self, error: OSError) -> None:

@@ -18,7 +18,7 @@ from math import inf
 from fsspill.storage.local_files import PRIVATE, SHARED, OpenDirectory, open_directory
 from fsspill.storage.mount import moved
 
-__all__ = ["ALIVE", "PART", "USAGE", "CopyDirectory", "remove_unheld"]
+__all__ = ["ALIVE", "PART", "USAGE", "CopyDirectory", "GoneError", "remove_unheld"]
 
 ALIVE = "fsspill.alive"
 """The file that every process of the node has locked."""
@@ -42,6 +42,10 @@ _REMOVED_SECONDS = 60.0
 """Seconds for which a directory that another process has removed is not made again."""
 
 _ALIVE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class GoneError(OSError):
+    """The configured directory is not there: a disk that is not mounted, or was removed."""
 
 
 class CopyDirectory:
@@ -80,20 +84,29 @@ class CopyDirectory:
         Raises
         ------
         OSError
-            It is missing or cannot be made, or another user has made it.
+            It is missing or cannot be made, or another user has made it; `GoneError` if the
+            configured directory is missing.
+
+        Notes
+        -----
+        The first process of a node removes what nobody holds.
         """
         if self._entered and _is_removed(self._entered):
             self.leave()
             self._removed = time.monotonic()
         if self._entered is None:
             self._require_stay()
+            is_new = make and not os.path.lexists(f"{self.root}/{self._session}/{self._node}")
             entered, lock = self._enter(make)
             self._entered = entered
             self._closing = weakref.finalize(self, _close, entered.fd, lock)
+            if is_new:
+                remove_unheld(self.root)
         return self._entered
 
     def _require_stay(self) -> None:
         if time.monotonic() - self._removed < _REMOVED_SECONDS:
+            _require_root(self.root)
             raise FileNotFoundError(f"the directory of this node in {self.root} was removed")
 
     def leave(self) -> None:
@@ -106,10 +119,9 @@ class CopyDirectory:
         for _ in range(_ATTEMPTS if make else 1):
             with suppress(FileNotFoundError, BlockingIOError):
                 return self._try_to_enter(make)
-            if not os.path.isdir(self.root):
-                break
+            _require_root(self.root)
             time.sleep(_PAUSE if make else 0)
-        raise FileNotFoundError(f"expected the directory {self.root} to exist, and to stay")
+        raise FileNotFoundError(f"the directory of this node in {self.root} is being removed")
 
     def _try_to_enter(self, make: bool) -> tuple[OpenDirectory, int]:
         with open_directory(self.root, "") as top:
@@ -130,11 +142,24 @@ class CopyDirectory:
         """Remove the directory with all copies. Never raises: what cannot be removed stays."""
         with suppress(OSError), open_directory(self.root, "") as top:
             with suppress(OSError), top.enter(self._session) as session:
-                with suppress(OSError), session.enter(self._node) as directory:
-                    _remove_files(directory)
-                session.remove_empty_directory(self._node)
+                # Other processes of the node may still be writing.
+                for _ in range(_ATTEMPTS):
+                    if self._try_to_remove(session):
+                        break
+                    time.sleep(_PAUSE)
             top.remove_empty_directory(self._session)
         self.leave()
+
+    def _try_to_remove(self, session: OpenDirectory) -> bool:
+        """Remove what is there; return False if there is more."""
+        with session.enter(self._node) as directory:
+            _remove_files(directory)
+            session.remove_empty_directory(self._node)
+            if _is_removed(directory):
+                return True
+            # Without it nobody would know the directory as one of copies.
+            os.close(os.open(ALIVE, _ALIVE_FLAGS, 0o600, dir_fd=directory.fd))
+            return not any(map(_is_copy, directory.names()))
 
 
 def remove_unheld(root: str) -> None:
@@ -175,6 +200,15 @@ def _remove_unless_held(directory: OpenDirectory, session: OpenDirectory, node: 
     finally:
         os.close(lock)
     return True
+
+
+def _is_copy(name: str) -> bool:
+    return bool(_OWN_NAME.fullmatch(name)) and name != ALIVE
+
+
+def _require_root(root: str) -> None:
+    if not os.path.isdir(root):
+        raise GoneError(f"expected the directory {root} to exist, and to stay")
 
 
 def _remove_files(directory: OpenDirectory) -> None:

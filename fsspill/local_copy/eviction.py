@@ -30,6 +30,9 @@ _LOCK_SECONDS = 2.0
 _LOCK_INTERVAL = 0.002
 """Seconds between two attempts to get the lock."""
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+"""Errors of file systems without locks, on which the bound is approximate."""
+
 _COUNT = struct.Struct("<Q")
 
 
@@ -95,7 +98,11 @@ class Bound:
             used = self._make_room(directory, _used(directory, lock), nbytes)
             _write(lock, used + nbytes)
             fd = directory.create(name)
-            os.ftruncate(fd, nbytes)  # what a later count finds
+            try:
+                os.ftruncate(fd, nbytes)  # what a later count finds
+            except BaseException:
+                os.close(fd)
+                raise
             return fd
 
     def subtract(self, directory: OpenDirectory, nbytes: int) -> None:
@@ -184,6 +191,9 @@ def _try_lock(fd: int) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     return True
 
 

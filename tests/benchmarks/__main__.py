@@ -9,11 +9,13 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 from fsspill.ray.malloc import raise_trim_threshold
+from fsspill.settings import MIB
 from tests.benchmarks.chart import draw
 from tests.benchmarks.cluster import Cluster
 from tests.benchmarks.measure import Row
@@ -99,6 +101,8 @@ def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
         arguments.params,
         arguments.at_once,
     )
+    # A store that does not hold the small objects, either.
+    small = replace(cluster, object_store_memory=80 * MIB)
     return {
         "local": (
             "A local directory",
@@ -123,8 +127,9 @@ def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
         "ray-copy": (
             f"The same with local copies, {_link(arguments)}; Ray's own spills to that disk",
             lambda: chain.from_iterable(
-                cluster.compare_copies(case, rounds, arguments.directory)
-                for case in (*suite.ray, suite.ray_small)
+                each.compare_copies(case, rounds, arguments.directory)
+                for each, cases in ((cluster, suite.ray), (small, suite.ray_small))
+                for case in cases
             ),
         ),
     }

@@ -49,8 +49,8 @@ class Suite:
         Batches of the process whose memory is measured.
     ray : sequence of Case
         Batches of the Ray program.
-    ray_small : Case
-        A batch of small objects, for the program with local copies.
+    ray_small : sequence of Case
+        Batches of small objects, for the program with local copies.
     object_store_memory : int
         Size of that program's object store in bytes.
     """
@@ -62,7 +62,7 @@ class Suite:
     files: int
     memory: Sequence[Case]
     ray: Sequence[Case]
-    ray_small: Case
+    ray_small: Sequence[Case]
     object_store_memory: int
 
 
@@ -80,7 +80,7 @@ FULL = Suite(
     memory=[_case(1, 4 * 2**30), _case(2_000, 2 * MIB)],
     # Four times the object store.
     ray=[_case(102, 20 * MIB), _case(410, 5 * MIB)],
-    ray_small=_case(8_000, _100_KIB),
+    ray_small=[_case(2_000, _100_KIB)],
     object_store_memory=512 * MIB,
 )
 QUICK = Suite(
@@ -91,7 +91,7 @@ QUICK = Suite(
     files=20,
     memory=[_case(1, 500 * MIB), _case(300, 2 * MIB)],
     ray=[_case(16, 20 * MIB)],
-    ray_small=_case(1_600, _100_KIB),
+    ray_small=[_case(1_600, _100_KIB)],
     object_store_memory=80 * MIB,
 )
 

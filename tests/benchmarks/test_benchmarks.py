@@ -45,7 +45,7 @@ SMALL_SUITE = Suite(
     files=3,
     memory=[Case(1, 100 * MIB, 1)],
     ray=[Case(count=8, size=20 * MIB, restored=8)],
-    ray_small=Case(count=1_000, size=100 * 2**10, restored=1_000),
+    ray_small=[Case(count=1_000, size=100 * 2**10, restored=1_000)],
     object_store_memory=80 * MIB,
 )
 LIBRARIES = ["s3fs", "pyarrow.fs", "obstore"]

@@ -196,5 +196,5 @@ def test_a_directory_that_is_gone_puts_the_disk_out_of_use(node: Node, tmp_path:
     node.spill()
     shutil.rmtree(tmp_path)
     node.spill()
-    assert "was removed" in str(node.breaker.error)
+    assert "GoneError: expected the directory" in str(node.breaker.error)
     tmp_path.mkdir()

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fsspill.local_copy import directory as module
-from fsspill.local_copy.directory import ALIVE, CopyDirectory, remove_unheld
+from fsspill.local_copy.directory import ALIVE, CopyDirectory, GoneError, remove_unheld
 from tests.other_users import NOT_ROOT, OTHER, needs_root, public_directory, run_as
 
 COPY = "0" * 32 + "-multi-1-4"
@@ -97,7 +98,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 def test_the_configured_directory_is_never_made(tmp_path: Path) -> None:
     """A disk that is not mounted must not be replaced by a directory of the same path."""
-    with pytest.raises(FileNotFoundError, match=r"expected the directory .* to exist"):
+    with pytest.raises(GoneError, match=r"expected the directory .* to exist"):
         make(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
 
@@ -147,6 +148,48 @@ def test_a_directory_that_is_being_removed_is_made_again(
     assert len(attempts) >= 2
     remove_unheld(str(tmp_path))
     assert os.listdir(path) == [ALIVE]
+
+
+def test_the_end_of_a_node_waits_for_processes_that_still_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that appears while others are removed goes too."""
+    first, second = make(tmp_path), CopyDirectory(str(tmp_path), "session", "node")
+    late = [f"{number:032x}-multi-1-4" for number in range(3)]
+    rmdir = os.rmdir
+
+    def remove(name: str, *, dir_fd: int) -> None:
+        if late:
+            with suppress(FileNotFoundError):
+                os.close(second.enter().create(late.pop()))
+        rmdir(name, dir_fd=dir_fd)
+
+    second.enter()
+    monkeypatch.setattr(os, "rmdir", remove)
+    first.remove()
+    assert late == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_could_not_be_removed_is_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still known as one of copies."""
+    directory = make(tmp_path)
+    monkeypatch.setattr(module, "_ATTEMPTS", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", lambda *arguments, **options: None)
+        directory.remove()
+    assert os.listdir(tmp_path / "session" / "node") == [ALIVE]
+    remove_unheld(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_first_process_of_a_node_removes_what_nobody_holds(tmp_path: Path) -> None:
+    """A library has no other start."""
+    make(tmp_path, "left").leave()
+    make(tmp_path, "new")
+    assert os.listdir(tmp_path) == ["new"]
 
 
 def test_forgotten_directories_are_not_held(tmp_path: Path) -> None:
