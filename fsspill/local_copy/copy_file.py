@@ -8,13 +8,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Protocol
 
 from fsspill.local_copy.directory import PART, CopyDirectory
 from fsspill.local_copy.eviction import Bound, BusyError
 from fsspill.storage.gathered_write import write_buffers
 from fsspill.storage.layout import FileRef
 
-__all__ = ["PATIENCE", "FileCopy", "Piece"]
+__all__ = ["PATIENCE", "FileCopy", "Piece", "Steps"]
+
+
+class Steps(Protocol):
+    """The steps of a thread. Either method may be called on any thread, and never waits."""
+
+    def next(self, step: Callable[[], None]) -> None:
+        """Add a step that comes before all that are later."""
+
+    def later(self, step: Callable[[], None]) -> None:
+        """Add a step that takes long."""
+
 
 Views = Iterable[bytes | memoryview]
 
@@ -53,8 +65,8 @@ class FileCopy:
         Limit of all copies.
     max_nbytes : int
         Upper bound of the file's length.
-    enqueue : callable
-        Has a function called on the thread that writes, after all that were enqueued before.
+    steps : Steps
+        What the thread that writes does next.
     on_error : callable
         Called on that thread with what the file system raised.
 
@@ -70,18 +82,19 @@ class FileCopy:
         directory: CopyDirectory,
         bound: Bound,
         max_nbytes: int,
-        enqueue: Callable[[Callable[[], None]], None],
+        steps: Steps,
         on_error: Callable[[OSError], None],
     ) -> None:
         self.is_dropped = False
         self._directory = directory
         self._bound = bound
         self._reserved = max_nbytes
-        self._enqueue = enqueue
+        self._steps = steps
         self._on_error = on_error
         self._pieces: list[Piece] = []
         self._offered = self._written = 0
         self._name = ""
+        self._kept: tuple[str, int] | None = None
         self._fd: int | None = None
 
     def offer(self, offset: int, buffers: Views) -> Piece | None:
@@ -93,7 +106,7 @@ class FileCopy:
         piece = Piece(offset, buffers)
         self._offered = offset + sum(map(len, piece.views))
         self._pieces.append(piece)
-        self._enqueue(lambda: self._write(piece))
+        self._steps.later(lambda: self._write(piece))
         return piece
 
     def withdraw(self, piece: Piece | None) -> None:
@@ -107,8 +120,8 @@ class FileCopy:
 
     def keep(self, file: FileRef, nbytes: int) -> None:
         """Name the copy as its file, which the bucket has and which is of so many bytes."""
-        if not self.is_dropped:
-            self._enqueue(lambda: self._keep(file.name, nbytes))
+        self._kept = (file.name, nbytes)
+        self._steps.next(self._keep)
 
     def drop(self) -> None:
         """Drop the copy, and the bytes that are on offer."""
@@ -116,12 +129,13 @@ class FileCopy:
         for piece in self._pieces:
             piece.views.clear()
         self._pieces.clear()
-        self._enqueue(self.discard)
+        self._steps.next(self.discard)
 
     def _write(self, piece: Piece) -> None:
         try:
             if not self.is_dropped:
                 self._write_at(piece.offset, piece.views)
+                self._keep()
         except OSError as error:
             self._fail(error)
         except BusyError:
@@ -141,13 +155,16 @@ class FileCopy:
         directory = self._directory.enter(make=True)
         self._fd = self._bound.create(directory, self._name, self._reserved)
 
-    def _keep(self, name: str, nbytes: int) -> None:
+    def _keep(self) -> None:
+        """Name the copy once the bucket has the file and all bytes are written."""
+        if self._kept is None or self._fd is None or self.is_dropped:
+            return
+        name, nbytes = self._kept
         try:
-            if self._fd is None or self._written != nbytes or self.is_dropped:
-                self.is_dropped = True
-                self.discard()
-            else:
+            if self._written == nbytes:
                 self._rename(name, nbytes)
+            elif self._written > nbytes or self._offered != nbytes:
+                self._fail(None)
         except OSError as error:
             self._fail(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -58,7 +59,7 @@ class CopyWriter:
         self._directory = directory
         self._bound = bound
         self._on_error = on_error
-        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._steps = _Steps()
         self._copies: list[FileCopy] = []
         self._start = time.monotonic()
         self._calls = mount.calls(self._discard)
@@ -66,15 +67,13 @@ class CopyWriter:
 
     def begin(self, max_nbytes: int) -> FileCopy:
         """Return a new copy of a file of up to so many bytes. Never waits."""
-        copy = FileCopy(self._directory, self._bound, max_nbytes, self._steps.put, self._on_error)
+        copy = FileCopy(self._directory, self._bound, max_nbytes, self._steps, self._on_error)
         self._copies.append(copy)
         return copy
 
     def _run(self) -> None:
         try:
-            while step := self._steps.get():
-                moved()
-                step()
+            self._steps.run()
         finally:
             self._discard()
 
@@ -85,10 +84,38 @@ class CopyWriter:
     def finish(self) -> None:
         """Wait a moment for what is being written, and drop the rest. Never raises."""
         seconds = max(copy_file.PATIENCE, _PATIENCE_SHARE * (time.monotonic() - self._start))
-        self._steps.put(None)
+        self._steps.end()
         with self._calls as calls:
             if calls.has_ended(seconds):
                 return
             for copy in self._copies:
                 copy.drop()
             calls.abandon()
+
+
+class _Steps:
+    """The steps of the thread that writes."""
+
+    def __init__(self) -> None:
+        self._next: deque[Callable[[], None]] = deque()
+        self._later: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def next(self, step: Callable[[], None]) -> None:
+        self._next.append(step)
+        self._later.put(lambda: None)
+
+    def later(self, step: Callable[[], None]) -> None:
+        self._later.put(step)
+
+    def end(self) -> None:
+        """End `run` once all steps are made."""
+        self._later.put(None)
+
+    def run(self) -> None:
+        """Make steps as they come."""
+        while step := self._later.get():
+            while self._next:
+                moved()
+                self._next.popleft()()
+            moved()
+            step()

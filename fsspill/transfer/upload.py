@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from fsspill.errors import StorageNotFoundError
@@ -96,7 +97,12 @@ class FileUpload:
         """
         if self._source.max_nbytes <= self._single_put_limit():
             await self._put_whole()
-        elif self._client.has_multipart:
+            return
+        if self._copy and not self._source.copies:
+            # At once: the disk is not needed by what follows, and is idle while that waits.
+            self._copy.offer(0, chain.from_iterable(self._source.stream()))
+            self._copy = None
+        if self._client.has_multipart:
             await self._put_parts()
         else:
             await self._put_stream()

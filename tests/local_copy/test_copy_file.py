@@ -29,8 +29,13 @@ class Steps:
         self._steps: list[Callable[[], None]] = []
 
     def begin(self, max_nbytes: int, bound: int = 10**6) -> FileCopy:
-        enqueue, failed = self._steps.append, self.errors.append
-        return FileCopy(self.directory, Bound(bound), max_nbytes, enqueue, failed)
+        return FileCopy(self.directory, Bound(bound), max_nbytes, self, self.errors.append)
+
+    def next(self, step: Callable[[], None]) -> None:
+        self._steps.insert(0, step)
+
+    def later(self, step: Callable[[], None]) -> None:
+        self._steps.append(step)
 
     def run(self) -> None:
         while self._steps:
