@@ -68,6 +68,26 @@ def test_streams_of_compressed_blocks_are_bounded(codec: str, tmp_path: Path) ->
     assert restoring < 280 * MIB + LIMIT + 64 * MIB
 
 
+@pytest.mark.parametrize(
+    ("codec", "count", "size"),
+    [
+        ([], 1, 500 * MIB),
+        (["lz4"], 1, 500 * MIB),
+        pytest.param(["zstd"], 300, 2 * MIB, marks=pytest.mark.nightly),
+        pytest.param([], 300, 2 * MIB, marks=pytest.mark.nightly),
+    ],
+)
+def test_local_copies_take_no_more(codec: list[str], count: int, size: int, tmp_path: Path) -> None:
+    """They are written from what is in memory anyway, and read into the object store."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("lz4")
+    pytest.importorskip("zstandard")
+    with LinkServer(latency=0, bandwidth=0) as server:
+        server.create_bucket("bucket")
+        variables = {**server.environment, "COPIES": str(tmp_path)}
+        check(["s3://bucket", str(LIMIT), str(count), str(size), *codec], variables)
+
+
 def check(arguments: list[str], environment: dict[str, str]) -> None:
     spilling, in_all = peaks(arguments, environment)
     assert spilling < LIMIT + 64 * MIB

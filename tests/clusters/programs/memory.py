@@ -2,9 +2,11 @@
 
 Usage: memory.py URI LIMIT COUNT SIZE [CODEC]
 
-With a codec the objects are such that they shrink to a half.
+With a codec the objects are such that they shrink to a half. The directory COPIES in the
+environment gets local copies.
 """
 
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -47,7 +49,15 @@ def main() -> None:
     uri, (limit, count, size) = sys.argv[1], map(int, sys.argv[2:5])
     codec = sys.argv[5] if sys.argv[5:] else None
     store = OneObject(size, is_compressible=codec is not None)
-    storage = ExternalStorage(uri, object_store=store, max_bytes_in_flight=limit, compression=codec)
+    directory = os.environ.get("COPIES")
+    storage = ExternalStorage(
+        uri,
+        object_store=store,
+        max_bytes_in_flight=limit,
+        compression=codec,
+        cache_dir=directory,
+        cache_max_bytes=2**32 if directory else None,
+    )
     storage.check()
     raise_trim_threshold()  # as an IO worker does
     before = peak()
