@@ -93,7 +93,8 @@ class ExternalStorage(Storage):
     half of ``max_bytes_in_flight`` is buffered and verified as a whole before the object is
     created; if a larger one fails after that, the object store sees the error and must discard
     the object. So it is with later blocks of a frame that is read from a local copy: they are
-    verified in the object's own memory, before it is complete. Only files under the configured URIs are ever read or deleted.
+    verified in the object's own memory, before it is complete. Only files under the configured URIs
+    are ever read or deleted.
 
     *Failures.* Transient failures are retried, with jittered backoff, until `stall_timeout`. After
     that all processes of the node mark the URI unhealthy: their calls raise immediately until a
@@ -103,8 +104,8 @@ class ExternalStorage(Storage):
 
     *Local copies* (`cache_dir`). Kept of what is stored, never instead of it: a copy that cannot be
     written in time is dropped, one that is missing or wrong is read from the storage. A spill waits
-    for them for 10 ms or a thirtieth of its time, a restore for 2 seconds, once, for a disk that does
-    not answer.
+    for them for 10 ms or a thirtieth of its time, and a restore, once, for 2 seconds for a disk that
+    does not answer.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
     has a thread that makes the probes, and deletions that failed have one that retries them. Local
