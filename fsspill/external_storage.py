@@ -104,7 +104,7 @@ class ExternalStorage(Storage):
 
     *Local copies* (`cache_dir`). Kept of what is stored, never instead of it: a copy that cannot be
     written in time is dropped, one that is missing or wrong is read from the storage. A spill waits
-    for them for 10 ms or a thirtieth of its time, and a restore, once, for 2 seconds for a disk that
+    for them for 10 ms or a thirtieth of its time, and a restore, once, 2 seconds for a disk that
     does not answer.
 
     *Threads.* One call at a time. Every call blocks until its bytes have moved. Each unhealthy URI
