@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -173,8 +174,12 @@ class Calls:
         Raises whatever that call has raised. There is no other call after one that has not ended.
         """
         assert self._thread
-        if not self._thread.wait(within):
-            return False
+        try:
+            if not self._thread.wait(within):
+                return False
+        except BaseException:  # interrupted
+            self.abandon()
+            raise
         self._thread.outcome()
         return True
 
@@ -182,6 +187,9 @@ class Calls:
         """Leave the thread to the call that was begun, unless that has just ended."""
         if self._thread and not self._abandon(self._thread):
             self._thread.wait(-1)
+            # The next call of this thread could not be abandoned while it has an outcome.
+            with suppress(Exception):
+                self._thread.outcome()
 
     def _wait(self, thread: _Thread) -> None:
         tick = self._seconds / _TICKS
@@ -278,6 +286,7 @@ class _Thread(threading.Thread):
         """Make calls until one was abandoned."""
         while self._make_call():
             self._ended.release()
+        self._outcome = None  # the traceback of an error keeps this thread, and what it was given
         assert self._at_end
         self._at_end()
 

@@ -244,3 +244,59 @@ def test_a_call_that_has_just_ended_is_not_abandoned() -> None:
         assert calls.is_usable
         assert calls.call(int) == 0
     assert undone == []
+
+
+def test_a_thread_whose_call_was_left_just_after_its_end_can_be_abandoned_later(
+    answer: threading.Event,
+) -> None:
+    """What that call returned or raised is forgotten: the next one may hang."""
+    for ending in (int, lambda: int("no number")):
+        with patient().calls() as calls:
+            calls.begin(ending)
+            thread = calls._thread
+            poll(lambda thread=thread: thread and thread._outcome, "the end of the call")
+            calls.abandon()
+        with impatient().calls() as again:
+            assert again._thread is thread
+            with pytest.raises(TimeoutError):
+                again.call(hang, answer)
+
+
+def test_an_abandoned_thread_keeps_nothing_once_its_call_has_raised(
+    answer: threading.Event,
+) -> None:
+    """An object of which it had a view is free without a run of the garbage collector."""
+
+    def write(buffer: Buffer) -> None:
+        hang(answer)
+        moved()
+
+    buffer = Buffer()
+    kept = weakref.ref(buffer)
+    gc.disable()
+    try:
+        with pytest.raises(TimeoutError):
+            impatient().call(write, buffer)
+        del buffer
+        answer.set()
+        poll(lambda: kept() is None, "the buffer to be released")
+    finally:
+        gc.enable()
+
+
+def test_an_interrupted_wait_leaves_the_thread_to_its_call(
+    answer: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not given back while it is busy, where the next caller would get its outcome."""
+
+    def interrupted(thread: mount._Thread, seconds: float) -> bool:
+        raise KeyboardInterrupt
+
+    with patient().calls() as calls:
+        busy = calls._thread
+        calls.begin(hang, answer)
+        with monkeypatch.context() as patch:
+            patch.setattr(mount._Thread, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                calls.has_ended(PATIENCE)
+    assert patient().call(threading.current_thread) is not busy
