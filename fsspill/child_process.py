@@ -75,10 +75,15 @@ def _message(function: Callable[[], object]) -> IO[bytes]:
 
 
 def _anonymous_file() -> IO[bytes]:
-    """Open a file that no other process can: in memory where the system can do that."""
-    if sys.platform == "linux":
-        return open(os.memfd_create("fsspill"), "w+b")
-    return tempfile.TemporaryFile()
+    """Open a file that no other process can: in memory where Python and the system can do that.
+
+    A Python that was built for an old glibc has no such call, and a sandbox may refuse it.
+    """
+    in_memory = getattr(os, "memfd_create", None)
+    try:
+        return open(in_memory("fsspill"), "w+b") if in_memory else tempfile.TemporaryFile()
+    except OSError:
+        return tempfile.TemporaryFile()
 
 
 def is_interpreter_exiting() -> bool:

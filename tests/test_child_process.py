@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -42,6 +43,25 @@ def test_a_function_runs_in_another_process(tmp_path: Path) -> None:
     text, _, pid = path.read_text().rpartition(" ")
     assert text == "done by"
     assert int(pid) != os.getpid()
+
+
+def not_implemented(name: str) -> int:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the case under test, by itself")
+@pytest.mark.parametrize("call", [None, not_implemented], ids=["not built in", "refused"])
+def test_a_system_without_files_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: object
+) -> None:
+    """A Python that was built for an old glibc, or a sandbox: a file on disk does instead."""
+    if call is None:
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", call)
+    path = tmp_path / "file"
+    run_in_child(partial(write, str(path), "done by"), timeout=PATIENCE)
+    assert path.read_text().startswith("done by")
 
 
 def test_a_function_that_raises_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
