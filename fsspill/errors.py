@@ -27,6 +27,7 @@ from typing import TypeAlias
 
 from fsspill.http_answer import HttpAnswer, causes
 from fsspill.secrets import redact
+from fsspill.system_error import number_of, unreachable
 
 __all__ = [
     "ConfigError",
@@ -169,17 +170,6 @@ _MISSING = frozenset({errno.ENOENT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
-_FTP_BY_NAME = frozenset({"error_perm", "error_temp"})  # ftplib
-_FTP_REPLIES = {
-    "452": errno.ENOSPC,
-    "530": errno.EACCES,  # not logged in
-    "532": errno.EACCES,  # no account to store files
-    "550": errno.ENOENT,  # no file or directory of that name, for this user
-    "552": errno.EDQUOT,
-    "553": errno.ENAMETOOLONG,  # no name that a file may have
-}
-"""By the reply code of RFC 959 with which the text of ftplib's errors begins."""
-
 _CREDENTIAL_CODES = frozenset(
     {
         "ExpiredToken",
@@ -280,7 +270,7 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
             "that file on this machine: it is one of the credentials or certificates that the "
             "environment, a profile or storage_options name."
         )
-    number = _number(error)
+    number = number_of(error)
     if number in _MISSING or _named(error, _MISSING_BY_NAME):
         return StorageNotFoundError, _BUCKET
     if number in _DENIED:
@@ -297,10 +287,10 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
             "a call that this filesystem takes: correct the names and types of storage_options, or "
             "without any, use versions of its packages that fit together."
         )
-    # Subclasses of ValueError are what parsers raise for an answer that is cut off.
-    if type(error) is ValueError or any(
-        _named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)
-    ):
+    # Subclasses of ValueError are what parsers raise for an answer that is cut off; smbprotocol has
+    # it for a server that it does not reach.
+    is_misuse = type(error) is ValueError and not unreachable(error)
+    if is_misuse or any(_named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)):
         return ConfigError, (
             "a URI, storage_options, profile and endpoint that can work: correct what is named."
         )
@@ -318,17 +308,6 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     return StorageUnavailableError, (
         "the storage to answer: check the endpoint, the network, the disk."
     )
-
-
-def _number(error: BaseException) -> int | None:
-    """Return the number of an operating system's error that says the same as an exception."""
-    if isinstance(error, FileNotFoundError):
-        return errno.ENOENT
-    if isinstance(error, PermissionError):
-        return errno.EACCES
-    if _named(error, _FTP_BY_NAME):
-        return _FTP_REPLIES.get(str(error)[:3])
-    return error.errno if isinstance(error, OSError) else None
 
 
 def _all(error: BaseException) -> Iterator[BaseException]:

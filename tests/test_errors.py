@@ -7,6 +7,8 @@ import ftplib
 import json
 import pickle
 import re
+import socket
+import ssl
 
 import pytest
 from hypothesis import given
@@ -61,6 +63,13 @@ def of_s3(error: Exception, status: int) -> Exception:
     return error
 
 
+def of_smb(cause: OSError) -> Exception:
+    """Return the error of smbprotocol for a server that it cannot connect to again."""
+    error = ValueError("Failed to connect to 'host:445'")
+    error.__cause__ = cause
+    return error
+
+
 def named(name: str) -> Exception:
     """Return an error of a class that is known only by its name, like those of cloud SDKs."""
     error: Exception = type(name, (Exception,), {})("reason")
@@ -79,6 +88,12 @@ def named(name: str) -> Exception:
         (ftplib.error_perm("530 Authentication failed"), errors.StoragePermissionError),
         (OfSmbError(28, "Disk full"), errors.StorageFullError),
         (ftplib.error_temp("452 Insufficient storage space"), errors.StorageFullError),
+        (ConnectionError("reset"), errors.StorageUnavailableError),
+        (ssl.SSLError(1, "[SSL] record layer failure"), errors.StorageUnavailableError),
+        (ssl.SSLWantReadError(2, "not completed"), errors.StorageUnavailableError),
+        (socket.gaierror(2, "try again"), errors.StorageUnavailableError),
+        (of_smb(OSError(113, "No route to host")), errors.StorageUnavailableError),
+        (of_smb(socket.gaierror(-3, "try again")), errors.StorageUnavailableError),
         (ftplib.error_temp("421 Too many connections"), errors.StorageUnavailableError),
         (PermissionError("x"), errors.StoragePermissionError),
         (WithStatusError(403), errors.StoragePermissionError),

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from socket import gaierror
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -19,7 +18,6 @@ from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.config import apply_config
 
 from fsspill.errors import ConfigError, FsspillError, translate
-from fsspill.http_answer import causes
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.instances import latest, refresh_config
@@ -28,6 +26,7 @@ from fsspill.storage.option_checks import check_options, parse_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.proxies import gcs_session
 from fsspill.storage.uri import filesystem_class
+from fsspill.system_error import unreachable
 
 __all__ = ["Connection", "SerializedFileSystem", "connect"]
 
@@ -187,13 +186,10 @@ def _opening_error(error: Exception, uri: str, cls: type, given: Mapping[str, An
 
     smbprotocol connects when it is made, and has a ValueError for a server that does not answer.
     """
-    unreachable = next((each for each in causes(error) if isinstance(each, _UNREACHABLE)), None)
-    if unreachable or not isinstance(error, (AttributeError, KeyError, TypeError, ValueError)):
-        return translate(unreachable or error, "cannot open the filesystem of", uri)
+    cause = unreachable(error)
+    if cause or not isinstance(error, (AttributeError, KeyError, TypeError, ValueError)):
+        return translate(cause or error, "cannot open the filesystem of", uri)
     return _refusal(uri, cls, given, error)
-
-
-_UNREACHABLE = (ConnectionError, TimeoutError, gaierror)
 
 
 def _require_token_file(uri: str, token: object) -> None:
