@@ -19,23 +19,20 @@ from typing import Any
 
 from fsspill.error_chain import redact_errors
 from fsspill.errors import (
-    ConfigError,
     FsspillError,
     InvalidArgumentError,
     StoragePermissionError,
     clear_traceback,
 )
 from fsspill.format.frame import HEADER_LENGTH, FrameHeader
-from fsspill.format.url import SpillURL
 from fsspill.interface import Storage
 from fsspill.log import get_logger
 from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
 from fsspill.placement.file_store import FileStore
 from fsspill.process_local import ProcessLocal
 from fsspill.settings import URI, Settings
-from fsspill.storage.layout import FileRef
 from fsspill.transfer.base import FrameRef
-from fsspill.transfer.fuse import fuse_objects, match_owners, name_of
+from fsspill.transfer.fuse import fuse_objects, match_owners
 from fsspill.transfer.spill_file import SpillFile
 
 __all__ = ["ExternalStorage"]
@@ -144,16 +141,9 @@ class ExternalStorage(Storage):
         self.uris = self.settings.uris
         # Not "or": an empty store is falsy.
         self.object_store = InMemoryObjectStore() if object_store is None else object_store
+        callbacks = on_failover, on_refusal, on_copy_failure
         self._files = ProcessLocal(
-            partial(
-                FileStore,
-                self.settings,
-                session_name,
-                node_id,
-                on_failover,
-                on_refusal,
-                on_copy_failure,
-            )
+            partial(FileStore, self.settings, session_name, node_id, *callbacks)
         )
         self._files.get()  # checks the arguments
         self._owner = os.getpid()
@@ -235,7 +225,7 @@ class ExternalStorage(Storage):
         if not len(object_refs):
             return []
         candidates = self.files.candidates()
-        object_refs = self._before_refused(object_refs)
+        object_refs = self.files.refusals.before(object_refs)
         owners = owners[: len(object_refs)]
         files: list[SpillFile] = []
         try:
@@ -251,16 +241,6 @@ class ExternalStorage(Storage):
             for file in files:
                 file.release()
         return [url.encode() for file in written for url in file.urls()]
-
-    def _before_refused(self, object_refs: Sequence[Any]) -> Sequence[Any]:
-        """Return the refs before one that was refused a moment ago. Raises if it is the first."""
-        refusals = self.files.refusals
-        for index, ref in enumerate(object_refs if refusals else ()):
-            if error := refusals.error(name_of(ref)):
-                if not index:
-                    raise error
-                return object_refs[:index]
-        return object_refs
 
     @redact_errors
     def restore_spilled_objects(
@@ -301,15 +281,10 @@ class ExternalStorage(Storage):
                 f"cannot restore {len(object_refs)} objects from {len(url_with_offset_list)} "
                 "URLs: expected one URL for each object."
             )
-        frames = [self._find_frame(url) for url in url_with_offset_list]
+        frames = [self.files.find_frame(url) for url in url_with_offset_list]
         return sum(
             self._restore(ref, frame) for ref, frame in zip(object_refs, frames, strict=True)
         )
-
-    def _find_frame(self, url: bytes | str) -> FrameRef:
-        parsed = SpillURL.parse(url)
-        file = self.files.find(parsed.base_url)
-        return FrameRef.of(parsed, file, verified=not self.node_local)
 
     def _restore(self, object_ref: Any, frame: FrameRef) -> int:
         try:
@@ -352,15 +327,7 @@ class ExternalStorage(Storage):
         within 10 seconds are logged and retried in the background, every few seconds. Nothing is
         sent to a URI that is unhealthy.
         """
-        files: list[FileRef] = []
-        refused: list[FsspillError] = []
-        for url in urls:
-            try:
-                parsed = SpillURL.parse(url)
-                file = self.files.find(parsed.base_url)
-                files.append(file._replace(version=parsed.version))
-            except (InvalidArgumentError, ConfigError) as error:
-                refused.append(error)
+        files, refused = self.files.find_all(urls)
         self.files.delete(files)
         if refused:
             raise refused[0]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
-from fsspill.errors import FsspillError, StorageRefusedError, clear_traceback
+from fsspill.errors import (
+    ConfigError,
+    FsspillError,
+    InvalidArgumentError,
+    StorageRefusedError,
+    clear_traceback,
+)
+from fsspill.format.url import SpillURL
 from fsspill.local_copy.checks import probe_directory
 from fsspill.local_copy.copies import OUT_OF_USE, SILENCE, LocalCopies
 from fsspill.log import get_logger
@@ -166,15 +173,36 @@ class FileStore:
                 logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
         return written
 
-    def find(self, base_url: str) -> FileRef:
-        """Return the file that a base URL names.
+    def find_frame(self, url: bytes | str) -> FrameRef:
+        """Return the frame that a URL with offset names.
 
         Raises
         ------
+        InvalidArgumentError
+            It is no such URL.
         ConfigError
             It is under none of the configured URIs.
+        CorruptObjectError
+            It has no digest, or an invalid description of its compression.
         """
-        return find_file(self.locations, base_url)
+        parsed = SpillURL.parse(url)
+        file = find_file(self.locations, parsed.base_url)
+        return FrameRef.of(parsed, file, verified=not self._settings.node_local)
+
+    def find_all(
+        self, urls: Iterable[bytes | str]
+    ) -> tuple[list[FileRef], list[InvalidArgumentError | ConfigError]]:
+        """Return the files that URLs with offset name, and an error for each that names none."""
+        files: list[FileRef] = []
+        refused: list[InvalidArgumentError | ConfigError] = []
+        for url in urls:
+            try:
+                parsed = SpillURL.parse(url)
+                file = find_file(self.locations, parsed.base_url)
+                files.append(file._replace(version=parsed.version))
+            except (InvalidArgumentError, ConfigError) as error:
+                refused.append(error)
+        return files, refused
 
     def open(self, frame: FrameRef) -> FrameStream:
         """Begin to read a frame. Raises FsspillError."""

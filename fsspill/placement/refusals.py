@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fsspill.errors import StorageRefusedError, format_seconds
+from fsspill.transfer.fuse import name_of
 
 __all__ = ["Refusals"]
 
@@ -63,6 +65,21 @@ class Refusals:
         """Return why an object should not be tried now; None if it should."""
         refusal = self._refusals.get(name)
         return StorageRefusedError(refusal.reason) if refusal and self.pause(name) else None
+
+    def before(self, object_refs: Sequence[Any]) -> Sequence[Any]:
+        """Return the refs before one that was refused a moment ago.
+
+        Raises
+        ------
+        StorageRefusedError
+            It is the first.
+        """
+        for index, ref in enumerate(object_refs if self._refusals else ()):
+            if error := self.error(name_of(ref)):
+                if not index:
+                    raise error
+                return object_refs[:index]
+        return object_refs
 
     def pause(self, name: str) -> float:
         """Return the seconds for which an object should not be tried."""

@@ -254,7 +254,7 @@ def test_a_thread_whose_call_was_left_just_after_its_end_can_be_abandoned_later(
         with patient().calls() as calls:
             calls.begin(ending)
             thread = calls._thread
-            poll(lambda thread=thread: thread and thread._outcome, "the end of the call")
+            poll(partial(getattr, thread, "_outcome"), "the end of the call")
             calls.abandon()
         with impatient().calls() as again:
             assert again._thread is thread
