@@ -43,7 +43,8 @@ _LOG_INTERVAL = 600.0
 """Seconds between two lines about copies that were wrong, or had no room."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Errors of a process without files, memory or threads."""
 
 OUT_OF_USE = "The bucket has all files; a background probe takes the directory into use again."
 """Consequence of a disk that failed, for messages that state the failure."""
@@ -109,10 +110,8 @@ class LocalCopies:
             return None
         try:
             return CopyWriter(self._directory, self._bound, self._mount, self._on_write_error)
-        except TimeoutError as error:
-            self.fail(error)
-        except RuntimeError as error:
-            logger.debug("no thread for copies: %s", error)
+        except OSError as error:
+            self._on_error(error)
         return None
 
     def calls(self, file: FileRef, undo: Callable[[], object]) -> Calls | None:
@@ -124,8 +123,8 @@ class LocalCopies:
             return None
         try:
             return self._mount.within(SILENCE).calls(undo)
-        except TimeoutError as error:
-            self.fail(error)
+        except OSError as error:
+            self._on_error(error)
         return None
 
     def open_file(self, file: FileRef) -> int:

@@ -11,9 +11,12 @@ from fsspill.local_copy import copy_file
 from fsspill.local_copy.copy_file import FileCopy
 from fsspill.local_copy.directory import CopyDirectory
 from fsspill.local_copy.eviction import Bound
-from fsspill.storage.mount import Mount, moved
+from fsspill.log import get_logger
+from fsspill.storage.mount import AbandonedError, Mount, moved
 
 __all__ = ["CopyWriter"]
+
+logger = get_logger(__name__)
 
 _PATIENCE_SHARE = 0.03
 """The part of the uploads' time for which the end of a spill waits for its last copies,
@@ -38,8 +41,8 @@ class CopyWriter:
     ------
     TimeoutError
         The file system has not answered earlier calls.
-    RuntimeError
-        There are no more threads.
+    OSError
+        Of EAGAIN if there are no more threads.
 
     Notes
     -----
@@ -116,6 +119,16 @@ class _Steps:
         while step := self._later.get():
             while self._next:
                 moved()
-                self._next.popleft()()
+                _make(self._next.popleft())
             moved()
-            step()
+            _make(step)
+
+
+def _make(step: Callable[[], None]) -> None:
+    """Make a step. One that fails in a way that nobody expects fails neither others nor a spill."""
+    try:
+        step()
+    except AbandonedError:
+        raise
+    except Exception as error:
+        logger.warning("a local copy was dropped: %r", error)

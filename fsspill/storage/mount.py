@@ -11,6 +11,7 @@ returns, so memory that it reads from is not freed meanwhile, and it is given no
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -110,6 +111,8 @@ class Mount:
         ------
         TimeoutError
             It was silent for the stall timeout, or as many calls before as may be are.
+        OSError
+            Of EAGAIN if the process can have no more threads.
         Exception
             Whatever it raises.
         """
@@ -117,7 +120,7 @@ class Mount:
             return calls.call(function, *arguments)
 
     def calls(self, undo: Callable[[], object] | None = None) -> Calls:
-        """Return a thread for several calls; see `Calls`. Raises TimeoutError, as `call`."""
+        """Return a thread for several calls; see `Calls`. Raises OSError, as `call`."""
         threads = _mounts.get().setdefault(self._root, _Threads(self._root))
         return Calls(threads, self._seconds, undo)
 
@@ -318,7 +321,7 @@ class _Threads:
         self._abandoned = 0
 
     def take(self) -> _Thread:
-        """Return an idle thread, or a new one."""
+        """Return an idle thread, or a new one. Raises OSError of EAGAIN where there are no more."""
         if self._abandoned >= MAX_ABANDONED:
             raise TimeoutError(
                 f"the file system of {self.root} has not answered {self._abandoned} earlier calls, "
@@ -327,9 +330,7 @@ class _Threads:
         try:
             return _idle.get().pop()
         except IndexError:
-            thread = _Thread()
-            thread.start()
-            return thread
+            return _start_thread()
 
     def give_back(self, thread: _Thread) -> None:
         _idle.get().append(thread)
@@ -353,6 +354,15 @@ class _Threads:
         finally:
             with self._lock:
                 self._abandoned -= 1
+
+
+def _start_thread() -> _Thread:
+    thread = _Thread()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"no thread for calls into a file system: {error}") from error
+    return thread
 
 
 _idle: ProcessLocal[list[_Thread]] = ProcessLocal(list)

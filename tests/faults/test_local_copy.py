@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,7 +23,9 @@ from hypothesis import strategies as st
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.local_copy import copy_file, directory
 from fsspill.placement import background
+from fsspill.process_local import ProcessLocal
 from fsspill.settings import MIB
+from fsspill.storage import mount
 from fsspill.storage.s3 import S3Client
 from tests.at_rest import keys
 from tests.hung_mount import HungMount
@@ -404,3 +407,23 @@ def test_a_bucket_that_fails_leaves_no_copy(
         node.spill()
     assert node.copies() == []
     assert not list(node.path.glob("*.part"))
+
+
+def test_a_process_without_threads_needs_no_copies(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket answers, is deleted from, and is left empty by the node's end."""
+    monkeypatch.setattr(mount, "_idle", ProcessLocal(list))
+
+    def refuse(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(mount._Thread, "start", refuse)
+        node.check()
+        urls = list(node.urls.values())
+        node.spill()
+        node.storage.delete_spilled_objects(urls)
+        node.storage.destroy_external_storage()
+        assert keys("bucket") == []
+    shutil.rmtree(node.path)  # could not be removed without a thread

@@ -16,6 +16,7 @@ from fsspill.local_copy.directory import ALIVE, USAGE, CopyDirectory
 from fsspill.local_copy.eviction import Bound
 from fsspill.local_copy.writer import CopyWriter
 from fsspill.storage.layout import FileRef, SpillLocation
+from fsspill.storage.local_files import OpenDirectory
 from fsspill.storage.mount import MAX_ABANDONED, Calls, Mount
 from tests.hung_mount import HungMount, abandoned
 from tests.running import poll
@@ -50,13 +51,13 @@ def node(tmp_path: Path) -> Iterator[Node]:
     node.directory.leave()
 
 
-def spill(writer: CopyWriter, *contents: bytes) -> list[FileRef]:
+def spill(writer: CopyWriter, *contents: bytes | bytearray) -> list[FileRef]:
     """Offer files as an upload does, and end."""
     files = []
     for content in contents:
         files.append(LOCATION.new_file(1, len(content)))
         copy = writer.begin(len(content))
-        copy.offer(0, [content])
+        copy.offer(0, [memoryview(content)])
         copy.keep(files[-1], len(content))
     writer.finish()
     return files
@@ -154,3 +155,23 @@ def test_the_end_waits_no_longer_than_a_part_of_the_uploads(
         writer._start = time.monotonic() - seconds
         writer.finish()
     assert 0.01 <= waited[0] < 30 <= waited[1]
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_no_error_of_the_thread_reaches_the_spill(node: Node, error: type[Exception]) -> None:
+    """Whatever a step raises: the copy is dropped, and others are made."""
+    errors = [error]
+
+    class FailingOnce(Bound):
+        def create(self, directory: OpenDirectory, name: str, nbytes: int) -> int:
+            if errors:
+                raise errors.pop()
+            return super().create(directory, name, nbytes)
+
+    mount = Mount(str(node.root), PATIENT)
+    held = bytearray(b"first")
+    writer = CopyWriter(node.directory, FailingOnce(10**9), mount, node.errors.append)
+    _, second = spill(writer, held, b"second")
+    assert node.names() == {second.name}
+    del writer
+    assert views_of(held) == 0

@@ -250,9 +250,9 @@ def test_a_thread_whose_call_was_left_just_after_its_end_can_be_abandoned_later(
     answer: threading.Event,
 ) -> None:
     """What that call returned or raised is forgotten: the next one may hang."""
-    for ending in (int, lambda: int("no number")):
+    for arguments in ((), ("no number",)):
         with patient().calls() as calls:
-            calls.begin(ending)
+            calls.begin(int, *arguments)
             thread = calls._thread
             poll(partial(getattr, thread, "_outcome"), "the end of the call")
             calls.abandon()
