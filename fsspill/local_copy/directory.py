@@ -70,7 +70,6 @@ class CopyDirectory:
         self._session, self._node = session_name, node_id
         self._entered: OpenDirectory | None = None
         self._removed = -inf
-        self._closing: weakref.finalize[..., CopyDirectory] | None = None
 
     def enter(self, *, make: bool = False) -> OpenDirectory:
         """Return the open directory, locked.
@@ -91,18 +90,20 @@ class CopyDirectory:
         -----
         The first process of a node removes what nobody holds.
         """
-        if self._entered and _is_removed(self._entered):
-            self.leave()
+        entered = self._entered
+        if entered and _is_removed(entered):
+            self._entered = entered = None
             self._removed = time.monotonic()
-        if self._entered is None:
+        if entered is None:
             self._require_stay()
             is_new = make and not os.path.lexists(f"{self.root}/{self._session}/{self._node}")
             entered, lock = self._enter(make)
+            # Closed with the last thread that uses it, or a number would be that of another file.
+            weakref.finalize(entered, _close, entered.fd, lock)
             self._entered = entered
-            self._closing = weakref.finalize(self, _close, entered.fd, lock)
             if is_new:
                 remove_unheld(self.root)
-        return self._entered
+        return entered
 
     def _require_stay(self) -> None:
         if time.monotonic() - self._removed < _REMOVED_SECONDS:
@@ -110,10 +111,8 @@ class CopyDirectory:
             raise FileNotFoundError(f"the directory of this node in {self.root} was removed")
 
     def leave(self) -> None:
-        """Close the directory, and release the lock."""
+        """Close the directory, and release the lock, once no other thread uses it."""
         self._entered = None
-        if self._closing:
-            self._closing()
 
     def _enter(self, make: bool) -> tuple[OpenDirectory, int]:
         for _ in range(_ATTEMPTS if make else 1):

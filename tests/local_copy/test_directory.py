@@ -200,6 +200,20 @@ def test_forgotten_directories_are_not_held(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_directory_that_a_thread_uses_stays_open(tmp_path: Path) -> None:
+    """Also once another has seen its removal: its number would be that of another file."""
+    directory = make(tmp_path)
+    used = directory.enter()
+    CopyDirectory(str(tmp_path), "session", "node").remove()
+    with pytest.raises(FileNotFoundError):
+        directory.enter()
+    assert os.fstat(used.fd).st_nlink == 0
+    fd = used.fd
+    del used
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
 @needs_root
 def test_two_users_share_a_directory() -> None:
     """Neither reads, removes or replaces what the other has; each removes its own."""
