@@ -23,7 +23,7 @@ from fsspill.local_copy.writer import CopyWriter
 from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.layout import FileRef
-from fsspill.storage.mount import Calls, Mount
+from fsspill.storage.mount import AbandonedError, Calls, Mount, moved
 
 __all__ = ["OUT_OF_USE", "CircuitBreaker", "LocalCopies"]
 
@@ -157,13 +157,11 @@ class LocalCopies:
 
     def _remove(self, names: list[str]) -> None:
         directory = self._directory.enter()
-        removed = 0
         for name in names:
-            with suppress(FileNotFoundError, IsADirectoryError):
-                found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-                removed += found.st_size if directory.remove(name) else 0
-        if removed:
-            self._bound.subtract(directory, removed)
+            with suppress(IsADirectoryError):
+                self._bound.remove(directory, name)
+            with suppress(AbandonedError):  # the copies go also if nobody waits for that any more
+                moved()
 
     def reject(self, file: FileRef, error: Exception) -> None:
         """Take note of a copy that could not be used, and remove it if it was wrong."""

@@ -172,13 +172,13 @@ class FileCopy:
         assert self._fd is not None
         directory = self._directory.enter()
         if nbytes != self._reserved:
-            os.ftruncate(self._fd, nbytes)
+            self._bound.truncate(directory, self._fd, nbytes)
         # A file that was evicted while it was written is no longer there.
         os.replace(self._name, name, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
         self._name = name
         self._close()
-        if nbytes != self._reserved:
-            self._bound.subtract(directory, self._reserved - nbytes)
+        if self.is_dropped:
+            self.discard()  # the spill has ended meanwhile: its file may be deleted already
         self._name = ""
 
     def _fail(self, error: OSError | None) -> None:
@@ -194,9 +194,7 @@ class FileCopy:
         name, self._name = self._name, ""
         if name:
             with suppress(OSError):
-                directory = self._directory.enter()
-                if directory.remove(name):
-                    self._bound.subtract(directory, self._reserved)
+                self._bound.remove(self._directory.enter(), name)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, None

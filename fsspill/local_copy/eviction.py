@@ -7,13 +7,14 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from fsspill.local_copy.directory import PART, USAGE
 from fsspill.storage.local_files import OpenDirectory
-from fsspill.storage.mount import moved
+from fsspill.storage.mount import AbandonedError, moved
 
 __all__ = ["Bound", "BusyError"]
 
@@ -105,13 +106,25 @@ class Bound:
                 raise
             return fd
 
-    def subtract(self, directory: OpenDirectory, nbytes: int) -> None:
-        """Count bytes no more: a copy was removed, or has become shorter. Never waits for long."""
+    def remove(self, directory: OpenDirectory, name: str) -> None:
+        """Remove a copy, and count it no more; one that is gone is fine. Never waits for long."""
+        self._release(directory, partial(_remove, directory, name))
+
+    def truncate(self, directory: OpenDirectory, fd: int, nbytes: int) -> None:
+        """Shorten an open copy to its length, and count that. Never waits for long."""
+        self._release(directory, partial(_truncate, fd, nbytes))
+
+    def _release(self, directory: OpenDirectory, release: Callable[[], int]) -> None:
+        """Release bytes of the disk under the lock, so that no other process counts in between.
+
+        Without the lock where that is not to be had: the number is too high until the next count.
+        """
         try:
             with _locked(directory, _LOCK_INTERVAL) as lock:
-                _write(lock, max(0, _used(directory, lock) - nbytes))
-        except (OSError, BusyError):
-            pass  # the number is too high until the next count
+                used = _used(directory, lock)
+                _write(lock, max(0, used - release()))
+        except (OSError, BusyError, AbandonedError):
+            release()
 
     def _make_room(self, directory: OpenDirectory, used: int, nbytes: int) -> int:
         """Evict copies if one more has no room, and return the bytes of those that are there."""
@@ -150,6 +163,22 @@ def _evict(directory: OpenDirectory, room: int, wanted: int) -> int:
         freed += file.nbytes
         moved()
     return used
+
+
+def _remove(directory: OpenDirectory, name: str) -> int:
+    """Remove a file, and return the bytes that this has released."""
+    try:
+        nbytes = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+    return nbytes if directory.remove(name) else 0
+
+
+def _truncate(fd: int, nbytes: int) -> int:
+    """Shorten a file, and return the bytes that this has released."""
+    released = os.fstat(fd).st_size - nbytes
+    os.ftruncate(fd, nbytes)
+    return released
 
 
 def _look(directory: OpenDirectory) -> Iterator[_Found]:

@@ -198,3 +198,14 @@ def test_a_directory_that_is_gone_puts_the_disk_out_of_use(node: Node, tmp_path:
     node.spill()
     assert "GoneError: expected the directory" in str(node.breaker.error)
     tmp_path.mkdir()
+
+
+def test_each_removal_is_progress(node: Node) -> None:
+    """A disk that removes a file in less than 2 seconds is in use after hundreds of them."""
+    files = [node.spill() for _ in range(3)]
+    with node.copies._mount.calls() as calls:
+        assert calls._thread
+        before = calls._thread.moves
+        calls.call(node.copies._remove, [file.name for file in files])
+        assert calls._thread.moves - before >= len(files)
+    assert node.names() == set()

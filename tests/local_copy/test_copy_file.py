@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,22 @@ def test_a_copy_that_was_evicted_while_it_was_written_is_gone(steps: Steps) -> N
     steps.run()
     assert steps.files() == {file.name: b"ghijkl"}
     assert steps.usage() == 6
+
+
+def test_a_copy_that_is_named_after_the_end_of_the_spill_is_removed(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call was silent: its file may have been deleted since, and its copy would stay."""
+    copy = steps.begin(6)
+    copy.offer(0, [b"abcdef"])
+    copy.keep(new_file(), 6)
+    replace = os.replace
+
+    def replace_late(*args: Any, **kwargs: Any) -> None:
+        copy.drop()
+        replace(*args, **kwargs)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    steps.run()
+    assert steps.files() == {}
+    assert steps.usage() == 0

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -83,10 +85,40 @@ def test_a_removed_copy_makes_room(directory: OpenDirectory) -> None:
     """Without an eviction."""
     add(directory, 1, 500)
     add(directory, 2, 500)
-    directory.remove(name(1))
-    Bound(BOUND).subtract(directory, 500)
+    Bound(BOUND).remove(directory, name(1))
+    Bound(BOUND).remove(directory, name(1))
     add(directory, 3, 500)
     assert copies(directory) == [2, 3]
+
+
+def test_a_count_of_another_process_meanwhile_leaves_the_number_right(
+    directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is removed or shortened is not subtracted from a number that is without it already."""
+    for number in range(1, 4):
+        add(directory, number, 300)
+
+    def count() -> None:
+        with suppress(BusyError), eviction._locked(directory, 0) as lock:
+            eviction._write(lock, sum(file.nbytes for file in eviction._look(directory)))
+
+    def meanwhile(function: str) -> None:
+        original = getattr(os, function)
+
+        def call(*arguments: Any, **keywords: Any) -> None:
+            original(*arguments, **keywords)
+            count()
+
+        monkeypatch.setattr(os, function, call)
+
+    meanwhile("unlink")
+    meanwhile("ftruncate")
+    Bound(BOUND).remove(directory, name(1))
+    fd = os.open(name(2), os.O_WRONLY, dir_fd=directory.fd)
+    Bound(BOUND).truncate(directory, fd, 100)
+    os.close(fd)
+    assert copies(directory) == [2, 3]
+    assert int.from_bytes(Path(directory.path, USAGE).read_bytes(), "little") == 100 + 300
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"1", b"\xff" * 20])
@@ -117,7 +149,7 @@ def test_another_process_that_keeps_the_lock_costs_the_copy(
     with eviction._locked(directory, 1):
         with pytest.raises(BusyError):
             add(directory, 1, 10)
-        Bound(BOUND).subtract(directory, 10)
+        Bound(BOUND).remove(directory, name(1))
     add(directory, 1, 10)
     assert copies(directory) == [1]
 
@@ -166,7 +198,7 @@ for number in range(60):
         os.close(limit.create(entered, name, nbytes))
     except BusyError:
         continue
-    own.append((name, nbytes))
+    own.append(name)
     total = 0
     for each in entered.names():
         try:
@@ -175,9 +207,7 @@ for number in range(60):
             pass
     assert total <= bound + 8, total
     if made.random() < 0.3:
-        gone, nbytes = own.pop(made.randrange(len(own)))
-        if entered.remove(gone):
-            limit.subtract(entered, nbytes)
+        limit.remove(entered, own.pop(made.randrange(len(own))))
     if seed % 4 == 3 and number == 40:
         os.kill(os.getpid(), 9)
 """
