@@ -14,7 +14,7 @@ from socket import gaierror
 
 from fsspill.http_answer import causes
 
-__all__ = ["number_of", "unreachable"]
+__all__ = ["is_disconnected", "number_of", "unreachable"]
 
 _FTP_BY_NAME = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})  # ftplib
 _FTP_REPLIES = {
@@ -55,6 +55,7 @@ _SMB_STATUSES: dict[int, int | None] = {
 _UNREACHABLE = frozenset(
     {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOTCONN}
 )
+_SSH_BY_NAME = frozenset({"SSHException"})
 _LONGEST_CHAIN = 10
 
 
@@ -90,6 +91,22 @@ def _is_unreachable(error: BaseException) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError, gaierror)):
         return True
     return isinstance(error, OSError) and number_of(error) in _UNREACHABLE
+
+
+def is_disconnected(error: BaseException) -> bool:
+    """Return True if an exception means that the connection to a server is lost or out of step."""
+    reply = _ftp_reply(error)
+    if reply is not None:
+        return not re.match("45[0-9]|5", reply)
+    lost = (EOFError, ConnectionError, TimeoutError, gaierror, ssl.SSLError)
+    return any(
+        isinstance(each, lost) or _is_unreachable(each) or _is_of_closed_ssh(each)
+        for each in causes(error)
+    )
+
+
+def _is_of_closed_ssh(error: BaseException) -> bool:
+    return _named(error, _SSH_BY_NAME) or str(error) == "Socket is closed"  # both of paramiko
 
 
 def _ftp_reply(error: BaseException) -> str | None:

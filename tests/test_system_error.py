@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 
-from fsspill.system_error import number_of, unreachable
+from fsspill.system_error import is_disconnected, number_of, unreachable
 
 
 class SMBOSError(OSError):
@@ -104,3 +104,27 @@ def test_servers_that_cannot_be_reached() -> None:
     ):
         error.__cause__ = cause
         assert unreachable(error) is cause
+
+
+SshError = type("SSHException", (Exception,), {})
+"""As paramiko's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (EOFError(), True),
+        (ConnectionResetError(), True),
+        (SshError("SSH session not active"), True),
+        (OSError("Socket is closed"), True),
+        (ftplib.error_temp("421 Timeout"), True),
+        (ftplib.error_reply("226 the answer to another command"), True),
+        (ftplib.error_temp("450 busy"), False),
+        (ftplib.error_perm("550 No such file"), False),
+        (FileNotFoundError("x"), False),
+        (OSError("x"), False),
+    ],
+)
+def test_connections_that_are_lost(error: Exception, expected: bool) -> None:
+    """Or out of step; an answer of the server is none."""
+    assert is_disconnected(error) is expected

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -20,13 +20,13 @@ from fsspec.config import apply_config
 from fsspill.errors import ConfigError, FsspillError, translate
 from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact, remember, remember_environment
-from fsspill.storage.instances import latest, refresh_config
+from fsspill.storage.instances import forget, latest, refresh_config
 from fsspill.storage.internals import check_client, describe_versions, known_config, missing
 from fsspill.storage.option_checks import check_options, parse_environment
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.proxies import gcs_session
 from fsspill.storage.uri import filesystem_class
-from fsspill.system_error import unreachable
+from fsspill.system_error import is_disconnected, unreachable
 
 __all__ = ["Connection", "SerializedFileSystem", "connect"]
 
@@ -38,22 +38,50 @@ class SerializedFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     An operation that has begun ends before the next one begins, also when its caller no longer
     waits: a thread cannot be cancelled. Two on one sftp filesystem wait for each other for ever.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+        The filesystem.
+    make : callable
+        Makes another one with the same options.
+
+    Notes
+    -----
+    Those for FTP and SFTP connect when they are made, and never again. A server that closes idle
+    connections, or is restarted, would be out of reach for the life of this process. So after an
+    operation that has lost the connection, the next one begins with another filesystem.
     """
 
     cachable = False
 
-    def __init__(self, fs: AbstractFileSystem) -> None:
+    def __init__(self, fs: AbstractFileSystem, make: Callable[[], AbstractFileSystem]) -> None:
         super().__init__(asynchronous=False)
-        self.lock = _locks.get().setdefault(fs, Lock())
+        self.sync_fs = fs
+        self._make = make
+        self._is_disconnected = False
+        self._lock = _locks.get().setdefault(fs, Lock())
         for name in _OPERATIONS:
-            setattr(self, f"_{name}", self._exclusively(getattr(fs, name)))
+            setattr(self, f"_{name}", partial(asyncio.to_thread, self._call, name))
 
-    def _exclusively(self, operation: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            with self.lock:
-                return operation(*arguments, **options)
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        with self.exclusive():
+            return getattr(self.sync_fs, name)(*arguments, **options)
 
-        return partial(asyncio.to_thread, call)
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep all other threads from the filesystem, and connect it again if that is necessary."""
+        with self._lock:
+            if self._is_disconnected:
+                self.sync_fs = self._make()
+                self._is_disconnected = False
+            try:
+                yield
+            except Exception as error:
+                if is_disconnected(error):
+                    self._is_disconnected = True
+                    forget(self.sync_fs)
+                raise
 
 
 _Locks: TypeAlias = "WeakKeyDictionary[AbstractFileSystem, Lock]"
@@ -76,8 +104,6 @@ class Connection:
     fs : fsspec.asyn.AsyncFileSystem
         The filesystem; one that is not asynchronous by itself is wrapped. fsspec shares
         filesystems between all who ask for the same one, so it is never closed.
-    sync_fs : fsspec.AbstractFileSystem
-        The same one as fsspec made it, with its synchronous interface.
     root : str
         The path of the URI on that filesystem.
     traits : ProtocolTraits
@@ -88,7 +114,6 @@ class Connection:
     """
 
     fs: AsyncFileSystem
-    sync_fs: AbstractFileSystem
     root: str
     traits: ProtocolTraits
     concurrent: bool
@@ -98,9 +123,14 @@ class Connection:
         result: T = sync(self.fs.loop, function, *arguments)
         return result
 
+    @property
+    def sync_fs(self) -> AbstractFileSystem:
+        """The same filesystem as fsspec made it, with its synchronous interface."""
+        return self.fs.sync_fs if isinstance(self.fs, SerializedFileSystem) else self.fs
+
     def exclusive(self) -> AbstractContextManager[object]:
-        """Return the lock that a thread must hold while it uses `sync_fs` by itself."""
-        return nullcontext() if self.concurrent else self.fs.lock
+        """Return the context in which a thread may use `sync_fs` by itself."""
+        return self.fs.exclusive() if isinstance(self.fs, SerializedFileSystem) else nullcontext()
 
 
 def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False) -> Connection:
@@ -146,8 +176,9 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     except Exception as error:
         raise _opening_error(error, uri, cls, given) from error
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
-    async_fs = fs if asynchronous else SerializedFileSystem(fs)
-    return Connection(async_fs, fs, root.rstrip("/"), traits, concurrent=asynchronous)
+    if not asynchronous:
+        fs = SerializedFileSystem(fs, lambda: _open(uri, options, renew=True)[0])
+    return Connection(fs, root.rstrip("/"), traits, concurrent=asynchronous)
 
 
 def _refusal(uri: str, cls: type, given: Mapping[str, Any], error: Exception) -> ConfigError:
@@ -169,7 +200,8 @@ def _open(
     uri: str, options: Mapping[str, Any], *, renew: bool = False
 ) -> tuple[AbstractFileSystem, str]:
     """Return a filesystem and the path of the URI on it."""
-    fs, root = fsspec.core.url_to_fs(uri, skip_instance_cache=renew, **options)
+    asked = {**options, "skip_instance_cache": renew or options.get("skip_instance_cache", False)}
+    fs, root = fsspec.core.url_to_fs(uri, **asked)
     return fs if renew else latest(fs, lambda: _open(uri, options, renew=True)[0]), root
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ftplib
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from fsspill import ConfigError, StorageUnavailableError
+from fsspill import ConfigError, ExternalStorage, StorageUnavailableError
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
+from tests import emulators
 
 
 def test_options_of_the_user_override_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +131,58 @@ def test_an_abandoned_operation_ends_before_the_next_begins(
 
     asyncio.run(abandon_one_and_begin_another())
     assert at_once == [1]
+
+
+@pytest.mark.parametrize(
+    "lost", [EOFError(), BrokenPipeError(), ftplib.error_temp("421 Timeout"), OSError("no answer")]
+)
+def test_a_connection_that_was_lost_is_made_again(lost: Exception) -> None:
+    """By the next operation, where the filesystem connects only once; not for any other error."""
+    made: list[Dropping] = []
+
+    class Dropping(MemoryFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        def __init__(self, **options: object) -> None:
+            super().__init__(**options)
+            made.append(self)
+
+        def info(self, path: str, **options: object) -> dict[str, object]:
+            if self is made[0]:
+                raise lost
+            return {"name": path}
+
+    fsspec.register_implementation("dropping", Dropping, clobber=True)
+    connection = connect("dropping://x", {})
+    with pytest.raises(type(lost)):
+        connection.run(connection.fs._info, "path")
+    if type(lost) is OSError:
+        with pytest.raises(OSError, match="no answer"):
+            connection.run(connection.fs._info, "path")
+        assert len(made) == 1
+    else:
+        assert connection.run(connection.fs._info, "path") == {"name": "path"}
+        assert connection.sync_fs is made[1]
+
+
+def test_an_idle_connection_that_a_server_has_closed(tmp_path: Path) -> None:
+    """FTP servers end idle connections; its filesystem never connects again by itself."""
+    with emulators.ftp(tmp_path) as options:
+        storage = ExternalStorage("ftp:///spill", storage_options=options)
+        storage.object_store.put(b"ref", b"some data")
+        [url] = storage.spill_objects([b"ref"])
+        [location] = storage.files.locations
+        client = storage.files._clients.client(location)
+        client.connection.sync_fs.ftp.sock.shutdown(socket.SHUT_RDWR)
+        storage.object_store.delete(b"ref")
+        assert storage.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
+        storage.destroy_external_storage()
+
+
+def test_an_option_that_fsspec_takes_from_every_filesystem(tmp_path: Path) -> None:
+    """skip_instance_cache is fsspec's, and given by fsspill too."""
+    options = {"skip_instance_cache": True}
+    assert connect("memory://x", options).sync_fs is not connect("memory://x", options).sync_fs
 
 
 @pytest.mark.parametrize("token", ["/nope/key.json", "key.json", "~/key"])
