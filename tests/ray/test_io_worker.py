@@ -123,6 +123,18 @@ def test_a_failover_is_notified_with_its_consequence(
         assert consequence in line
 
 
+def test_each_uri_that_fails_is_notified(
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also a moment after another, or after one whose URI is the beginning of its own; once."""
+    uris = [f"file://{directory}", f"file://{directory}2", f"file://{tmp_path}/third"]
+    each = IOWorkerStorage(Settings(uris), node_id="node", session_name=uuid.uuid4().hex)
+    each._failovers += [StorageFullError(f"cannot write {uri}/x: full.") for uri in uris * 2]
+    with caplog.at_level(logging.WARNING):
+        each._notify_failovers()
+    assert [line.split()[2] for line in notified(caplog)] == [f"{uri}/x:" for uri in uris]
+
+
 def test_objects_that_no_uri_takes_are_held_for_some_seconds(
     directory: Path, storage: WorkerStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from fsspill import ConfigError, ExternalStorage, StorageUnavailableError
+from fsspill import ConfigError, ExternalStorage, InMemoryObjectStore, StorageUnavailableError
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
 from tests import emulators
@@ -168,13 +168,14 @@ def test_a_connection_that_was_lost_is_made_again(lost: Exception) -> None:
 def test_an_idle_connection_that_a_server_has_closed(tmp_path: Path) -> None:
     """FTP servers end idle connections; its filesystem never connects again by itself."""
     with emulators.ftp(tmp_path) as options:
-        storage = ExternalStorage("ftp:///spill", storage_options=options)
-        storage.object_store.put(b"ref", b"some data")
+        store = InMemoryObjectStore()
+        storage = ExternalStorage("ftp:///spill", object_store=store, storage_options=options)
+        store.put(b"ref", b"some data")
         [url] = storage.spill_objects([b"ref"])
         [location] = storage.files.locations
         client = storage.files._clients.client(location)
         client.connection.sync_fs.ftp.sock.shutdown(socket.SHUT_RDWR)
-        storage.object_store.delete(b"ref")
+        store.delete(b"ref")
         assert storage.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
         storage.destroy_external_storage()
 
