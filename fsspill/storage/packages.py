@@ -170,7 +170,10 @@ def _repair_command(extra: str | None, broken: str = "") -> str:
 
     `broken` is one whose version fits and whose files do not: there an installer has nothing to do.
     """
-    what = f"--force-reinstall --no-deps {broken}" if broken else f'"fsspill[{extra}]"'
+    what = f'"fsspill[{extra}]"'
+    if broken:
+        # In its version: the newest need not suit what is installed beside it.
+        what = f"--force-reinstall --no-deps {broken}=={_version(broken)}"
     return f"{sys.executable} -m pip install {what}"
 
 
