@@ -7,8 +7,9 @@ process on the head compares.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,9 @@ _POLL_INTERVAL = 1.0
 
 _TIMEOUT = 10.0
 """Seconds for a request to Ray's head."""
+
+_MOST_NAMED = 5
+"""Nodes whose addresses are in one line."""
 
 _ALIVE = 0
 """State of a node in Ray's protocol."""
@@ -73,6 +77,15 @@ def _requirement(settings: Settings) -> str:
     return f"fsspill{listed}=={fsspill.__version__}"
 
 
+def _message(addresses: Sequence[str], reason: str) -> str:
+    """Return one line for all nodes that lack the same."""
+    if len(addresses) == 1:
+        return f"fsspill: node {addresses[0]} {reason}"
+    further = len(addresses) - _MOST_NAMED
+    listed = ", ".join(sorted(addresses)[:_MOST_NAMED]) + f" and {further} more" * (further > 0)
+    return f"fsspill: {len(addresses)} nodes ({listed}) {re.sub('^has ', 'have ', reason)}"
+
+
 def watch_until_exit(requirement: str, gcs_address: str, pid: int) -> None:
     """Watch the nodes of a cluster until its head process exits.
 
@@ -110,9 +123,9 @@ class NodeWatch:
 
     Notes
     -----
-    Each driver is told once of each node. A node, and a driver, is believed when it is seen for the
-    second time: a node announces itself after it has joined, and a driver listens after it has
-    connected.
+    Each driver is told once of each node, in one line of all that lack the same. A node, and a
+    driver, is believed when it is seen for the second time: a node announces itself after it has
+    joined, and a driver listens after it has connected.
     """
 
     def __init__(
@@ -142,10 +155,10 @@ class NodeWatch:
             if reason is None:
                 self._sound.add(node_id)
             else:
-                reasons[node_id] = f"fsspill: node {nodes[node_id]} {reason}"
-        lasting = reasons.keys() & self._reasons.keys()
+                reasons[node_id] = reason
+        lasting = {node_id: reasons[node_id] for node_id in reasons if node_id in self._reasons}
         self._reasons = reasons
-        self._notify({node_id: reasons[node_id] for node_id in lasting})
+        self._notify(lasting, nodes)
 
     def _nodes(self) -> dict[str, str]:
         """Return the addresses of the live nodes by their ids."""
@@ -177,15 +190,21 @@ class NodeWatch:
             f"all nodes. Run pip install '{self._requirement}' {_RESTART}"
         )
 
-    def _notify(self, reasons: dict[str, str]) -> None:
-        """Tell every driver that is not new what it has not been told."""
+    def _notify(self, reasons: Mapping[str, str], nodes: Mapping[str, str]) -> None:
+        """Tell every driver that is not new what it has not been told; one line for each reason."""
         # Only while a node lacks something: no request is made for nothing.
         jobs = self._live_jobs() if self._reasons else set()
+        self._told = {
+            (job, node_id)
+            for job, node_id in self._told
+            if job in jobs and node_id in self._reasons
+        }
         for job in jobs & self._jobs:
-            for node_id, reason in reasons.items():
-                if (job, node_id) not in self._told:
-                    self._tell(job, reason)
-                    self._told.add((job, node_id))
+            untold = [node_id for node_id in reasons if (job, node_id) not in self._told]
+            for reason in dict.fromkeys(reasons[node_id] for node_id in untold):
+                named = [nodes[node_id] for node_id in untold if reasons[node_id] == reason]
+                self._tell(job, _message(named, reason))
+            self._told |= {(job, node_id) for node_id in untold}
         self._jobs = jobs
 
     def _live_jobs(self) -> set[Any]:

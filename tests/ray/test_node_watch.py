@@ -104,6 +104,31 @@ def test_each_driver_is_told_once_of_each_node(
     assert sorted(job for job, _ in cluster.look()) == ["job", "later"]
 
 
+def test_nodes_that_lack_the_same_are_one_line(cluster: Cluster) -> None:
+    """A cluster of which every node lacks the package is one incident, not a line for each node."""
+    for number in range(1000):
+        cluster.join(f"bad{number:03}", None)
+    for number in range(2):
+        cluster.join(f"old{number}", "0.0.1")
+    cluster.look()
+    (_, first), (_, second) = sorted(cluster.look(), key=lambda line: len(line[1]), reverse=True)
+    assert first.startswith("fsspill: 1000 nodes (ip-626164303030, ip-")
+    assert " and 995 more) cannot spill" in first
+    assert len(first) < 500
+    assert second.startswith("fsspill: 2 nodes (ip-6f6c6430, ip-6f6c6431) have fsspill 0.0.1")
+    assert cluster.look() == []
+
+
+def test_what_was_told_is_forgotten_with_the_driver(cluster: Cluster) -> None:
+    """A cluster that runs for months has many drivers."""
+    cluster.join("bad", None)
+    for number in range(10):
+        cluster.jobs = {f"job{number}": False}
+        cluster.look()
+        cluster.look()
+    assert len(cluster.watch._told) == 1
+
+
 def test_a_node_that_announces_itself_late_is_sound(cluster: Cluster) -> None:
     """Nothing is said of it."""
     cluster.join("slow", None)
