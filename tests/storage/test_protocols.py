@@ -16,7 +16,7 @@ from fsspill.storage.protocols import (
     traits_of,
 )
 
-NEW = ("tos",)
+NEW = ("tos", "tosfs")
 """Protocols that the oldest fsspec in use does not have."""
 
 
