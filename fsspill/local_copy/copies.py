@@ -164,8 +164,10 @@ class LocalCopies:
                 moved()
 
     def reject(self, file: FileRef, error: Exception) -> None:
-        """Take note of a copy that could not be used, and remove it if it was wrong."""
+        """Take note of a copy that could not be used; remove one that is wrong or unreadable."""
         if isinstance(error, OSError) and not isinstance(error, FsspillError):
+            if error.errno == errno.EIO:
+                self.remove([file])  # or each restore of it would take the disk out of use again
             self._on_error(error)
         else:
             self._log("the copy of %s in %s is wrong, and was removed: %s", file.url, error)

@@ -168,7 +168,7 @@ def remove_unheld(root: str) -> None:
     ----------
     root : str
         The configured directory. What is not fsspill's stays, and so does what belongs to another
-        user.
+        user, unless this one is root.
     """
     with suppress(OSError), open_directory(root, "") as top:
         for name in top.names():

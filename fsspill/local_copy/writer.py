@@ -88,12 +88,15 @@ class CopyWriter:
         """Wait a moment for what is being written, and drop the rest. Never raises."""
         seconds = max(copy_file.PATIENCE, _PATIENCE_SHARE * (time.monotonic() - self._start))
         self._steps.end()
+        has_ended = False
         with self._calls as calls:
-            if calls.has_ended(seconds):
-                return
-            for copy in self._copies:
-                copy.drop()
-            calls.abandon()
+            try:
+                has_ended = calls.has_ended(seconds)
+            finally:
+                if not has_ended:
+                    for copy in self._copies:
+                        copy.drop()
+                    calls.abandon()
 
 
 class _Steps:

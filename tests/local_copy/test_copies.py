@@ -104,7 +104,7 @@ def test_files_of_other_nodes_are_not_looked_for(node: Node, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "error",
     [
-        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ENODEV, "No such device"),
         OSError(errno.EROFS, "Read-only file system"),
         PermissionError(errno.EACCES, "Permission denied"),
         TimeoutError("no answer"),
@@ -168,6 +168,14 @@ def test_a_wrong_copy_is_removed(node: Node, caplog: pytest.LogCaptureFixture) -
     assert node.breaker.error is None
     assert f"the copy of {file.url}" in caplog.text
     assert "block 3 does not match" in caplog.text
+
+
+def test_a_copy_that_cannot_be_read_is_removed(node: Node) -> None:
+    """A bad place of the disk takes it out of use once, not at each restore of that file."""
+    file, other = node.spill(), node.spill()
+    node.copies.reject(file, OSError(errno.EIO, "Input/output error"))
+    assert node.names() == {other.name}
+    assert node.breaker.error is not None
 
 
 def test_the_health_of_the_disk_is_not_looked_up_for_each_object(node: Node) -> None:

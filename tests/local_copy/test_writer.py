@@ -126,7 +126,35 @@ def test_a_disk_that_hangs_has_no_more_than_a_few_threads(
             spill(node.writer(), b"abc")
         with pytest.raises(TimeoutError, match="has not answered 4 earlier calls"):
             node.writer()
+    poll(lambda: abandoned(str(node.root)) == 0, "the threads to remove what they make")
     assert node.names() == set()
+
+
+def test_an_interrupted_end_drops_what_is_not_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No object stays in memory for it, and the thread is not given back while it is busy."""
+    held = bytearray(3 * 2**20)
+    views = [memoryview(held)[start : start + 2**20] for start in range(0, len(held), 2**20)]
+
+    def interrupted(thread: object, seconds: float) -> bool:
+        raise KeyboardInterrupt
+
+    mount = HungMount(str(node.root), monkeypatch)
+    spill(node.writer(), b"before")
+    with mount.hung("writev"):
+        writer = node.writer()
+        writer.begin(len(held)).offer(0, views)
+        del views
+        poll(lambda: mount.waiting, "the write to hang")
+        with monkeypatch.context() as patch:
+            patch.setattr("fsspill.storage.mount._Thread.wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                writer.finish()
+        assert abandoned(str(node.root)) == 1
+        assert views_of(held) == 1  # of the call that hangs
+    poll(lambda: abandoned(str(node.root)) == 0, "the thread to end")
+    held.clear()
 
 
 def test_one_thread_writes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
