@@ -24,7 +24,7 @@ from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys, open_uploads, spilled
 from tests.faults.fault_proxy import Fault, FaultProxy, is_part
 from tests.running import Program, kill_processes, poll, processes, ray_environment
-from tests.timeouts import FORGIVING
+from tests.timeouts import FORGIVING, IMPATIENT
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
@@ -136,7 +136,7 @@ def test_an_outage_of_the_server_loses_no_object(
         do(program, PUT, "the slowest")
         proxy.pause()
         program.tell(PUT)
-        program.expect("A background probe re-enables it")
+        program.expect("until a background probe succeeds")
         logger.info("server down: %s", program.expect("the slowest"))
         proxy.resume()
         before = set(spilled())
@@ -169,7 +169,7 @@ def test_one_incident_is_one_line(
     environment: dict[str, str], proxy: FaultProxy, fault: Fault
 ) -> None:
     """Credentials are revoked, or the storage is down: node, URI, cause, consequence, remedy."""
-    with start(environment, {"max_io_workers": 1}, stall_timeout=1) as program:
+    with start(environment, {"max_io_workers": 1}, stall_timeout=IMPATIENT) as program:
         program.expect("started")
         do(program, "put 10 1000000", "put 10")
         with proxy.inject(fault):

@@ -16,6 +16,7 @@ from fsspill.testing.contract import ExternalStorageContract
 from tests.contract import backends, test_contract, test_emulators
 from tests.contract.backends import BACKENDS, Backend
 from tests.installation.environments import ROOT, Environment, run
+from tests.timeouts import SLOW
 
 REFUSED = [
     name for row in BACKENDS if row.verdict == backends.NOT for name in row.protocols.split()
@@ -26,10 +27,10 @@ WITHOUT_SERVER = [row for row in BACKENDS if row.package]
 CHECK = """
 import json, sys
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
-uri, options = sys.argv[1], json.loads(sys.argv[2])
+uri, options, seconds = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
 try:
     ExternalStorage(
-        uri, object_store=InMemoryObjectStore(), storage_options=options, stall_timeout=4
+        uri, object_store=InMemoryObjectStore(), storage_options=options, stall_timeout=seconds
     ).check()
 except FsspillError as error:
     print("raised", type(error).__name__, " ".join(str(error).split()), flush=True)
@@ -98,7 +99,7 @@ def test_a_storage_that_does_not_answer_is_named(row: Backend, tmp_path: Path) -
     """
     environment = Environment(tmp_path)
     environment.install("--quiet", str(ROOT), *row.package.split())
-    check = (environment.python, "-c", CHECK, row.uri, json.dumps(row.options))
+    check = (environment.python, "-c", CHECK, row.uri, json.dumps(row.options), str(SLOW))
     [raised] = re.findall(r"^raised .*", run(*check), re.MULTILINE)
     _, name, message = raised.split(maxsplit=2)
     assert issubclass(getattr(errors, name), errors.FsspillError)

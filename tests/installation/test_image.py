@@ -165,8 +165,8 @@ TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "moto[server]
 
 
 UNABLE = "test_both_engines_reach_https_through_a_tunnel"
-"""The aiobotocore of the image trusts no AWS_CA_BUNDLE behind a proxy: the check at the start fails,
-and names the certificate."""
+"""The aiobotocore of the image trusts no AWS_CA_BUNDLE behind a proxy: the check at the start
+fails, and names the certificate."""
 
 
 def run_tests(environment: Environment, *tests: str) -> None:
