@@ -136,7 +136,7 @@ def test_an_outage_of_the_server_loses_no_object(
         do(program, PUT, "the slowest")
         proxy.pause()
         program.tell(PUT)
-        program.expect("until a background probe succeeds")
+        program.expect("Until that is mended, objects stay in memory")
         logger.info("server down: %s", program.expect("the slowest"))
         proxy.resume()
         before = set(spilled())
