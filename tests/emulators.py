@@ -46,7 +46,8 @@ def directly(port: int) -> int:
 @contextmanager
 def server(command: list[str], port: int) -> Iterator[None]:
     """Run a server until the block ends; it must listen on `port`."""
-    process = subprocess.Popen(command)
+    # Samba's server signals all of its group when it ends.
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         poll(lambda: listens(port), f"{command[0]} to listen")
         yield
