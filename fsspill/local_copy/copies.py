@@ -39,6 +39,11 @@ _HEALTH_SECONDS = 0.25
 """Seconds for which a disk counts as healthy once that was looked up: another process of the node
 may have found otherwise, and this one would find it too."""
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 4.0, 600.0
+"""Seconds for which this process leaves a disk alone that fails again within the longest of them,
+whatever a probe finds: doubled each time. A probe reads what it has just written, which comes from
+the memory of the system where the disk itself does not answer."""
+
 _LOG_INTERVAL = 600.0
 """Seconds between two lines about copies that were wrong, or had no room."""
 
@@ -80,7 +85,8 @@ class LocalCopies:
     Notes
     -----
     Nothing here raises but `check`, and nothing waits for a disk that does not answer but for 2
-    seconds, once: then the disk is out of use for all processes of the node until a probe succeeds.
+    seconds, once: then the disk is out of use for all processes of the node until a probe succeeds,
+    and longer each time that it fails again.
     Every call into the disk is made on a thread that may be abandoned; see
     `fsspill.storage.mount`.
     """
@@ -102,6 +108,7 @@ class LocalCopies:
         self._circuit_breaker = circuit_breaker
         self._on_failure = on_failure
         self._healthy_until = -inf
+        self._failed, self._pause = -inf, 0.0
         self._next_log = -inf
 
     def writer(self) -> CopyWriter | None:
@@ -194,13 +201,20 @@ class LocalCopies:
         clear_traceback(error)
         self._healthy_until = -inf
         if not self._circuit_breaker.is_open():
+            self._lengthen_pause()
             self._circuit_breaker.open(failure)
             self._on_failure(failure)
+
+    def _lengthen_pause(self) -> None:
+        now = time.monotonic()
+        fails_again = now - self._failed < self._pause + _LONGEST_PAUSE
+        longer = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._failed, self._pause = now, longer if fails_again else 0.0
 
     def _is_healthy(self) -> bool:
         now = time.monotonic()
         if now >= self._healthy_until:
-            if self._circuit_breaker.is_open():
+            if now < self._failed + self._pause or self._circuit_breaker.is_open():
                 return False
             self._healthy_until = now + _HEALTH_SECONDS
         return True

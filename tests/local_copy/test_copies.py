@@ -170,6 +170,31 @@ def test_a_wrong_copy_is_removed(node: Node, caplog: pytest.LogCaptureFixture) -
     assert "block 3 does not match" in caplog.text
 
 
+def test_a_disk_that_fails_again_is_left_alone_longer_each_time(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to ten minutes, although a probe succeeds each time; after as long without, not at all."""
+    file = node.spill()
+    now = 10.0**6
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def pause() -> float:
+        """Let the disk fail and a probe succeed, and return the seconds until it is in use."""
+        nonlocal now
+        node.copies.reject(file, TimeoutError("no answer"))
+        node.breaker.error = None
+        start = now
+        while node.copies._is_healthy() is False:
+            now += 1
+        return now - start
+
+    assert [pause() for _ in range(10)] == [0, 4, 8, 16, 32, 64, 128, 256, 512, 600]
+    assert node.read(file) == CONTENT
+    now += 601
+    assert pause() == 0
+    assert len(node.reports) == 11
+
+
 def test_a_copy_that_cannot_be_read_is_removed(node: Node) -> None:
     """A bad place of the disk takes it out of use once, not at each restore of that file."""
     file, other = node.spill(), node.spill()
