@@ -66,6 +66,8 @@ class SerializedFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
         with self.exclusive():
+            # Or a file of another process would be missing, as FTP's finds it in a listing.
+            self.sync_fs.invalidate_cache()
             return getattr(self.sync_fs, name)(*arguments, **options)
 
     @contextmanager

@@ -180,6 +180,25 @@ def test_an_idle_connection_that_a_server_has_closed(tmp_path: Path) -> None:
         storage.destroy_external_storage()
 
 
+def test_a_file_that_another_process_has_written_is_not_missing(tmp_path: Path) -> None:
+    """FTP's filesystem finds files in listings, and keeps those: such an object would be lost."""
+    with emulators.ftp(tmp_path) as options:
+        stores = InMemoryObjectStore(), InMemoryObjectStore()
+        first, second = (
+            ExternalStorage(
+                "ftp:///spill", object_store=store, session_name="s", storage_options=options
+            )
+            for store in stores
+        )
+        stores[0].put(b"ref", b"some data")
+        [url] = first.spill_objects([b"ref"])
+        assert second.restore_spilled_objects([b"ref"], [url]) == len(b"some data")
+        stores[0].put(b"other", b"some more")
+        [url] = first.spill_objects([b"other"])
+        assert second.restore_spilled_objects([b"other"], [url]) == len(b"some more")
+        first.destroy_external_storage()
+
+
 def test_an_option_that_fsspec_takes_from_every_filesystem(tmp_path: Path) -> None:
     """skip_instance_cache is fsspec's, and given by fsspill too."""
     options = {"skip_instance_cache": True}
