@@ -26,8 +26,11 @@ __all__ = ["NodeWatch", "start_node_watch", "watch_until_exit"]
 logger = get_logger(__name__)
 
 INTERVAL = 7.0
-"""Seconds between two looks. The drivers are told after three of them at most, so in less than half
-a minute."""
+"""Seconds between two looks."""
+
+_LOOKS = 3
+"""Looks after which a node is believed to lack something. A node that starts slowly has 14 seconds
+to announce itself, and the drivers are told in less than half a minute."""
 
 _POLL_INTERVAL = 1.0
 """Seconds between two checks that Ray's head process is alive."""
@@ -123,9 +126,10 @@ class NodeWatch:
 
     Notes
     -----
-    Each driver is told once of each node, in one line of all that lack the same. A node, and a
-    driver, is believed when it is seen for the second time: a node announces itself after it has
-    joined, and a driver listens after it has connected.
+    Each driver is told once of each node, in one line of all that lack the same, and once more if
+    the node announces itself after all. A node is believed when it is seen for the third time: it
+    announces itself after it has joined. So is a driver when it is seen for the second time: it
+    listens after it has connected.
     """
 
     def __init__(
@@ -135,7 +139,7 @@ class NodeWatch:
         self._requirement = requirement
         self._tell = tell or self._publish
         self._sound: set[str] = set()
-        self._reasons: dict[str, str] = {}
+        self._looks: dict[str, int] = {}
         self._jobs: set[Any] = set()
         self._told: set[tuple[Any, str]] = set()
 
@@ -154,11 +158,17 @@ class NodeWatch:
             reason = self._reason(node_id)
             if reason is None:
                 self._sound.add(node_id)
+                self._correct(node_id, nodes[node_id])
             else:
                 reasons[node_id] = reason
-        lasting = {node_id: reasons[node_id] for node_id in reasons if node_id in self._reasons}
-        self._reasons = reasons
+        self._looks = {node_id: self._looks.get(node_id, 0) + 1 for node_id in reasons}
+        lasting = {each: reasons[each] for each, looks in self._looks.items() if looks >= _LOOKS}
         self._notify(lasting, nodes)
+
+    def _correct(self, node_id: str, address: str) -> None:
+        """Tell the drivers that were told of a node that it lacks nothing any more."""
+        for job in [job for job, told in self._told if told == node_id]:
+            self._tell(job, f"fsspill: node {address} has announced fsspill since: it can spill.")
 
     def _nodes(self) -> dict[str, str]:
         """Return the addresses of the live nodes by their ids."""
@@ -193,11 +203,9 @@ class NodeWatch:
     def _notify(self, reasons: Mapping[str, str], nodes: Mapping[str, str]) -> None:
         """Tell every driver that is not new what it has not been told; one line for each reason."""
         # Only while a node lacks something: no request is made for nothing.
-        jobs = self._live_jobs() if self._reasons else set()
+        jobs = self._live_jobs() if self._looks else set()
         self._told = {
-            (job, node_id)
-            for job, node_id in self._told
-            if job in jobs and node_id in self._reasons
+            (job, node_id) for job, node_id in self._told if job in jobs and node_id in self._looks
         }
         for job in jobs & self._jobs:
             untold = [node_id for node_id in reasons if (job, node_id) not in self._told]

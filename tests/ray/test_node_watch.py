@@ -87,8 +87,9 @@ def cluster() -> Cluster:
 def test_each_driver_is_told_once_of_each_node(
     cluster: Cluster, version: str | None, message: str
 ) -> None:
-    """When a node was seen twice: it may have joined a moment ago. A later driver is told too."""
+    """When a node was seen thrice: it may have joined a moment ago. A later driver is told too."""
     cluster.join("bad", version)
+    assert cluster.look() == []
     assert cluster.look() == []
     [(job, line)] = cluster.look()
     assert job == "job"
@@ -101,6 +102,7 @@ def test_each_driver_is_told_once_of_each_node(
     assert [job for job, _ in cluster.look()] == ["later"]
     cluster.join("worse", version)
     cluster.look()
+    cluster.look()
     assert sorted(job for job, _ in cluster.look()) == ["job", "later"]
 
 
@@ -110,6 +112,7 @@ def test_nodes_that_lack_the_same_are_one_line(cluster: Cluster) -> None:
         cluster.join(f"bad{number:03}", None)
     for number in range(2):
         cluster.join(f"old{number}", "0.0.1")
+    cluster.look()
     cluster.look()
     (_, first), (_, second) = sorted(cluster.look(), key=lambda line: len(line[1]), reverse=True)
     assert first.startswith("fsspill: 1000 nodes (ip-626164303030, ip-")
@@ -126,6 +129,7 @@ def test_what_was_told_is_forgotten_with_the_driver(cluster: Cluster) -> None:
         cluster.jobs = {f"job{number}": False}
         cluster.look()
         cluster.look()
+        cluster.look()
     assert len(cluster.watch._told) == 1
 
 
@@ -133,8 +137,22 @@ def test_a_node_that_announces_itself_late_is_sound(cluster: Cluster) -> None:
     """Nothing is said of it."""
     cluster.join("slow", None)
     cluster.look()
+    cluster.look()
     cluster.join("slow")
     assert cluster.look() == []
+    assert cluster.look() == []
+
+
+def test_a_node_that_announces_itself_too_late_is_corrected(cluster: Cluster) -> None:
+    """Once, on the drivers that were told that it lacks something."""
+    cluster.join("slow", None)
+    for _ in range(3):
+        cluster.look()
+    cluster.jobs |= {"later": False}
+    cluster.join("slow")
+    [(job, line)] = cluster.look()
+    assert job == "job"
+    assert "node ip-736c6f77 has announced fsspill since: it can spill" in line
     assert cluster.look() == []
 
 
@@ -160,6 +178,7 @@ def test_announcements_of_nodes_that_have_ended_are_removed(cluster: Cluster) ->
 def test_a_look_that_fails_is_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """The next one goes on: Ray's head may be starting again."""
     cluster.join("bad", None)
+    cluster.look()
     cluster.look()
     cluster.nodes, nodes = None, cluster.nodes  # type: ignore[assignment]
     with caplog.at_level(logging.WARNING):
