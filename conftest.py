@@ -53,6 +53,12 @@ def _records_of_its_own(
 
 
 @pytest.fixture(autouse=True)
+def _secrets_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the secrets of other tests: a process redacts every one that it has ever seen."""
+    monkeypatch.setattr("fsspill.secrets._remembered", set())
+
+
+@pytest.fixture(autouse=True)
 def _patient_cleanup() -> Iterator[None]:
     """Wait for deletions as long as a busy machine may need for them."""
     with cleanup_limit(PATIENT):
