@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "clusters" / "programs"
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds to wait for what should take a few: machines that run tests are shared."""
 
 
