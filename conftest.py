@@ -24,10 +24,6 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 settings.register_profile("fsspill", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fsspill")
 
-# gcsfs, which reads it when it is imported, would ask an API for the kind of each bucket that only
-# Google has, and wait for a minute where no emulator answers.
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--nightly``."""

@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 from fsspill.http_answer import HttpAnswer, causes
 from fsspill.secrets import redact
-from fsspill.system_error import number_of, unreachable
+from fsspill.system_error import is_named, number_of, unreachable
 
 __all__ = [
     "ConfigError",
@@ -165,8 +165,6 @@ _TIMED_OUT_BY_NAME = frozenset(
         "TimeoutError",  # Python's, and until 3.10 asyncio's
     }
 )
-# SMB has a class of its own for errors with these numbers.
-_MISSING = frozenset({errno.ENOENT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EFBIG, errno.EMSGSIZE, errno.ENAMETOOLONG})
@@ -271,11 +269,11 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
             "environment, a profile or storage_options name."
         )
     number = number_of(error)
-    if number in _MISSING or _named(error, _MISSING_BY_NAME):
+    if number == errno.ENOENT or is_named(error, _MISSING_BY_NAME):
         return StorageNotFoundError, _BUCKET
     if number in _DENIED:
         return StoragePermissionError, _PERMISSION
-    if _named(error, _REFUSED_BY_NAME):
+    if is_named(error, _REFUSED_BY_NAME):
         return StoragePermissionError, (
             "credentials that this process can find: set the environment variables or profile of "
             "the storage on every node, and log in again where they have expired."
@@ -290,7 +288,7 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     # Subclasses of ValueError are what parsers raise for an answer that is cut off; smbprotocol has
     # it for a server that it does not reach.
     is_misuse = type(error) is ValueError and not unreachable(error)
-    if is_misuse or any(_named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)):
+    if is_misuse or any(is_named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)):
         return ConfigError, (
             "a URI, storage_options, profile and endpoint that can work: correct what is named."
         )
@@ -299,7 +297,7 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     # gcsfs drops the status 412, and raises only FileExistsError.
     if number in _REFUSED or isinstance(error, FileExistsError):
         return StorageRefusedError, "a request that the storage takes: check its limits."
-    if any(_named(each, _OF_PROXY_BY_NAME) for each in _all(error)):
+    if any(is_named(each, _OF_PROXY_BY_NAME) for each in _all(error)):
         return StorageUnavailableError, (
             "the proxy to answer: check HTTP_PROXY or HTTPS_PROXY, or name the storage in NO_PROXY."
         )
@@ -350,7 +348,7 @@ def is_transient(error: FsspillError) -> bool:
 
 def is_timeout(error: BaseException) -> bool:
     """Return True if `error` means that something took too long, here or in a filesystem."""
-    return _named(error, _TIMED_OUT_BY_NAME)
+    return is_named(error, _TIMED_OUT_BY_NAME)
 
 
 def is_missing(error: BaseException, path: str) -> bool:
@@ -374,10 +372,6 @@ def format_seconds(seconds: float) -> str:
     if 0 < seconds < 0.001:
         return "less than 0.001 s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-
-
-def _named(error: BaseException, names: frozenset[str]) -> bool:
-    return any(cls.__name__ in names for cls in type(error).__mro__)
 
 
 def _describe(error: BaseException, answer: HttpAnswer | None) -> str:

@@ -14,7 +14,7 @@ from socket import gaierror
 
 from fsspill.http_answer import causes
 
-__all__ = ["is_disconnected", "number_of", "unreachable"]
+__all__ = ["is_disconnected", "is_named", "number_of", "unreachable"]
 
 _FTP_BY_NAME = frozenset({"error_perm", "error_temp", "error_reply", "error_proto"})  # ftplib
 _FTP_REPLIES = {
@@ -68,7 +68,7 @@ def number_of(error: BaseException) -> int | None:
     if reply is not None:
         return _number_of_reply(reply, isinstance(error, FileNotFoundError))
     status = getattr(error, "ntstatus", None) or getattr(error, "status", None)
-    if _named(error, _SMB_BY_NAME) and status in _SMB_STATUSES:
+    if is_named(error, _SMB_BY_NAME) and status in _SMB_STATUSES:
         return _SMB_STATUSES[status]
     if isinstance(error, FileNotFoundError):
         return errno.ENOENT
@@ -106,7 +106,7 @@ def is_disconnected(error: BaseException) -> bool:
 
 
 def _is_of_closed_ssh(error: BaseException) -> bool:
-    return _named(error, _SSH_BY_NAME) or str(error) == "Socket is closed"  # both of paramiko
+    return is_named(error, _SSH_BY_NAME) or str(error) == "Socket is closed"  # both of paramiko
 
 
 def _ftp_reply(error: BaseException) -> str | None:
@@ -115,7 +115,7 @@ def _ftp_reply(error: BaseException) -> str | None:
     fsspec makes FileNotFoundError of every one that it gets to a listing or to a whole file.
     """
     chain = _chain(error) if isinstance(error, FileNotFoundError) else [error]
-    return next((str(each) for each in chain if _named(each, _FTP_BY_NAME)), None)
+    return next((str(each) for each in chain if is_named(each, _FTP_BY_NAME)), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -138,5 +138,6 @@ def _number_of_reply(reply: str, is_missing: bool) -> int | None:
     return _FTP_REPLIES.get(code, errno.ENOENT if lasting else None)
 
 
-def _named(error: BaseException, names: frozenset[str]) -> bool:
+def is_named(error: BaseException, names: frozenset[str]) -> bool:
+    """Return True if a class of an exception has one of these names, without its import."""
     return any(cls.__name__ in names for cls in type(error).__mro__)

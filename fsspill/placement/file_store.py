@@ -185,8 +185,7 @@ class FileStore:
         CorruptObjectError
             It has no digest, or an invalid description of its compression.
         """
-        parsed = SpillURL.parse(url)
-        file = find_file(self.locations, parsed.base_url)
+        parsed, file = self._find(url)
         return FrameRef.of(parsed, file, verified=not self._settings.node_local)
 
     def find_all(
@@ -197,12 +196,15 @@ class FileStore:
         refused: list[InvalidArgumentError | ConfigError] = []
         for url in urls:
             try:
-                parsed = SpillURL.parse(url)
-                file = find_file(self.locations, parsed.base_url)
+                parsed, file = self._find(url)
                 files.append(file._replace(version=parsed.version))
             except (InvalidArgumentError, ConfigError) as error:
                 refused.append(error)
         return files, refused
+
+    def _find(self, url: bytes | str) -> tuple[SpillURL, FileRef]:
+        parsed = SpillURL.parse(url)
+        return parsed, find_file(self.locations, parsed.base_url)
 
     def open(self, frame: FrameRef) -> FrameStream:
         """Begin to read a frame. Raises FsspillError."""

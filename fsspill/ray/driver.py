@@ -24,7 +24,7 @@ _LONGEST_ID = 12
 """Digits of a node's id in a message, as Ray's own tables show it."""
 
 _FILE = rf"(/session_[^\s/\"']*)?/{OBJECT_PREFIX}_[^\s\"',;:.]*"
-"""What follows the URI in the URL of a spilled file."""
+"""Pattern of the part of a spilled file's URL that comes after the configured URI."""
 
 
 class DriverNotifier:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-__all__ = ["environment_proxy", "gcs_session", "obstore_proxy", "proxy_of_aiohttp"]
+__all__ = ["environment_proxy", "gcs_session", "obstore_proxy", "proxy_of_aiohttp", "with_scheme"]
 
 _DIRECT = {
     # Only an explicit proxy keeps obstore from the environment; this one is asked for nothing.
