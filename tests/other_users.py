@@ -24,8 +24,11 @@ NOT_ROOT = 4322
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as other users")
 
 _BECOME = """
-import os, sys
-import fsspill, fsspill.placement.shared_state, fsspill.storage.small_files, encodings.idna
+import encodings.idna, importlib, os, pkgutil, sys
+import fsspec.implementations.local, fsspec.implementations.memory, fsspill
+for module in pkgutil.walk_packages(fsspill.__path__, "fsspill."):
+    if module.name.split(".")[1] not in ("ray", "hook", "testing", "cli"):
+        importlib.import_module(module.name)
 os.setgroups([])
 os.setgid(int(sys.argv[1]))
 os.setuid(int(sys.argv[1]))

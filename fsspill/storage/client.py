@@ -23,6 +23,7 @@ from fsspill.errors import (
 from fsspill.log import get_logger
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
+from fsspill.storage.deadline import within
 from fsspill.storage.layout import FileRef, versioned_path
 from fsspill.storage.retry import Progress, backoff
 
@@ -403,16 +404,16 @@ class StorageClient:
             for pause in backoff():
                 deletion = self.delete(list(failures), max_requests, failures)
                 try:
-                    await asyncio.wait_for(deletion, seconds / 2)
-                except asyncio.TimeoutError:
+                    await within(seconds / 2, deletion)
+                except TimeoutError:
                     continue
                 if not any(is_transient(failure) for failure in failures.values()):
                     return
                 await asyncio.sleep(pause)
 
         try:
-            await asyncio.wait_for(retry(), seconds)
-        except asyncio.TimeoutError:
+            await within(seconds, retry())
+        except TimeoutError:
             pass  # failures says what remains
         return failures
 

@@ -23,6 +23,7 @@ from fsspill.process_local import ProcessLocal
 from fsspill.secrets import redact
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
+from fsspill.storage.deadline import within
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
 
@@ -185,7 +186,7 @@ class ObstoreReader:
             return await self._filesystem.read(path, start, stop, moved)
         try:
             data = await self._read(path, start, stop, moved)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._disable(_SILENCE_PAUSE, "it does not answer")
             return await self._filesystem.read(path, start, stop, moved)
         except Exception as error:
@@ -237,7 +238,7 @@ class ObstoreReader:
         if not self.window.is_narrow:
             return memoryview(await obstore.get_range_async(store, key, start=start, end=stop))
         beginning = obstore.get_async(store, key, options={"range": (start, stop)})
-        answer = await asyncio.wait_for(beginning, _SILENCE)
+        answer = await within(_SILENCE, beginning)
         moved()
         chunks = []
         async for chunk in answer.stream(min_chunk_size=_CHUNK):

@@ -16,6 +16,7 @@ from fsspill.errors import (
     original_cause,
     translate,
 )
+from fsspill.storage.deadline import cancel
 
 __all__ = ["Progress", "RequestSkippedError", "Retrier", "backoff"]
 
@@ -210,8 +211,7 @@ class Retrier:
                     raise TimeoutError(f"no answer for {format_seconds(clock.seconds)}")
             return task.result()
         finally:
-            task.add_done_callback(_retrieve_exception)
-            task.cancel()
+            cancel(task)
 
     @property
     def _end(self) -> _Clock:
@@ -276,12 +276,6 @@ class _AttemptClock(_Clock):
     @property
     def is_too_long(self) -> bool:
         return self.seconds >= self._allowed
-
-
-def _retrieve_exception(task: asyncio.Future[T]) -> None:
-    """Retrieve the exception of an abandoned task: asyncio would log it otherwise."""
-    if not task.cancelled():
-        task.exception()
 
 
 def backoff(first: float | None = None, longest: float | None = None) -> Iterator[float]:

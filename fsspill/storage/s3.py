@@ -14,6 +14,7 @@ from fsspill.errors import FsspillError, is_missing, translate
 from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
 from fsspill.storage.connection import Connection
+from fsspill.storage.deadline import within
 from fsspill.storage.internals import s3_client_meta
 from fsspill.storage.layout import versioned_path
 from fsspill.storage.retry import Progress
@@ -259,7 +260,7 @@ class S3Upload(MultipartUpload):
         """Abort the upload. Never raises: a failure here must not hide the one before it."""
         try:
             abort = self._fs._call_s3("abort_multipart_upload", **self._target)
-            await asyncio.wait_for(abort, ABORT_TIMEOUT)
+            await within(ABORT_TIMEOUT, abort)
         except Exception as error:
             logger.warning("could not abort the upload %s: %s", self._target, error)
 

@@ -20,6 +20,7 @@ from fsspill.log import get_logger
 from fsspill.settings import Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
+from fsspill.storage.deadline import within
 from fsspill.storage.layout import FileRef, SpillLocation
 from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
@@ -224,7 +225,7 @@ class RemoteTransfer(Transfer):
         self, clients: Mapping[SpillLocation, StorageClient]
     ) -> list[BaseException | None]:
         destructions = [
-            asyncio.wait_for(destroy(client, location, self._limits), DESTROY_TIMEOUT)
+            within(DESTROY_TIMEOUT, destroy(client, location, self._limits))
             for location, client in clients.items()
         ]
         return await asyncio.gather(*destructions, return_exceptions=True)

@@ -165,6 +165,25 @@ def test_a_pass_that_takes_too_long_is_not_made_again_in_full() -> None:
     assert requests.total() <= len(paths) + 1
 
 
+def test_a_deletion_that_fails_at_once_ends_in_time() -> None:
+    """Also where an attempt fails at the very moment at which the time is over."""
+    client = open_client("memory://x", {})
+
+    async def delete(
+        paths: Sequence[str], max_requests: int, failures: dict[str, FsspillError]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() > 7.0:
+            pytest.fail("goes on without end")
+        # Due after the limit, and within the resolution of the clock: in the same step.
+        await asyncio.sleep(1.0 - loop.time() % 1.0 + 5e-10)
+
+    client.delete = delete  # type: ignore[method-assign,assignment]
+    failures, seconds = virtual_time.run(client.delete_with_retry(["/x/a"], 1, 5.0))
+    assert list(failures) == ["/x/a"]
+    assert seconds < 7.0
+
+
 @pytest.mark.parametrize("uri", ["s3://bucket/p", "gs://bucket/p"])
 def test_a_listing_of_a_bucket_that_is_not_there_is_not_empty(uri: str) -> None:
     """Files that cannot be seen must not count as removed."""
