@@ -27,7 +27,7 @@ from fsspill.errors import (
 from fsspill.format.frame import HEADER_LENGTH, FrameHeader
 from fsspill.interface import Storage
 from fsspill.log import get_logger
-from fsspill.object_store import FileLike, InMemoryObjectStore, ObjectStore
+from fsspill.object_store import InMemoryObjectStore, ObjectStore
 from fsspill.placement.file_store import FileStore
 from fsspill.process_local import ProcessLocal
 from fsspill.settings import URI, Settings
@@ -181,17 +181,6 @@ class ExternalStorage(Storage):
         self.files.check_copies()
 
     @redact_errors
-    def write_heartbeat(self, name: str) -> None:
-        """Write a heartbeat under every URI, one request each; see `write_heartbeats`.
-
-        Raises
-        ------
-        FsspillError
-            The first failure, after every URI was tried.
-        """
-        self.files.write_heartbeat(name)
-
-    @redact_errors
     def spill_objects(
         self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes] | None = None
     ) -> list[bytes]:
@@ -231,7 +220,7 @@ class ExternalStorage(Storage):
         try:
             # Not bound to a local: the objects must not stay pinned by this frame.
             files = fuse_objects(
-                object_refs, owners, self._get_objects_from_store(object_refs), self.settings
+                object_refs, owners, self.object_store.get_if_local(object_refs), self.settings
             )
             written = self.files.write(files, candidates)
         except BaseException as failure:
@@ -302,7 +291,7 @@ class ExternalStorage(Storage):
             owner_address = stream.read(header.address_length)
             metadata = stream.read(header.metadata_length)
             stream.prefetch()
-            self._put_object_to_store(
+            self.object_store.put_file_like_object(
                 metadata, header.buffer_length, stream, object_ref, owner_address
             )
         return header.buffer_length
@@ -356,18 +345,3 @@ class ExternalStorage(Storage):
             logger.warning("not destroyed: the storage belongs to process %d", self._owner)
             return
         self.files.destroy()
-
-    def _get_objects_from_store(self, object_refs: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-        return self.object_store.get_if_local(object_refs)
-
-    def _put_object_to_store(
-        self,
-        metadata: bytes,
-        data_size: int,
-        file_like: FileLike,
-        object_ref: Any,
-        owner_address: bytes,
-    ) -> None:
-        self.object_store.put_file_like_object(
-            metadata, data_size, file_like, object_ref, owner_address
-        )

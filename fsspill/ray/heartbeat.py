@@ -117,7 +117,7 @@ class Heartbeat:
     def write(self) -> None:
         """Write a heartbeat. Never raises: the next one follows soon."""
         try:
-            self._storage.write_heartbeat(self._name)
+            self._storage.files.write_heartbeat(self._name)
         except Exception as error:
             logger.warning("could not write heartbeat: %s", error)
 

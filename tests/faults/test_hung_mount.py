@@ -100,7 +100,7 @@ class Node:
         self.storage.delete_spilled_objects(self.urls)
 
     def beat(self) -> None:
-        self.storage.write_heartbeat("node")
+        self.storage.files.write_heartbeat("node")
 
     def spills_again(self) -> bool:
         try:

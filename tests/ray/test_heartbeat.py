@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ class Transfer:
 
 
 def beating(transfer: Any) -> Heartbeat:
-    return Heartbeat(transfer, "node")
+    return Heartbeat(SimpleNamespace(files=transfer), "node")  # type: ignore[arg-type]
 
 
 def test_heartbeats_are_written_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +297,8 @@ def test_a_node_process_that_cannot_be_started_leaves_the_heartbeat_of_the_io_wo
         raise OSError("no more processes")
 
     transfer = Transfer()
-    beat = Heartbeat(transfer, "node", before_first=fail)  # type: ignore[arg-type]
+    holder = SimpleNamespace(files=transfer)
+    beat = Heartbeat(holder, "node", before_first=fail)  # type: ignore[arg-type]
     beat.start()
     poll(lambda: transfer.written, "the heartbeat")
     beat.stop()

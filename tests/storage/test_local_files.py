@@ -267,7 +267,7 @@ for ref in (b"a", b"b"):
     store.delete(ref)
     storage.restore_spilled_objects([ref], urls)
     assert store.get(ref) == b"data" + ref
-    storage.write_heartbeat("node")
+    storage.files.write_heartbeat("node")
 assert {os.stat(path).st_uid for path in Path(sys.argv[2]).rglob("*")} == {65534}
 storage.destroy_external_storage()
 assert os.listdir(sys.argv[2]) == []

@@ -31,7 +31,7 @@ def test_a_bucket_that_demands_checksums_gets_them(
     storage = ExternalStorage("s3://bucket/x", object_store=store, node_id="node")
     with proxy.speak(dialect):
         storage.check()
-        storage.write_heartbeat("node")
+        storage.files.write_heartbeat("node")
         objects = [random_bytes(MIB), random_bytes(20 * MIB)]
         urls = spill(storage, *objects)
         assert [restore(storage, url) for url in urls] == objects

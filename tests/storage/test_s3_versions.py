@@ -83,7 +83,7 @@ def test_checks_and_heartbeats_leave_no_version(
     assert [request.method for request in proxy.requests] == ["PUT", "GET", "GET", "DELETE"]
     assert at_rest() == []
     for _ in range(3):
-        storage.write_heartbeat("node")
+        storage.files.write_heartbeat("node")
     assert at_rest() == ["x/s/fsspill_heartbeats/node"]
     storage.destroy_external_storage()
     assert at_rest() == []
