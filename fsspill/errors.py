@@ -280,6 +280,11 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
         )
     if isinstance(error, NotImplementedError):
         return ConfigError, "a filesystem that can write: choose a URI with another protocol."
+    if isinstance(error, ImportError):
+        return MissingPackageError, (
+            "the packages of this filesystem in this Python environment: install what is missing, "
+            "on every node."
+        )
     if isinstance(error, TypeError):
         return ConfigError, (
             "a call that this filesystem takes: correct the names and types of storage_options, or "

@@ -23,12 +23,16 @@ NOT_ROOT = 4322
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="acts as other users")
 
+# All modules are imported before: another user may not read those of this environment.
 _BECOME = """
 import encodings.idna, importlib, os, pkgutil, sys
-import fsspec.implementations.local, fsspec.implementations.memory, fsspill
+import fsspill
 for module in pkgutil.walk_packages(fsspill.__path__, "fsspill."):
     if module.name.split(".")[1] not in ("ray", "hook", "testing", "cli"):
         importlib.import_module(module.name)
+for uri in ("memory://warm-up", "file:///nowhere"):
+    fsspill.storage.connection.connect(uri, {})
+fsspill.ExternalStorage("memory://warm-up").check()
 os.setgroups([])
 os.setgid(int(sys.argv[1]))
 os.setuid(int(sys.argv[1]))

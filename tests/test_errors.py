@@ -210,6 +210,7 @@ class HTTPClientError(Exception):
         ),
         (FileNotFoundError(2, "x", "bucket/key"), errors.StorageNotFoundError, "create it"),
         (FileExistsError("x"), errors.StorageRefusedError, "limits"),
+        (ModuleNotFoundError("x"), errors.MissingPackageError, "install what is missing"),
     ],
 )
 def test_errors_of_the_client_are_no_outage(

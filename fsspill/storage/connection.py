@@ -23,6 +23,7 @@ from fsspill.secrets import redact, remember, remember_environment
 from fsspill.storage.instances import forget, latest, refresh_config
 from fsspill.storage.internals import check_client, describe_versions, known_config, missing
 from fsspill.storage.option_checks import check_options, parse_environment
+from fsspill.storage.packages import import_failure
 from fsspill.storage.protocols import ProtocolTraits, traits_of
 from fsspill.storage.proxies import gcs_session
 from fsspill.storage.uri import filesystem_class
@@ -220,6 +221,8 @@ def _opening_error(error: Exception, uri: str, cls: type, given: Mapping[str, An
 
     smbprotocol connects when it is made, and has a ValueError for a server that does not answer.
     """
+    if isinstance(error, ImportError):
+        return import_failure(uri, error)  # filesystems import some of their modules here
     cause = unreachable(error)
     if cause or not isinstance(error, (AttributeError, KeyError, TypeError, ValueError)):
         return translate(cause or error, "cannot open the filesystem of", uri)

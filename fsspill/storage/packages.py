@@ -18,11 +18,11 @@ from importlib.metadata import (
     version,
 )
 
-from fsspill.errors import ConfigError, FsspillError
+from fsspill.errors import ConfigError, FsspillError, MissingPackageError
 from fsspill.log import get_logger
 from fsspill.storage.protocols import traits_of
 
-__all__ = ["PACKAGES", "describe_conflicts", "describe_import_error", "reporting_conflicts"]
+__all__ = ["PACKAGES", "describe_conflicts", "import_failure", "reporting_conflicts"]
 
 logger = get_logger(__name__)
 
@@ -88,16 +88,23 @@ def _is_relevant(name: str, extra: str) -> bool:
     return bool(extra) or re.sub(r"[-_.]+", "-", name).lower() in _PINNED
 
 
-def describe_import_error(extra: str | None, error: Exception) -> str:
-    """Return why the package of a filesystem cannot be imported, and the command that mends it.
+def import_failure(uri: str, error: Exception) -> MissingPackageError:
+    """Return the error for a filesystem whose package cannot be imported.
+
+    It says why, and has the command that mends it.
 
     Parameters
     ----------
-    extra : str or None
-        The extra of fsspill that installs it.
+    uri : str
+        A URI of the filesystem.
     error : Exception
         Whatever its import raised.
     """
+    reason = _describe_import_error(traits_of(uri).extra, error)
+    return MissingPackageError(f"cannot spill to {uri!r}: {reason}")
+
+
+def _describe_import_error(extra: str | None, error: Exception) -> str:
     first = _first_cause(error)
     reason = f"{type(first).__name__}: {' '.join(str(first).split())}"
     if not extra:

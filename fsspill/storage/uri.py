@@ -9,10 +9,10 @@ import re
 
 from fsspec.registry import get_filesystem_class, known_implementations, registry
 
-from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.errors import ConfigError
 from fsspill.secret_forms import has_password
 from fsspill.secrets import redact
-from fsspill.storage.packages import describe_import_error
+from fsspill.storage.packages import import_failure
 from fsspill.storage.protocols import protocol_of, traits_of
 from fsspill.storage.spellings import describe_spelling
 
@@ -94,8 +94,7 @@ def filesystem_class(uri: str) -> type:
     try:
         cls: type = get_filesystem_class(protocol)
     except Exception as error:  # packages that do not fit together raise anything
-        reason = describe_import_error(traits_of(uri).extra, error)
-        raise MissingPackageError(f"cannot spill to {uri!r}: {reason}") from error
+        raise import_failure(uri, error) from error
     return cls
 
 

@@ -306,7 +306,10 @@ def test_a_disk_that_fails_while_copies_are_read_fails_no_restore(
         patch.setattr(os, function, fail)
         node.check()
     node.storage.files.shut_down()
-    node.storage.files.copies._circuit_breaker._state.discard()  # type: ignore[union-attr]
+    copies = node.storage.files.copies
+    assert copies is not None
+    copies._circuit_breaker._state.discard()  # type: ignore[attr-defined]
+    poll(copies._is_healthy, "the disk to be in use again")
     node.end()
 
 

@@ -13,7 +13,7 @@ import fsspec
 import pytest
 
 from fsspill import ConfigError, ExternalStorage, MissingPackageError
-from fsspill.storage.packages import describe_conflicts, describe_import_error
+from fsspill.storage.packages import describe_conflicts, import_failure
 from fsspill.storage.uri import check_uri, filesystem_class
 
 pytest.importorskip("packaging")
@@ -45,9 +45,10 @@ def test_a_missing_package_is_asked_for_once(
     """The message of fsspec says it too, where there is no extra."""
     error = ImportError(f"Install the package of {protocol}")
     monkeypatch.setattr("fsspill.storage.packages._version", lambda package: None)
-    extra = "gcs" if protocol == "gs" else None
-    text = describe_import_error(extra, error)
-    assert text.count("nstall ") == (2 if extra else 1)  # "Install it ...: pip install ..."
+    text = str(import_failure(f"{protocol}://x", error))
+    assert text.count("nstall ") == (
+        2 if protocol == "gs" else 1
+    )  # "Install it ...: pip install ..."
     assert "Install it on every node: Install" not in text
 
 
@@ -185,3 +186,16 @@ def test_the_module_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) ->
         check_uri("dbfs:///x")
     assert "typing_extensions" in str(caught.value)
     assert "Found: Install the requests package" in str(caught.value)
+
+
+def test_a_module_that_is_missing_when_a_filesystem_is_made_is_no_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Filesystems import some of their modules only then."""
+
+    def fail(uri: str, **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'azure.identity'", name="azure.identity")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fail)
+    with pytest.raises(MissingPackageError, match=r"No module named 'azure\.identity'"):
+        ExternalStorage("s3://bucket/x").check()
