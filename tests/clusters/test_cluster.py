@@ -279,7 +279,7 @@ def test_drivers_are_told_of_a_node_without_fsspill(
 
 
 def test_a_shuffle_beyond_the_object_store_returns_every_row(environment: dict[str, str]) -> None:
-    """A dataset of four times the object store is shuffled by Ray Data over S3."""
+    """A dataset of two and a half times the object store is shuffled by Ray Data over S3."""
     pytest.importorskip("ray.data")
     with Program("shuffle.py", "s3://bucket/shuffle", environment=environment) as program:
         line = program.expect("shuffled")
