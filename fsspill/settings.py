@@ -302,6 +302,13 @@ class Settings:
         doc="Under Ray: seconds after which an unreachable object counts as lost on the node "
         "that wants it: `ray.get` raises instead of waiting.",
     )
+    durable: bool = _parameter(
+        False,
+        check=_check_bool,
+        scope="cluster",
+        doc="Under Ray: objects are stored as soon as they are created, and survive their node. "
+        "They stay in memory too. Not for files on a node's own disk.",
+    )
     allow_secrets: bool = _parameter(
         False,
         check=_check_bool,
@@ -318,6 +325,7 @@ class Settings:
         _check_kinds_of_uris(self)
         _check_compression(self)
         _check_local_copy(self)
+        _check_durable(self)
         for uri in self.uris:
             check_engine(self.engine, uri)
         _check_storage_options(self)
@@ -456,6 +464,14 @@ def _check_local_copy(settings: Settings) -> None:
         raise ConfigError(
             f"cannot use cache_max_bytes={max_bytes}: expected at least file_size="
             f"{settings.file_size}, or not even one file fits."
+        )
+
+
+def _check_durable(settings: Settings) -> None:
+    if settings.durable and settings.node_local:
+        raise ConfigError(
+            f"cannot use durable=True with {settings.uris[0]}: expected storage that outlives a "
+            "node, such as a bucket, or shared=True where the directory is mounted on every node."
         )
 
 

@@ -34,6 +34,7 @@ GIVEN: Mapping[str, tuple[str, Any]] = {
     "cache_dir": ("/mnt/disk", "/mnt/disk"),
     "cache_max_bytes": ("1073741824", 2**30),
     "lost_after": ("0", 0),
+    "durable": ("true", True),
     "allow_secrets": ("true", True),
 }
 """A value of each parameter as a variable has it, and as `Settings` takes it, if not JSON's."""

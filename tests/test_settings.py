@@ -35,6 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "cache_dir": None,
     "cache_max_bytes": None,
     "lost_after": 1800.0,
+    "durable": False,
     "allow_secrets": False,
 }
 
@@ -97,6 +98,7 @@ def test_defaults() -> None:
         ("max_bytes", "1", "max_bytes='1': expected an integer"),
         ("lost_after", -1, "lost_after=-1: expected 0 or more"),
         ("lost_after", None, "lost_after=None: expected a number"),
+        ("durable", 1, "durable=1: expected True or False"),
         ("allow_secrets", "no", "allow_secrets='no': expected True or False"),
     ],
 )
@@ -117,6 +119,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: Any, message: str) -
             {},
             "cannot spill to file:///a, memory://a: expected only file:// URIs or none",
         ),
+        ("file:///a", {"durable": True}, "durable=True with file:///a: expected storage that out"),
         ("memory://a", {"shared": True}, "shared=True with memory://a: expected a file:// URI"),
         (
             "memory://a",
@@ -244,7 +247,7 @@ def test_scopes() -> None:
     """All nodes must agree on where files are, and on what the head alone decides."""
     scopes = {field.name: field.metadata["scope"] for field in fields(Settings)}
     cluster = {name for name, scope in scopes.items() if scope == "cluster"}
-    assert cluster == {"uri", "storage_options", "prefix", "shared", "allow_secrets"}
+    assert cluster == {"uri", "storage_options", "prefix", "shared", "durable", "allow_secrets"}
     assert set(scopes.values()) == {"cluster", "node"}
 
 

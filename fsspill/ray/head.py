@@ -31,6 +31,13 @@ _CAPACITY_THRESHOLD = "local_fs_capacity_threshold"
 """Setting of Ray: above this fraction of the disk of its temporary directory (0.95 by default) no
 object is created, even where none would be spilled to that disk. Above 1 there is no disk."""
 
+_SPILLING_THRESHOLD = "object_spilling_threshold"
+"""Setting of Ray: above this fraction of the object store (0.8 by default) objects are spilled."""
+
+_SPILLING_SIZE = "min_spilling_size"
+"""Setting of Ray: while a node spills, it begins no other spill of fewer bytes (100 MiB by
+default)."""
+
 
 def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None:
     """Check the configuration on the head, before Ray starts anything.
@@ -59,8 +66,10 @@ def validate_external_storage(node: Any, validate: Callable[[Any], Any]) -> None
     node._object_spilling_config = json.dumps(_for_raylet(config, storage))
     with validation():
         validate(node)
-    for system_config in (node._config, node._ray_params._system_config):
-        system_config |= _system_config(storage, system_config)
+    configs = (node._config, node._ray_params._system_config)  # one object, or two
+    settings = _system_config(storage, {**configs[0], **configs[1]})
+    for system_config in configs:
+        system_config.update(settings)
 
 
 def _spills(node: Any) -> bool:
@@ -105,7 +114,26 @@ def _system_config(storage: ExternalStorage, given: Mapping[str, Any]) -> dict[s
     settings: dict[str, Any] = {"is_external_storage_type_fs": storage.node_local}
     if not storage.node_local and not _is_set(_CAPACITY_THRESHOLD, given):
         settings[_CAPACITY_THRESHOLD] = 1.0
-    return settings
+    return settings | _durable_config(storage, given)
+
+
+def _durable_config(storage: ExternalStorage, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of Ray with which each object is spilled once it is created."""
+    if not storage.settings.durable:
+        return {}
+    if _is_set(_SPILLING_THRESHOLD, given):
+        raise ConfigError(
+            f"cannot use durable=True with Ray's {_SPILLING_THRESHOLD}: expected only one of both, "
+            "because durable sets it to 0, on every node. Leave one out."
+        )
+    logger.warning(
+        "durable: each object that Ray does not inline is stored at %s once it is created, and "
+        "survives its node; expect the requests and the traffic of all of them.",
+        ", ".join(storage.uris),
+    )
+    # What fills no file waits for the one that is being written, and shares the next.
+    size = {} if _is_set(_SPILLING_SIZE, given) else {_SPILLING_SIZE: storage.settings.file_size}
+    return {_SPILLING_THRESHOLD: 0.0, **size}
 
 
 def _is_set(name: str, system_config: Mapping[str, Any]) -> bool:

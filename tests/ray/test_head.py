@@ -49,6 +49,25 @@ def test_validation_tells_ray_whether_files_are_local_to_a_node(
     rays.reset_external_storage()
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_durable_objects_are_spilled_at_once(durable: bool, s3_bucket: str) -> None:
+    """By a setting of Ray that reaches all nodes."""
+    node = head(f"s3://{s3_bucket}", durable=durable, file_size=1000)
+    validate_external_storage(node, lambda node: None)
+    for config in (node._config, node._ray_params._system_config):
+        assert config.get("object_spilling_threshold") == (0.0 if durable else None)
+        assert config.get("min_spilling_size") == (1000 if durable else None)
+
+
+def test_a_spilling_threshold_beside_durable_is_a_contradiction(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of both would be ignored."""
+    monkeypatch.setenv("RAY_object_spilling_threshold", "0.9")
+    with pytest.raises(ConfigError, match="object_spilling_threshold: expected only one"):
+        validate_external_storage(head(f"s3://{s3_bucket}", durable=True), lambda node: None)
+
+
 THRESHOLD = "local_fs_capacity_threshold"
 
 

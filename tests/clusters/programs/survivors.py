@@ -1,0 +1,95 @@
+"""Objects of nodes that are killed: those that were stored are read afterwards, on another node.
+
+Usage: survivors.py URI DURABLE KILLS [SECONDS]
+
+DURABLE is "true" or "false". A node makes objects of 2 MB, far fewer than its memory holds, until
+it is killed: after a random time of up to SECONDS, or else once each object is stored, or as long
+after the last one without `durable`.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Collection
+
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from ray.exceptions import ObjectLostError, RayError
+from ray.experimental import get_object_locations
+
+SIZE, COUNT = 2_000_000, 20
+STORE = 200_000_000
+PAUSE = 10.0
+"""Seconds in which nothing is stored without `durable`."""
+
+URI, DURABLE = sys.argv[1], json.loads(sys.argv[2])
+KILLS, SECONDS = int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+
+
+@ray.remote(max_retries=0, resources={"maker": 0.25}, num_cpus=0)
+def make(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, SIZE, dtype=np.uint8)
+
+
+def is_right(number: int, ref: ray.ObjectRef) -> bool:
+    expected = np.random.default_rng(number).integers(0, 256, SIZE, dtype=np.uint8)
+    return np.array_equal(expected, ray.get(ref, timeout=240))
+
+
+def stored(refs: Collection[ray.ObjectRef]) -> set[ray.ObjectRef]:
+    """Return the objects that the owner knows to be stored."""
+    locations = get_object_locations(list(refs))
+    return {ref for ref in refs if locations[ref]["did_spill"]}
+
+
+def wait(refs: Collection[ray.ObjectRef]) -> None:
+    if SECONDS:
+        time.sleep(random.uniform(0, SECONDS))
+        return
+    ray.wait(list(refs), num_returns=len(refs), timeout=240, fetch_local=False)
+    until = time.monotonic() + (240 if DURABLE else PAUSE)
+    while len(stored(refs)) < len(refs) and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def kill_one(cluster: Cluster, first: int) -> None:
+    node = cluster.add_node(num_cpus=1, resources={"maker": 1}, object_store_memory=STORE)
+    numbers = {make.remote(number): number for number in range(first, first + COUNT)}
+    wait(numbers)
+    safe = stored(numbers)
+    raylet = node.all_processes["raylet"][0].process
+    os.kill(raylet.pid, signal.SIGKILL)
+    raylet.wait()
+    wrong = [number for ref, number in numbers.items() if ref in safe and not is_right(number, ref)]
+    assert not wrong, f"wrong objects: {wrong}"
+    lost = 0
+    for ref in set(numbers) - safe:
+        try:
+            assert is_right(numbers[ref], ref)
+        except (ObjectLostError, RayError):
+            lost += 1
+    print(f"killed: stored {len(safe)} lost {lost} of {COUNT}", flush=True)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def main() -> None:
+    config = {"type": "fsspec", "params": {"uri": URI, "durable": DURABLE}}
+    cluster = Cluster()
+    cluster.add_node(
+        num_cpus=1,
+        object_store_memory=STORE,
+        _system_config={"object_spilling_config": json.dumps(config)},
+    )
+    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    ray.init(address=cluster.address)
+    for number in range(KILLS):
+        kill_one(cluster, number * COUNT)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+main()
