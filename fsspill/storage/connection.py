@@ -165,7 +165,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     traits = traits_of(uri)
     refresh_config()
     from_environment = parse_environment(cls, apply_config(cls, {}))
-    check_client(uri, traits.client)
+    check_client(uri, traits.client, cls)
     given = _merge(from_environment, storage_options)
     options = _merge(_tuning(traits, given), given)
     # Not those of the table, which an older release need not know.

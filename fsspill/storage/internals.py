@@ -84,7 +84,7 @@ INTERNALS = (
         "aiobotocore",
         "aiobotocore.session.AioSession._create_client",
         "tuning",
-        "a misspelled name in client_kwargs is refused without the nearest one",
+        "a misspelled name in client_kwargs is refused by the first request, not before it",
     ),
     Internal("aiobotocore", "fs.s3.meta.config.s3", "obstore", _SLOWER),
     Internal("aiobotocore", "fs.s3.meta.config.proxies", "obstore", _SLOWER),
@@ -100,7 +100,8 @@ INTERNALS = (
         "botocore",
         "botocore.config.Config.OPTION_DEFAULTS",
         "tuning",
-        "all options are given; one that botocore does not know makes it refuse them",
+        "all options are given; one that botocore does not know makes it refuse them by the first "
+        "request",
     ),
     Internal(
         "gcsfs",
@@ -169,7 +170,7 @@ def _exists(path: str) -> bool:
     return True
 
 
-def check_client(uri: str, client: str) -> None:
+def check_client(uri: str, client: str, cls: type) -> None:
     """Raise ConfigError if the package of a client lacks what fsspill uses of it.
 
     Parameters
@@ -178,13 +179,21 @@ def check_client(uri: str, client: str) -> None:
         For the message.
     client : str
         As in `fsspill.storage.protocols.ProtocolTraits`.
+    cls : type
+        fsspec's class for the protocol, which may have been registered in place of the usual one.
     """
-    lacking = missing("s3fs", "client") if client == "s3" else []
-    if lacking:
+    if client != "s3":
+        return
+    if lacking := missing("s3fs", "client"):
         raise ConfigError(
             f"cannot spill to {uri}: expected {', '.join(lacking)}, which "
             f"{describe_versions('s3fs')} lacks. Install a version that fsspill supports: "
             'pip install "fsspill[s3]"'
+        )
+    if not issubclass(cls, importlib.import_module("s3fs.core").S3FileSystem):
+        raise ConfigError(
+            f"cannot spill to {uri}: found {cls.__module__}.{cls.__qualname__} registered with "
+            "fsspec for this protocol. Expected S3FileSystem of s3fs: do not register another."
         )
 
 

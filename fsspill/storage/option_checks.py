@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from fsspill.errors import ConfigError
+from fsspill.storage.option_names import KnownNames, known_names, parameters
 from fsspill.storage.protocols import ProtocolTraits
 
 __all__ = ["check_options", "parse_environment"]
-
-_OF_FSSPEC = frozenset(
-    {"listings_expiry_time", "max_paths", "skip_instance_cache", "use_listings_cache"}
-)
-"""Options of every filesystem, which no signature names."""
 
 _OTHER_BOOLEANS = frozenset({"anon", "verify"})
 """Booleans whose default is None, or which may also be a path."""
@@ -62,10 +56,9 @@ def check_options(uri: str, cls: type, traits: ProtocolTraits, options: Mapping[
         A name that the filesystem ignores, a string in place of a boolean, credentials that are not
         to be used, or an account other than that of the URI.
     """
-    if traits.ignores_unknown_options:
-        _check_names(uri, cls, options)
-    if traits.client == "s3":
-        _check_names_of_s3(uri, cls, options)
+    places = list(known_names(cls, traits))
+    for known in places:
+        _check_names(uri, known, places, options)
     _check_booleans(uri, _booleans(cls), options)
     given = [name for name in _CREDENTIALS if options.get(name)]
     if options.get("anon") and given:
@@ -77,40 +70,46 @@ def check_options(uri: str, cls: type, traits: ProtocolTraits, options: Mapping[
         _check_account(uri, options)
 
 
-def _check_names(uri: str, cls: type, options: Mapping[str, Any]) -> None:
-    known = {*_parameters(cls), *_OF_FSSPEC}
-    for name in options.keys() - known:
-        near = get_close_matches(str(name), known, 1, 0.6)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+def _check_names(
+    uri: str, known: KnownNames, places: Collection[KnownNames], options: Mapping[str, Any]
+) -> None:
+    """Check the names in one place."""
+    given: Any = options
+    for holder in known.place:
+        given = given.get(holder) if isinstance(given, Mapping) else None
+    where = " ".join(["storage_options", ".".join(known.place)]).rstrip()
+    if given and not isinstance(given, Mapping):
         raise ConfigError(
-            f"cannot spill to {uri}: {cls.__name__} has no option {name!r}, and would ignore it. "
-            f"{hint}Expected some of {', '.join(sorted(known))}."
+            f"cannot spill to {uri}: found {where} of type {type(given).__name__}. Expected a "
+            "mapping of names to values."
         )
+    for name in [str(name) for name in given or () if name not in known.names]:
+        meant = _meant(name, known, places)
+        if meant or known.is_complete:
+            expected = ", ".join(sorted(known.names))
+            advice = f"Did you mean {meant!r}?" if meant else f"Expected some of {expected}."
+            raise ConfigError(
+                f"cannot spill to {uri}: found {name!r} in {where}, where {known.owner} has no "
+                f"such name, and would refuse or ignore it. {advice}"
+            )
 
 
-def _check_names_of_s3(uri: str, cls: type, options: Mapping[str, Any]) -> None:
-    """Check names that s3fs hands to botocore, which refuses others with its first request.
+def _meant(name: str, known: KnownNames, places: Collection[KnownNames]) -> str | None:
+    """Return the same name in another place, or the nearest one in this.
 
-    Only those that are nearly one that exists: which others do depends on the versions.
+    Where more may be known, it must be very near.
     """
-    session = importlib.import_module("aiobotocore.session").AioSession
-    create = getattr(session, "_create_client", None)
-    config = importlib.import_module("botocore.config").Config
-    known = {
-        "": {*_parameters(cls), *_OF_FSSPEC, *_parameters(session)},
-        "client_kwargs": {*(inspect.signature(create).parameters if create else ())},
-        "config_kwargs": {*getattr(config, "OPTION_DEFAULTS", ())},
-    }
-    for holder, names in known.items():
-        given = options.get(holder) or {} if holder else options
-        for name in given.keys() - names if isinstance(given, Mapping) else ():
-            nearness = 0.7 if holder == "client_kwargs" else 0.85  # region is for region_name
-            if near := get_close_matches(str(name), names, 1, nearness):
-                where = holder or "storage_options"
-                raise ConfigError(
-                    f"cannot spill to {uri}: found {name!r} in {where}, which s3fs does not know. "
-                    f"Did you mean {near[0]!r}?"
-                )
+    for other in places:
+        if name in other.names:
+            return ".".join([*other.place, name])
+    forms = {_form(one): one for one in sorted(known.names)}
+    near = get_close_matches(_form(name), forms, 1, 0.6 if known.is_complete else 0.85)
+    return forms[near[0]] if near else None
+
+
+def _form(name: str) -> str:
+    """Return a name without what differs between the styles of names."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _check_booleans(uri: str, booleans: frozenset[str], options: Mapping[str, Any]) -> None:
@@ -146,17 +145,5 @@ def _check_account(uri: str, options: Mapping[str, Any]) -> None:
 
 
 def _booleans(cls: type) -> frozenset[str]:
-    parameters = _parameters(cls).items()
-    return _OTHER_BOOLEANS | {name for name, default in parameters if isinstance(default, bool)}
-
-
-def _parameters(cls: type) -> dict[str, Any]:
-    """Return the named parameters of a filesystem's constructors, with their defaults."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        if "__init__" in vars(base):
-            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
-                if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                    found[name] = parameter.default
-    found.pop("self", None)
-    return found
+    own = parameters(cls).items()
+    return _OTHER_BOOLEANS | {name for name, default in own if isinstance(default, bool)}

@@ -124,6 +124,8 @@ _TOS = ProtocolTraits(
         "socket_timeout": READ_TIMEOUT,
     },
 )
+# fsspec's own, whose constructors hand other options to a base that takes any.
+_OF_FSSPEC = ProtocolTraits(ignores_unknown_options=True)
 _SFTP = ProtocolTraits(extra="sftp")
 _LOCAL = ProtocolTraits(is_local=True)
 
@@ -140,6 +142,10 @@ PROTOCOLS: Mapping[str, ProtocolTraits] = {
     "file": _LOCAL,
     "local": _LOCAL,
     "memory": ProtocolTraits(is_per_process=True),
+    "ftp": _OF_FSSPEC,
+    "smb": _OF_FSSPEC,
+    "webhdfs": _OF_FSSPEC,
+    "dbfs": _OF_FSSPEC,
     "oss": ProtocolTraits(key_is_an_id=True),
     "tos": _TOS,
     "tosfs": _TOS,

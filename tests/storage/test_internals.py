@@ -97,6 +97,18 @@ def test_a_client_that_lacks_one_is_refused(row: Internal, monkeypatch: pytest.M
         connect("s3://bucket/x", {})
 
 
+def test_another_filesystem_under_the_name_of_s3_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As obstore's own registers itself: what its class lacks is no AttributeError."""
+    from obstore.fsspec import FsspecStore
+
+    registry = importlib.import_module("fsspec.registry")._registry
+    monkeypatch.setitem(registry, "s3", FsspecStore)
+    with pytest.raises(ConfigError, match=r"found obstore\.fsspec\.FsspecStore.*Expected S3File"):
+        connect("s3://bucket/x", {})
+
+
 @pytest.fixture
 def round_trip(s3_bucket: str, caplog: pytest.LogCaptureFixture) -> Any:
     """Return a function that restores an object of an engine and returns what was logged."""
@@ -251,8 +263,8 @@ def test_options_that_botocore_does_not_know_are_left_out(
     defaults = {name: v for name, v in Config.OPTION_DEFAULTS.items() if name != unknown}
     monkeypatch.setattr(Config, "OPTION_DEFAULTS", defaults)
     assert unknown not in known_config(PROTOCOLS["s3"].options)["config_kwargs"]
-    options = {"config_kwargs": {unknown: "when_required"}}
-    assert connect("s3://bucket/x", options).fs.config_kwargs[unknown] == "when_required"
+    with pytest.raises(ConfigError, match=f"found '{unknown}' in storage_options config_kwargs"):
+        connect("s3://bucket/x", {"config_kwargs": {unknown: "when_required"}})
     monkeypatch.delattr(Config, "OPTION_DEFAULTS")
     assert known_config(PROTOCOLS["s3"].options) == PROTOCOLS["s3"].options
 

@@ -10,7 +10,10 @@ from fsspill import ConfigError
 from fsspill.storage.connection import connect
 from tests.emulators import AZURE_KEY
 
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}
+PACKAGES = {
+    "s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "sftp": "paramiko", "smb": "smbclient",
+    "webhdfs": "requests", "dbfs": "requests",
+}  # fmt: skip
 STRING = f"DefaultEndpointsProtocol=https;AccountName=one;AccountKey={AZURE_KEY}"
 
 
@@ -20,10 +23,48 @@ STRING = f"DefaultEndpointsProtocol=https;AccountName=one;AccountKey={AZURE_KEY}
         ("abfs://c/p", {"acount_name": "one"}, "'acount_name'.*Did you mean 'account_name'"),
         ("abfs://c/p", {"conection_string": STRING}, "Did you mean 'connection_string'"),
         ("gs://b/p", {"requester_pay": True}, "Did you mean 'requester_pays'"),
-        ("gs://b/p", {"kms_key": "projects/x"}, "no option 'kms_key', and would ignore it"),
+        ("gs://b/p", {"kms_key": "projects/x"}, "no such name.*Expected some of access"),
         ("s3://b/p", {"endpont_url": "http://h"}, "Did you mean 'endpoint_url'"),
         ("s3://b/p", {"config_kwargs": {"conect_timeout": 3}}, "Did you mean 'connect_timeout'"),
         ("s3://b/p", {"client_kwargs": {"region": "x"}}, "Did you mean 'region_name'"),
+        *[
+            ("s3://b/p", {"config_kwargs": options}, f"config_kwargs.*Did you mean {meant!r}")
+            for options, meant in [
+                ({"retires": {"max_attempts": 2}}, "retries"),
+                ({"s3": {"adressing_style": "path"}}, "addressing_style"),
+                ({"s3": {"AddressingStyle": "path"}}, "addressing_style"),
+                ({"s3": {"use_fips_endpoint": True}}, "config_kwargs.use_fips_endpoint"),
+                ({"addressing_style": "path"}, "config_kwargs.s3.addressing_style"),
+                ({"retries": {"max_atempts": 2}}, "max_attempts"),
+                ({"proxies": {"HTTPS": "http://proxy:1"}}, "https"),
+                ({"proxies_config": {"proxy_ca_bundel": "/ca.pem"}}, "proxy_ca_bundle"),
+                ({"connector_args": {"keepalive_timout": 1}}, "keepalive_timeout"),
+                ({"region": "eu-west-1"}, "region_name"),
+            ]
+        ],
+        ("s3://b/p", {"config_kwargs": {"retries": 5}}, "config_kwargs.retries of type int"),
+        ("s3://b/p", {"config_kwargs": {"unheard_of": 5}}, "Expected some of .*read_timeout"),
+        ("s3://b/p", {"client_kwargs": {"end_point": "http://h"}}, "mean 'endpoint_url'"),
+        ("s3://b/p", {"region_name": "x"}, "Did you mean 'client_kwargs.region_name'"),
+        ("s3://b/p", {"verify": False}, "Did you mean 'client_kwargs.verify'"),
+        ("s3://b/p", {"ServerSideEncryption": "AES256"}, "mean 's3_additional_kwargs.ServerSide"),
+        (
+            "s3://b/p",
+            {"s3_additional_kwargs": {"ServerSideEncription": "AES256"}},
+            "Did you mean 'ServerSideEncryption'",
+        ),
+        (
+            "s3://b/p",
+            {"s3_additional_kwargs": {"sse_kms_key_id": "arn"}},
+            "Did you mean 'SSEKMSKeyId'",
+        ),
+        ("gs://b/p", {"session_kwargs": {"trust_enf": True}}, "mean 'trust_env'"),
+        ("gs://b/p", {"trust_env": True}, "mean 'session_kwargs.trust_env'"),
+        ("sftp://h/p", {"pasword": "x"}, "Did you mean 'password'"),
+        ("ftp://h/p", {"user_name": "x"}, "Did you mean 'username'"),
+        ("smb://h/p", {"passwd": "x"}, "Did you mean 'password'"),
+        ("webhdfs://h/p", {"use_http": True}, "Did you mean 'use_https'"),
+        ("dbfs://h/p", {"instanse": "x"}, "Did you mean 'instance'"),
         ("s3://b/p", {"anon": "false"}, "found anon='false', a string.*Expected anon=False"),
         ("s3://b/p", {"requester_pays": "True"}, "Expected requester_pays=True, without quotes"),
         ("s3://b/p", {"client_kwargs": {"verify": "false"}}, "Expected verify=False"),
@@ -46,7 +87,8 @@ def test_options_that_would_be_ignored_are_refused(
     uri: str, options: dict[str, Any], text: str
 ) -> None:
     """The message has the nearest name, the right value, or the contradiction."""
-    pytest.importorskip(PACKAGES[uri.partition(":")[0]])
+    if package := PACKAGES.get(uri.partition(":")[0]):
+        pytest.importorskip(package)
     with pytest.raises(ConfigError, match=text) as caught:
         connect(uri, options)
     assert AZURE_KEY not in str(caught.value)
@@ -67,7 +109,36 @@ def test_the_account_of_a_string_in_the_environment_counts(
     ("uri", "options"),
     [
         ("s3://b/p", {"anon": False, "key": "a", "secret": "b", "use_listings_cache": True}),
-        ("s3://b/p", {"client_kwargs": {"verify": "/etc/ssl/certs/ca.pem"}}),
+        ("s3://b/p", {"client_kwargs": {"verify": "/etc/ssl/certs/ca.pem"}, "config_kwargs": None}),
+        (
+            "s3://b/p",
+            {
+                "profile": None,
+                "client_kwargs": {"region_name": "x", "use_ssl": True, "api_version": None},
+                "config_kwargs": {
+                    "connector_args": {"use_dns_cache": False},
+                    "max_pool_connections": 3,
+                    "proxies": {"http": "http://h", "https": "http://h"},
+                    "s3": {
+                        "addressing_style": "path",
+                        "us_east_1_regional_endpoint": "regional",
+                        "of_a_later_release": 1,
+                    },
+                    "retries": {"mode": "standard", "total_max_attempts": 1},
+                },
+                "s3_additional_kwargs": {
+                    "ACL": "private",
+                    "BucketKeyEnabled": True,
+                    "ExpectedBucketOwner": "1",
+                    "RequestPayer": "requester",
+                    "SSECustomerKeyMD5": "x",
+                    "ServerSideEncryption": "aws:kms",
+                    "StorageClass": "STANDARD_IA",
+                    "Tagging": "a=b",
+                },
+            },
+        ),
+        ("gs://b/p", {"token": "anon", "session_kwargs": {"trust_env": True, "headers": {}}}),
         ("gs://b/p", {"token": "anon", "requester_pays": True, "listings_expiry_time": 1}),
         ("abfs://c@one.dfs.core.windows.net/p", {"connection_string": STRING, "blocksize": 1}),
         ("file:///tmp", {"auto_mkdir": True, "key": "of another URI"}),
