@@ -21,6 +21,8 @@ errors between processes. `fsspill.error_chain` keeps secrets out of the causes.
 from __future__ import annotations
 
 import errno
+import re
+import ssl
 import traceback
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -140,7 +142,6 @@ _MISCONFIGURED_BY_NAME = frozenset(
         "MissingDependencyException",  # botocore
         "ParamValidationError",  # botocore, such as a name that no bucket can have
         "ProfileNotFound",  # botocore
-        "SSLCertVerificationError",  # Python's
         "UnknownConfigurationKeyError",  # obstore
         "UnknownSignatureVersionError",  # botocore
         "UnsupportedS3ConfigurationError",  # botocore
@@ -235,8 +236,8 @@ def _of_answer(answer: HttpAnswer, error: BaseException) -> _Meaning:
     if answer.is_of_other_region:
         region = answer.region or "<region>"
         return ConfigError, (
-            "the region of the bucket: set AWS_REGION, or storage_options={'client_kwargs': "
-            f"{{'region_name': '{region}'}}}}."
+            "the region of the bucket: set AWS_DEFAULT_REGION, or storage_options="
+            f"{{'client_kwargs': {{'region_name': '{region}'}}}}."
         )
     if answer.status == 407 or answer.status == 511:
         return StoragePermissionError, (
@@ -258,7 +259,21 @@ def _of_answer(answer: HttpAnswer, error: BaseException) -> _Meaning:
     denied = isinstance(error, PermissionError) and answer.status not in (405, 409)
     if denied or answer.status in (401, 403) or answer.code in _CREDENTIAL_CODES:
         return StoragePermissionError, _PERMISSION
+    if re.search(_PAYLOAD, f"{answer.code} {answer.message}", re.IGNORECASE):
+        return StorageRefusedError, (
+            "a request that the storage takes: where it wants bodies signed, set "
+            "storage_options={'config_kwargs': {'s3': {'payload_signing_enabled': True}}}."
+        )
+    if answer.code in ("", str(answer.status)):
+        return StorageRefusedError, (
+            "a request that the storage takes. The answer has no code of a storage: check the "
+            "endpoint, its port, whether it is https:// or http://, and any proxy; then the limits "
+            "and policies of the storage."
+        )
     return StorageRefusedError, "a request that the storage takes: check its limits and policies."
+
+
+_PAYLOAD = "content-sha256|unsigned.?payload"
 
 
 def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) -> _Meaning:
@@ -290,9 +305,11 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
             "a call that this filesystem takes: correct the names and types of storage_options, or "
             "without any, use versions of its packages that fit together."
         )
+    if found := _of_tls(error):
+        return found
     # Subclasses of ValueError are what parsers raise for an answer that is cut off; smbprotocol has
     # it for a server that it does not reach.
-    is_misuse = type(error) is ValueError and not unreachable(error)
+    is_misuse = type(_unwrapped(error)) is ValueError and not unreachable(error)
     if is_misuse or any(is_named(each, _MISCONFIGURED_BY_NAME) for each in _all(error)):
         return ConfigError, (
             "a URI, storage_options, profile and endpoint that can work: correct what is named."
@@ -313,12 +330,43 @@ def _of_class(error: BaseException, location: str, answer: HttpAnswer | None) ->
     )
 
 
+def _of_tls(error: BaseException) -> _Meaning | None:
+    """Return the meaning of an error about certificates, or of what is no TLS; None of others."""
+    for each in _all(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return ConfigError, (
+                "a certificate that this machine trusts, for the host of the endpoint: name the "
+                "file with the certificate of its authority, in AWS_CA_BUNDLE for s3://, else in "
+                "SSL_CERT_FILE."
+            )
+        # aiohttp's are of this class too, and lack its attributes.
+        if isinstance(each, ssl.SSLError) and getattr(each, "library", None) in _OF_FILES:
+            return ConfigError, "a file of certificates: correct what the environment names as one."
+        if isinstance(each, ssl.SSLError) and getattr(each, "reason", None) in _NO_TLS:
+            return StorageUnavailableError, (
+                "an endpoint that speaks TLS: check its port, and whether it is http:// and not "
+                "https://."
+            )
+    return None
+
+
+_OF_FILES = ("X509", "PEM")
+_NO_TLS = ("HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "WRONG_VERSION_NUMBER")
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return the error that botocore has found no class for, such as a key with a line break."""
+    is_unclassified = type(error).__name__ == "HTTPClientError"
+    return list(causes(error))[:2][-1] if is_unclassified else error
+
+
 def _all(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception, its causes, and those that aiohttp keeps in an attribute."""
     for cause in causes(error):
         yield cause
-        inner = getattr(cause, "certificate_error", None)
-        yield from causes(inner) if isinstance(inner, BaseException) else ()
+        for attribute in ("certificate_error", "os_error"):
+            inner = getattr(cause, attribute, None)
+            yield from causes(inner) if isinstance(inner, BaseException) else ()
 
 
 def _is_local_file(error: BaseException, location: str) -> bool:

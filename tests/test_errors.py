@@ -197,7 +197,17 @@ class HTTPClientError(Exception):
         (named("ParamValidationError"), errors.ConfigError, "that can work"),
         (named("InvalidURL"), errors.ConfigError, "that can work"),
         (ValueError("Invalid endpoint: minio:9000"), errors.ConfigError, "endpoint"),
-        (with_cause(OSError("TLS"), named("SSLCertVerificationError")), errors.ConfigError, "work"),
+        (
+            with_cause(OSError("TLS"), ssl.SSLCertVerificationError(1, "x")),
+            errors.ConfigError,
+            "AWS_CA_BUNDLE",
+        ),
+        (HTTPClientError(ValueError("a line break in a header")), errors.ConfigError, "that can"),
+        (
+            HTTPClientError(UnicodeDecodeError("utf-8", b"", 0, 1, "cut")),
+            errors.StorageUnavailableError,
+            "check the endpoint",
+        ),
         (named("SSLError"), errors.StorageUnavailableError, "check the endpoint"),
         (json.JSONDecodeError("cut", "{", 1), errors.StorageUnavailableError, "check the endpoint"),
         (named("SSOError"), errors.StoragePermissionError, "log in again"),

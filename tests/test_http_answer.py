@@ -31,9 +31,11 @@ REFUSED = errors.StorageRefusedError
 LATER = errors.StorageUnavailableError
 
 
-def s3(status: int, code: str, more: str = "", **headers: str) -> Callable[[], Answer]:
+def s3(
+    status: int, code: str, more: str = "", message: str = "Reason", **headers: str
+) -> Callable[[], Answer]:
     """Return a maker of errors as S3's."""
-    return lambda: answer_with_code(status, code, more, **headers)
+    return lambda: answer_with_code(status, code, more, message, **headers)
 
 
 def google(status: int, message: str) -> Callable[[], Answer]:
@@ -127,7 +129,7 @@ ANSWERS: list[tuple[str, str, Callable[[], Answer], type[errors.FsspillError], s
         CONFIG,
         "region of the bucket eu-west-1.*'region_name': 'eu-west-1'",
     ),
-    ("s3", "put", s3(400, "IllegalLocationConstraintException"), CONFIG, "AWS_REGION"),
+    ("s3", "put", s3(400, "IllegalLocationConstraintException"), CONFIG, "AWS_DEFAULT_REGION"),
     (
         "s3",
         "read",
@@ -141,6 +143,15 @@ ANSWERS: list[tuple[str, str, Callable[[], Answer], type[errors.FsspillError], s
     ("s3", "read", page(403, CUT_PAGE), DENIED, "HTTP 403, a page of HTML"),
     ("s3", "read", page(404), REFUSED, "HTTP 404, a page of HTML"),
     ("s3", "put", page(407), DENIED, "NO_PROXY"),
+    (
+        "s3",
+        "put",
+        lambda: Answer.of(400, b"an HTTP request to an HTTPS server"),
+        REFUSED,
+        "http://",
+    ),
+    ("s3", "put", lambda: Answer.of(405), REFUSED, "no code of a storage: check the endpoint"),
+    ("s3", "put", s3(400, "InvalidArgument", message="x-amz-content-sha256"), REFUSED, "_signing_"),
     ("s3", "put", page(501, CUT_PAGE), REFUSED, "a page of HTML"),
     ("gs", "put", google(403, "no storage.objects.create access"), DENIED, "HTTP 403.*policy"),
     ("gs", "read", google(401, "Anonymous caller"), DENIED, "HTTP 401"),

@@ -265,9 +265,10 @@ _IMPORTED_IN = os.getpid()
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    """Return options in which `over` wins, in mappings of their own: botocore alters its own."""
+    merged = {**under, **over}
+    for key, value in merged.items():
+        below = under.get(key)
+        if isinstance(value, Mapping):
+            merged[key] = _merge(below if isinstance(below, Mapping) else {}, value)
     return merged

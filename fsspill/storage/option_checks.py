@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +20,31 @@ _OTHER_BOOLEANS = frozenset({"anon", "verify"})
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 _CREDENTIALS = ("key", "secret", "account_key", "sas_token", "credential", "client_secret")
+
+_KEYS = ("anon", "key", "username", "profile", "session", "aws_access_key_id")
+_VARIABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "s3": {
+        "AWS_ACCESS_KEY_ID": _KEYS,
+        "AWS_SECRET_ACCESS_KEY": _KEYS,
+        "AWS_SESSION_TOKEN": _KEYS,
+        "AWS_DEFAULT_REGION": ("region_name",),
+        "AWS_ENDPOINT_URL": ("endpoint_url",),
+        "AWS_ENDPOINT_URL_S3": ("endpoint_url",),
+        "AWS_PROFILE": _KEYS,
+    },
+    "gcs": {
+        "GOOGLE_APPLICATION_CREDENTIALS": ("token",),
+        "STORAGE_EMULATOR_HOST": ("endpoint_url",),
+    },
+    "azure": {
+        f"AZURE_STORAGE_{name.upper()}": (name, "anon", "credential")
+        for name in (
+            "account_name", "account_key", "client_id", "client_secret", "connection_string",
+            "sas_token", "tenant_id",
+        )
+    },
+}  # fmt: skip
+"""By kind of store, environment variables without spaces, and the options that take their place."""
 
 _ACCOUNT = re.compile(r"(?:^|;)\s*AccountName=([^;]+)", re.IGNORECASE)
 
@@ -53,8 +78,9 @@ def check_options(uri: str, cls: type, traits: ProtocolTraits, options: Mapping[
     Raises
     ------
     ConfigError
-        A name that the filesystem ignores, a string in place of a boolean, credentials that are not
-        to be used, or an account other than that of the URI.
+        A name that the filesystem ignores, a string in place of a boolean, a line break at the end
+        of a credential, credentials that are not to be used, or an account other than that of the
+        URI.
     """
     places = list(known_names(cls, traits))
     for known in places:
@@ -66,6 +92,8 @@ def check_options(uri: str, cls: type, traits: ProtocolTraits, options: Mapping[
             f"cannot spill to {uri}: storage_options have anon, and {', '.join(given)}, which "
             "would not be used. Expected one or the other."
         )
+    if traits.obstore:
+        _check_spaces(uri, _VARIABLES[traits.obstore], options)
     if traits.obstore == "azure":
         _check_account(uri, options)
 
@@ -122,6 +150,32 @@ def _check_booleans(uri: str, booleans: frozenset[str], options: Mapping[str, An
                 f"cannot spill to {uri}: found {name}={value!r}, a string, which counts as true "
                 f"whatever it says. Expected {name}={_WORDS[value.lower()]}, without quotes."
             )
+
+
+def _check_spaces(
+    uri: str, variables: Mapping[str, tuple[str, ...]], options: Mapping[str, Any]
+) -> None:
+    """Check that no credential, region or endpoint has a line break at its end, as files have."""
+    given = dict(_flat(options))
+    names = {name for overrides in variables.values() for name in overrides}
+    found: dict[str, Any] = {name: given.get(name) for name in sorted({*names, *_CREDENTIALS})}
+    for variable, overrides in variables.items():
+        if not any(given.get(name) for name in overrides):
+            found[variable] = os.environ.get(variable)
+    for name, value in found.items():
+        if isinstance(value, str) and value != value.strip():
+            raise ConfigError(
+                f"cannot spill to {uri}: {name} begins or ends with a space or a line break. "
+                "Expected it without: a file or a secret that it was read from has one."
+            )
+
+
+def _flat(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield name, value
 
 
 def _check_account(uri: str, options: Mapping[str, Any]) -> None:

@@ -281,7 +281,7 @@ class ObstoreReader:
         self._failures += 1
         useless = not self._successes and self._failures >= MAX_INITIAL_FAILURES
         if useless or isinstance(error, UnsupportedByObstoreError):
-            self._disable(inf, str(error))
+            self._disable(inf, " ".join(str(error).partition("Debug source:")[0].split()))
         return data
 
     def _disable(self, seconds: float, reason: str) -> None:

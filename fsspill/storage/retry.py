@@ -158,6 +158,7 @@ class Retrier:
         self.require()
         self._advance(0.0)
         began = self._silence.total
+        answered: FsspillError | None = None
         for attempts, pause in enumerate(backoff(), 1):
             try:
                 result = await self._watch(request())
@@ -168,8 +169,10 @@ class Retrier:
                 if not _may_pass(failure, attempts):
                     raise failure from original_cause(failure, error)
                 self._advance(0.0)
+                # A time-out at the end is that of this call, and says less than what was before it.
+                answered = failure if not is_timeout(error) else answered
                 if self._check_abandoned() or not self._allows(pause, since=began):
-                    raise _final_error(failure, attempts) from error
+                    raise _final_error(answered or failure, attempts) from error
             else:
                 self._timed_out = False
                 self.progress()

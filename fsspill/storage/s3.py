@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fsspill.errors import FsspillError, is_missing, translate
+from fsspill.errors import FsspillError, StorageRefusedError, is_missing, translate
 from fsspill.log import get_logger
 from fsspill.storage.client import MIB, Buffers, MultipartUpload, StorageClient
 from fsspill.storage.connection import Connection
@@ -23,12 +23,15 @@ from fsspill.storage.s3_requests import BodySender
 from fsspill.storage.s3_versions import ObjectVersions
 from fsspill.storage.upload_body import UploadBody
 
-__all__ = ["MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
+__all__ = ["DIRECTORY_BUCKET", "MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
 
 logger = get_logger(__name__)
 
 PART_SIZE = 8 * MIB
 MAX_PARTS = 10_000  # S3's limit
+
+DIRECTORY_BUCKET = "--x-s3"
+"""End of the names of directory buckets, of S3 Express One Zone."""
 
 ABORT_TIMEOUT = 2
 """Seconds that aborting a multipart upload may take; clean-up finds it if that is too short."""
@@ -105,6 +108,15 @@ class S3Client(StorageClient):
         if before and self._versions.are_deletable:
             await self.delete([versioned_path(path, before)], 1)  # never raises
 
+    async def is_listed(self, path: str) -> bool:
+        """Return True if a listing has a file.
+
+        A directory bucket lists no prefix but that of a directory.
+        """
+        if self.bucket.endswith(DIRECTORY_BUCKET):
+            return path in await self.list_directory(path.rpartition("/")[0])
+        return await super().is_listed(path)
+
     async def find_all(self, directory: str) -> dict[str, Mapping[str, Any]]:
         """Return files below a directory, also those of which only old versions are left."""
         found = await self.find(directory)
@@ -143,7 +155,7 @@ class S3Client(StorageClient):
         bucket, key, _ = self._fs.split_path(path)
         target = {"Bucket": bucket, "Key": key}
         created = await self._fs._call_s3("create_multipart_upload", **target)
-        upload = {**target, "UploadId": created["UploadId"]}
+        upload = {**target, "UploadId": _required("UploadId", created, path)}
         return S3Upload(self._fs, upload, self._sender, self._versions)
 
     async def is_bucket_missing(self) -> bool:
@@ -247,7 +259,8 @@ class S3Upload(MultipartUpload):
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
         sent = await self._sender.send("upload_part", body, **self._target, PartNumber=number)
-        return {"PartNumber": number, "ETag": sent["ETag"]}
+        path = "/".join((self._target["Bucket"], self._target["Key"]))
+        return {"PartNumber": number, "ETag": _required("ETag", sent, path)}
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
         """Complete the file from its parts, and return its version."""
@@ -263,6 +276,16 @@ class S3Upload(MultipartUpload):
             await within(ABORT_TIMEOUT, abort)
         except Exception as error:
             logger.warning("could not abort the upload %s: %s", self._target, error)
+
+
+def _required(name: str, answer: Mapping[str, Any], path: str) -> str:
+    """Return what an answer to a request of a multipart upload must have."""
+    if value := answer.get(name):
+        return str(value)
+    raise StorageRefusedError(
+        f"cannot upload {path} in parts: expected {name} in an answer of the storage, found none. "
+        "Check whether a proxy before it leaves out headers."
+    )
 
 
 def _is_upload(upload: Mapping[str, Any]) -> bool:

@@ -58,7 +58,16 @@ SPELLINGS = (
         r"s3://\1\2",
     ),
     Spelling("S3 URL, host per region", rf"{_HTTP}s3[.-]{_AWS}/([^?#]+).*", r"s3://\1"),
+    Spelling("S3 URI, host of AWS", rf"s3a?://([\w.-]+?)\.s3[.-]{_AWS}(/.*)?", r"s3://\1\2"),
+    Spelling("S3 URI, host of AWS", rf"s3a?://s3[.-]{_AWS}/(.+)", r"s3://\1"),
+    Spelling(
+        "S3 URI, endpoint",
+        r"s3a?://([\w.-]+:\d+)/(.+)",
+        r"s3://\2",
+        _ENDPOINT.format(r"http://\1, or https://\1,"),
+    ),
     Spelling("Amazon resource name", r"arn:aws[\w-]*:s3:::([^*]+?)(?:/\*)?", r"s3://\1"),
+    Spelling("access point", r"(arn:aws[\w-]*:s3[\w-]*:.+)", r"s3://\1"),
     Spelling(
         "Google Cloud console",
         rf"{_HTTP}console\.cloud\.google\.com/storage/browser/(?:_details/)?([^?;#]+).*",
@@ -173,7 +182,8 @@ def _well_formed(text: str) -> Iterator[str]:
 
 
 def _surroundings(text: str) -> str | None:
-    return text.strip().strip("\"'")
+    quoted = re.fullmatch(r"([\"'])(.+)\1", text.strip())
+    return quoted[2].strip() if quoted else text.strip()
 
 
 def _chain(text: str) -> str | None:
@@ -210,7 +220,22 @@ def _similar(text: str) -> str | None:
     return f"{near[0]}://{path}" if near and path else None
 
 
-_FAULTS: tuple[Callable[[str], str | None], ...] = (_surroundings, _chain, _slashes, _similar)
+def _segments(text: str) -> str | None:
+    """Return a URI of a bucket without the segments that name nothing in a path.
+
+    In a key they do: obstore and MinIO refuse such keys, and s3fs may mean another one.
+    """
+    protocol, separator, path = text.partition("://")
+    if not separator or "::" in text or traits_of(text).has_directories:
+        return None
+    segments = path.rstrip("/").split("/")
+    named = [segment for segment in segments if segment not in ("", ".")]
+    return f"{protocol}://{'/'.join(named)}" if named and named != segments else None
+
+
+_FAULTS: tuple[Callable[[str], str | None], ...] = (
+    _surroundings, _chain, _slashes, _similar, _segments
+)  # fmt: skip
 
 
 def _known(protocol: str) -> str | None:

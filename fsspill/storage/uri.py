@@ -47,8 +47,7 @@ def check_uri(uri: object) -> str:
     if has_password(uri):
         raise ConfigError(
             f"cannot spill to {_shown(uri)}: found a password in the URI, which Ray would show in "
-            "logs and process lists. Expected it in the environment: FSSPEC_"
-            f"{protocol_of(uri).upper()}_PASSWORD."
+            f"logs and process lists. Expected it in the environment: {_variables(uri)}."
         )
     instead = describe_spelling(uri)
     if instead:
@@ -96,6 +95,11 @@ def filesystem_class(uri: str) -> type:
     except Exception as error:  # packages that do not fit together raise anything
         raise import_failure(uri, error) from error
     return cls
+
+
+def _variables(uri: str) -> str:
+    protocol = protocol_of(uri).upper()
+    return traits_of(uri).secret_variables or f"FSSPEC_{protocol}_PASSWORD"
 
 
 def _no_uri_error(found: object) -> ConfigError:

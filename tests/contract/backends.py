@@ -109,6 +109,14 @@ BACKENDS = (
         versions=f"moto behind a proxy that demands checksums, {S3}",
     ),
     Backend(
+        "S3 Express One Zone",
+        "s3 s3a",
+        BUT,
+        "s3fs reads all ranges, since obstore does not take the sessions of its buckets.",
+        contract="TestDirectoryBucket",
+        versions=f"moto behind a proxy with sessions and the limits of listings, {S3}",
+    ),
+    Backend(
         "Google Cloud Storage (fake-gcs-server)",
         "gs gcs",
         WORKS,

@@ -18,8 +18,9 @@ import pytest
 from fsspill.storage.client_pool import open_client
 from fsspill.storage.range_reader import FilesystemReader
 from fsspill.testing.contract import ExternalStorageContract
+from fsspill.testing.s3_server import S3Server
 from tests import emulators
-from tests.faults.dialects import DemandsChecksums, EqualParts
+from tests.faults.dialects import DemandsChecksums, DirectoryBucket, EqualParts
 from tests.faults.fault_proxy import Dialect, FaultProxy
 from tests.storage.test_range_reader import round_trip
 
@@ -205,6 +206,18 @@ class TestR2(ExternalStorageContract):
     def uri(self, proxy: FaultProxy, s3_bucket: str) -> Iterator[str]:
         with proxy.speak(self.dialect):
             yield f"s3://{s3_bucket}/prefix"
+
+
+class TestDirectoryBucket(TestR2):
+    """Requests need a session, and only directories are listed."""
+
+    dialect = DirectoryBucket()
+
+    @pytest.fixture
+    def uri(self, proxy: FaultProxy, s3_server: S3Server) -> Iterator[str]:
+        s3_server.create_bucket("spill--use1-az4--x-s3")
+        with proxy.speak(self.dialect):
+            yield "s3://spill--use1-az4--x-s3/prefix"
 
 
 class TestObjectLock(TestR2):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 
 from tests.faults.fault_proxy import Answer, Call, Dialect
 
 __all__ = [
     "DemandsChecksums",
+    "DemandsHeaders",
+    "DirectoryBucket",
     "EqualParts",
     "Fixed",
+    "HostsPerBucket",
     "IgnoresRanges",
     "OtherRegion",
+    "PartsWithoutTags",
     "StaleListings",
     "answer_with_code",
     "is_listing",
@@ -111,6 +117,91 @@ class DemandsChecksums(Dialect):
             return answer_with_code(400, self._refusal[0], message=self._refusal[1])
         right = base64.b64encode(hashlib.md5(call.body).digest()).decode()
         return None if given == right else answer_with_code(400, "BadDigest")
+
+
+class DemandsHeaders(Dialect):
+    """A server that refuses requests without some headers.
+
+    Parameters
+    ----------
+    headers : mapping
+        Their values.
+    where : callable
+        Returns True for the requests that must have them.
+    """
+
+    def __init__(
+        self, headers: Mapping[str, str], where: Callable[[Call], bool] = lambda call: True
+    ) -> None:
+        self._headers = headers
+        self._where = where
+
+    def answer(self, call: Call) -> Answer | None:
+        """Refuse a request without them."""
+        has_all = all(call.headers.get(name) == value for name, value in self._headers.items())
+        if has_all or not self._where(call):
+            return None
+        return answer_with_code(403, "AccessDenied", message=f"{call.method} {call.path}")
+
+
+class DirectoryBucket(Dialect):
+    """S3 Express One Zone: sessions, and listings of directories alone."""
+
+    def answer(self, call: Call) -> Answer | None:
+        """Give credentials for a session, and refuse what directory buckets do not have."""
+        if "session" in call.query:
+            until = datetime.now(timezone.utc) + timedelta(minutes=5)
+            body = (
+                "<CreateSessionResult><Credentials><SessionToken>token</SessionToken>"
+                "<SecretAccessKey>secret</SecretAccessKey><AccessKeyId>id</AccessKeyId>"
+                f"<Expiration>{until:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
+                "</CreateSessionResult>"
+            )
+            return Answer.of(200, body.encode(), Content_Type="application/xml")
+        if call.headers.get("x-amz-s3session-token") != "token":
+            return answer_with_code(403, "AccessDenied", message="without a session")
+        if "versions" in call.query:
+            return answer_with_code(501, "NotImplemented")
+        [prefix] = call.query.get("prefix", [""])
+        if call.method != "GET" or not prefix or prefix.endswith("/"):
+            return None
+        return answer_with_code(400, "InvalidRequest", message="a prefix must end in a delimiter")
+
+
+class HostsPerBucket(Dialect):
+    """A forward proxy before AWS, where the host names the bucket or the access point.
+
+    Parameters
+    ----------
+    host : str
+        Of the server behind it.
+
+    Attributes
+    ----------
+    hosts : set of str
+        The hosts that were asked for.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.hosts: set[str] = set()
+        self._host = host
+
+    def answer(self, call: Call) -> None:
+        """Put the bucket into the path, where the server expects it."""
+        host, path = re.fullmatch(r"http://([^/?]+)(.*)", call.path).groups()  # type: ignore[union-attr]
+        self.hosts.add(host)
+        bucket = re.fullmatch(r"(?:([\w-]+?)(?:-123456789012)?\.)?s3[.-].*", host)
+        call.path = f"/{bucket[1]}{path}" if bucket and bucket[1] else path
+        call.headers.replace_header("Host", self._host)
+
+
+class PartsWithoutTags(Dialect):
+    """A proxy that leaves out the ETag of a part."""
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Drop the header."""
+        if "partNumber" in call.query:
+            del answer.headers["ETag"]
 
 
 class IgnoresRanges(Dialect):

@@ -8,15 +8,34 @@ import socket
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import pytest
+from fsspec.asyn import sync
 from fsspec.implementations.memory import MemoryFileSystem
 
 from fsspill import ConfigError, ExternalStorage, InMemoryObjectStore, StorageUnavailableError
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
 from tests import emulators
+
+
+def test_options_are_not_shared_with_botocore() -> None:
+    """It alters the mappings that it gets: of the user, and of the next filesystem."""
+    pytest.importorskip("s3fs")
+    given: dict[str, Any] = {
+        "config_kwargs": {"use_dualstack_endpoint": True, "s3": {"addressing_style": "path"}}
+    }
+    plain: dict[str, Any] = {"client_kwargs": {"region_name": "eu-west-1"}}
+    hosts = []
+    for options in (given, plain):
+        fs = connect("s3://bucket/x", {"anon": True, **options}).fs
+        sync(fs.loop, fs.set_session)
+        hosts.append(urlsplit(fs.s3.meta.endpoint_url).hostname)
+    assert "dualstack" in hosts[0]
+    assert "dualstack" not in hosts[1]
+    assert given["config_kwargs"]["s3"] == {"addressing_style": "path"}
 
 
 def test_options_of_the_user_override_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

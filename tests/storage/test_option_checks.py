@@ -151,6 +151,40 @@ def test_right_options_are_taken(uri: str, options: dict[str, Any]) -> None:
     connect(uri, options)
 
 
+@pytest.mark.parametrize(
+    ("uri", "variable", "value", "instead"),
+    [
+        ("s3://b/p", "AWS_SECRET_ACCESS_KEY", "hunter2\n", {"key": "a", "secret": "b"}),
+        ("s3://b/p", "AWS_ENDPOINT_URL", " http://h", {"endpoint_url": "http://h"}),
+        ("s3://b/p", "AWS_DEFAULT_REGION", "eu-west-1 ", {"client_kwargs": {"region_name": "x"}}),
+        ("gs://b/p", "STORAGE_EMULATOR_HOST", "http://h\r\n", {"endpoint_url": "http://h"}),
+        ("abfs://c/p", "AZURE_STORAGE_CONNECTION_STRING", STRING + "\n", {"anon": True}),
+    ],
+)
+def test_line_breaks_of_secrets_are_named(
+    uri: str,
+    variable: str,
+    value: str,
+    instead: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file has one at its end, and what it becomes in a signature or a header names none.
+
+    A variable that is not used is left alone.
+    """
+    pytest.importorskip(PACKAGES[uri.partition(":")[0]])
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=f"{variable} begins or ends with") as caught:
+        connect(uri, {})
+    assert value.strip() not in str(caught.value)
+    if "anon" not in instead:
+        connect(uri, {"token": "anon", **instead} if uri.startswith("gs") else instead)
+        name, last = next(iter(instead.items()))
+        if isinstance(last, str):
+            with pytest.raises(ConfigError, match=f"{name} begins or ends with"):
+                connect(uri, {**instead, name: f"{last}\n"})
+
+
 @pytest.mark.parametrize(("word", "value"), [("false", False), ("True", True), ("0", False)])
 def test_words_in_the_environment_are_booleans(
     monkeypatch: pytest.MonkeyPatch, word: str, value: bool

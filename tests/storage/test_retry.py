@@ -78,6 +78,20 @@ def test_the_last_error_is_raised_after_the_stall_timeout() -> None:
     assert 60 / 4 < request.attempts < 60  # pauses of up to 4 s, shorter ones at first
 
 
+def test_a_silent_attempt_at_the_end_does_not_hide_the_reason() -> None:
+    """The last attempt is cut off by the stall timeout, and says less than those before it."""
+    failures = [OSError(16, "busy"), OSError(16, "no such certificate")]
+
+    async def request() -> str:
+        if failures:
+            raise failures.pop(0)
+        await asyncio.Event().wait()
+        return "never"
+
+    with pytest.raises(StorageUnavailableError, match=r"no such certificate.*Tried \d times"):
+        attempt(Retrier(60), request)
+
+
 def test_an_unanswered_request_is_repeated() -> None:
     """Silence for half of the stall timeout ends an attempt, and another one is made."""
     attempts = []

@@ -34,6 +34,18 @@ INSTEAD = {
     "file://~/x": f"file://{os.path.expanduser('~')}/x",
     "simplecache::s3://bucket/x": "s3://bucket/x",
     "sftpp://host/x": "sftp://host/x",
+    "s3://bucket//x": "s3://bucket/x",
+    "gs://bucket/./x/": "gs://bucket/x",
+    "abfs://container@account.dfs.core.windows.net//x": (
+        "abfs://container@account.dfs.core.windows.net/x"
+    ),
+    # an endpoint in the place of the bucket
+    "s3://bucket.s3.eu-west-1.amazonaws.com/x": "s3://bucket/x",
+    "s3://s3.amazonaws.com/bucket/x": "s3://bucket/x",
+    "s3://minio.example.com:9000/bucket/x": "s3://bucket/x",
+    "arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/x": (
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/x"
+    ),
     # what consoles show
     "https://s3.console.aws.amazon.com/s3/buckets/bucket?region=eu-west-1&tab=objects": (
         "s3://bucket"
@@ -82,6 +94,7 @@ REMARKS = {
         "AWS_ENDPOINT_URL=https://0123abcd.r2.cloudflarestorage.com on every node"
     ),
     "b2://bucket/x": "AWS_ENDPOINT_URL=its endpoint",
+    "s3://10.0.0.1:9000/bucket": "AWS_ENDPOINT_URL=http://10.0.0.1:9000, or https://10.0.0.1:9000,",
     "http://localhost:9000/bucket": "AWS_ENDPOINT_URL=http://localhost:9000",
     "https://example.com": "takes no files",
     "adl://account.azuredatalakestore.net/x": "abfs://CONTAINER@ACCOUNT",
@@ -97,6 +110,9 @@ REMARKS = {
 URIS = [
     "s3://bucket/x",
     "s3a://bucket",
+    "s3://bucket/.x/a.",
+    's3://bucket/"x"',
+    "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/ap/x",
     "s3://b/date=2024-01-01T10:00/u@h",
     "s3://bucket/a:b",
     "gs://bucket/x",
@@ -108,6 +124,8 @@ URIS = [
     "sftp://user@host/x",
     "ssh://host/x",
     "file:///tmp/x",
+    "file:///tmp//x",
+    "sftp://host//x",
     "file:///tmp/~/localhost",
     "local:///tmp/x",
     "memory://x",
