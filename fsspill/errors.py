@@ -54,7 +54,15 @@ __all__ = [
 
 
 class FsspillError(Exception):
-    """Base of every error that fsspill raises. No message of one has a secret."""
+    """Base of every error that fsspill raises. No message of one has a secret.
+
+    Attributes
+    ----------
+    uri : str
+        The configured URI that it marked unhealthy; empty if it marked none.
+    """
+
+    uri: str = ""
 
     def __init__(self, *arguments: object) -> None:
         # Here, and not where messages are made: an option, a URI or a server's answer gets into

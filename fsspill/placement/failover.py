@@ -216,6 +216,7 @@ class FailoverWriter:
             return
         error = next(iter(of_location or failures.values()))
         self._candidates.mark_unhealthy(location, error)
+        error.uri = location.uri
         self._on_failover(error)
 
 

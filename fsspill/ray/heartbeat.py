@@ -20,21 +20,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from math import inf
-from pathlib import Path
-from typing import IO
 
 from fsspill.child_process import start_in_child
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
 from fsspill.placement.shared_state import SharedState
+from fsspill.ray.processes import is_alive, open_log
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD
 
 __all__ = [
     "INTERVAL",
     "Heartbeat",
-    "is_alive",
-    "open_log",
     "run_until_exit",
     "start_head_process",
     "start_node_process",
@@ -143,16 +140,6 @@ def start_head_process(
         return start_in_child(function, output=output)
 
 
-def open_log(path: str) -> IO[bytes]:
-    """Open a log file; none where the disk is full or read-only: no process needs its log."""
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return open(os.open(path, flags, 0o666), "ab")
-    except OSError as error:
-        logger.warning("a process of this session has no log: %s", error)
-        return Path(os.devnull).open("ab")
-
-
 def start_node_process(
     settings: Settings, session_name: str, node_id: str
 ) -> subprocess.Popen[bytes] | None:
@@ -249,23 +236,3 @@ class _Standby:
             self._process = start_in_child(self._function)
         except OSError as error:
             logger.warning("could not start the standby of a heartbeat: %s", error)
-
-
-def is_alive(pid: int) -> bool:
-    """Return True if a process has not ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return True if a process has ended unreaped, as in a container without an init."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] == "Z"

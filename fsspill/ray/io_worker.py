@@ -132,15 +132,10 @@ class IOWorkerStorage(Storage):
     def _notify_failovers(self) -> None:
         for failure in self._failovers:
             if self._has_next:
-                topic = f"failover {self._uri_of(failure)}"
-                self._notifier.notify(topic, f"{failure} {_FAILOVER}")
+                # Each URI is marked unhealthy by itself.
+                self._notifier.notify(f"failover {failure.uri}", f"{failure} {_FAILOVER}")
             else:  # a part of the batch was written before
                 self._notify_outage(failure)
-
-    def _uri_of(self, failure: FsspillError) -> str:
-        """Return the URI that a failure names: each is marked unhealthy by itself."""
-        named = [uri for uri in self._storage.uris if uri in str(failure)]
-        return max(named, key=len, default="")
 
     def _hold_refused(self, object_refs: Sequence[Any]) -> None:
         """Keep objects that the storage refuses out of Ray's next batches."""

@@ -17,7 +17,7 @@ import fsspill
 from fsspill.child_process import start_in_child
 from fsspill.log import get_logger
 from fsspill.ray.announcement import NAMESPACE, key_of
-from fsspill.ray.heartbeat import is_alive, open_log
+from fsspill.ray.processes import is_alive, open_log
 from fsspill.settings import Settings
 from fsspill.storage.protocols import traits_of
 

@@ -33,6 +33,7 @@ class ScriptedTransfer(LocalTransfer):
         self._deletes = deletes
         self.abandoned: list[FileRef] = []
         self.deleted: list[FileRef] = []
+        self.failovers: list[FsspillError] = []
 
     def write(
         self,
@@ -59,7 +60,7 @@ def write(transfer: ScriptedTransfer) -> tuple[FailoverWriter, list[WrittenFile]
         placement.candidates(),
         renew=lambda location: False,
         refusals=Refusals(lambda error: None),
-        on_failover=lambda error: None,
+        on_failover=transfer.failovers.append,
     )
     file = SpillFile([Frame.of(b"", b"", b"data")], Encoding("xxh3_128"))
     written = writer.write([file], 1.0)
@@ -75,6 +76,13 @@ def test_files_of_abandoned_attempts_are_deleted(succeeds: bool) -> None:
     assert len(written) == succeeds
     assert transfer.deleted == transfer.abandoned
     assert writer.orphans == {}
+
+
+def test_an_error_that_marks_a_uri_unhealthy_names_it() -> None:
+    """As an attribute: the text may name a file of another URI that begins alike."""
+    transfer = ScriptedTransfer(succeeds=False, deletes=True)
+    write(transfer)
+    assert [error.uri for error in transfer.failovers] == [LOCATION.uri]
 
 
 @pytest.mark.parametrize("succeeds", [True, False])

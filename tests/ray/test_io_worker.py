@@ -129,7 +129,10 @@ def test_each_uri_that_fails_is_notified(
     """Also a moment after another, or after one whose URI is the beginning of its own; once."""
     uris = [f"file://{directory}", f"file://{directory}2", f"file://{tmp_path}/third"]
     each = IOWorkerStorage(Settings(uris), node_id="node", session_name=uuid.uuid4().hex)
-    each._failovers += [StorageFullError(f"cannot write {uri}/x: full.") for uri in uris * 2]
+    for uri in uris * 2:
+        error = StorageFullError(f"cannot write {uri}/x: full.")
+        error.uri = uri
+        each._failovers.append(error)
     with caplog.at_level(logging.WARNING):
         each._notify_failovers()
     assert [line.split()[2] for line in notified(caplog)] == [f"{uri}/x:" for uri in uris]
