@@ -68,8 +68,8 @@ class Environment:
         Raises
         ------
         CommandError
-            It failed, or has taken so many seconds of CPU time, which the load of the machine makes
-            little longer.
+            It failed, or has taken so many seconds of CPU time. Other programs on the machine make
+            them up to three times as many (measured).
         """
         return run(*self._install, *arguments, cpu_seconds=cpu_seconds)
 

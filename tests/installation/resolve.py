@@ -1,9 +1,10 @@
 """Resolution of fsspill beside other packages, by pips of several years and uv.
 
 ``python -m tests.installation.resolve [--seconds 60] [--pip 24.3.1 ...] [request ...]`` prints one
-line for each pip and request: whether a solution was found, in how many seconds of CPU time, which
-the load of the machine makes little longer, and after how many downloads. Nothing is installed. A
-request is what follows ``pip install``, as one argument.
+line for each pip and request: whether a solution was found, in how many seconds of CPU time, and
+after how many downloads. Other programs on the machine make the seconds up to three times as many
+(measured), and change no number of downloads. Nothing is installed. A request is what follows
+``pip install``, as one argument.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ WITH_BOTO3 = (
 )
 """What brings the newest boto3, which is ahead of every aiobotocore for some weeks. pip before 25.1
 decides about what the command names first, and filters all releases of botocore for each pair of
-the two: so these need aiobotocore to be named before them, as in `named_first`."""
+the two: so those that name boto3 itself need aiobotocore to be named before it, as in
+`named_first`, and the others are tried in that way too."""
 
 
 def named_first(request: str) -> str:
