@@ -131,6 +131,13 @@ BACKENDS = (
         versions=f"Azurite 3.35.0, {AZURE}",
     ),
     Backend(
+        "Azure with a hierarchical namespace (ADLS Gen2)",
+        "abfs abfss az",
+        WORKS,
+        contract="TestAzureHierarchical",
+        versions=f"Azurite 3.35.0 behind a proxy in which directories are blobs, {AZURE}",
+    ),
+    Backend(
         "SFTP (OpenSSH)",
         "sftp ssh",
         BUT,

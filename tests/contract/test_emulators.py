@@ -15,12 +15,19 @@ from typing import Any
 import fsspec
 import pytest
 
+from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.cleanup import clean
 from fsspill.storage.client_pool import open_client
 from fsspill.storage.range_reader import FilesystemReader
 from fsspill.testing.contract import ExternalStorageContract
 from fsspill.testing.s3_server import S3Server
 from tests import emulators
-from tests.faults.dialects import DemandsChecksums, DirectoryBucket, EqualParts
+from tests.faults.dialects import (
+    DemandsChecksums,
+    DirectoryBucket,
+    EqualParts,
+    HierarchicalNamespace,
+)
 from tests.faults.fault_proxy import Dialect, FaultProxy
 from tests.storage.test_range_reader import round_trip
 
@@ -67,6 +74,66 @@ def gcs_server(
 class TestAzureReadByTheFilesystem(TestAzure):
     def storage_arguments(self) -> dict[str, Any]:
         return {"engine": "fsspec"}
+
+
+@pytest.fixture
+def namespace(
+    azure_server: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HierarchicalNamespace]:
+    """Yield the hierarchical namespace that is spoken before Azurite."""
+    variable = "AZURE_STORAGE_CONNECTION_STRING"
+    connection = os.environ[variable]
+    [endpoint] = re.findall("BlobEndpoint=([^;]+)/devstoreaccount1", connection)
+    with FaultProxy(endpoint) as proxy:
+        namespace = HierarchicalNamespace(connection)
+        monkeypatch.setenv(variable, connection.replace(endpoint, proxy.endpoint_url))
+        fsspec.get_filesystem_class("abfs").clear_instance_cache()
+        with proxy.speak(namespace):
+            yield namespace
+        fsspec.get_filesystem_class("abfs").clear_instance_cache()
+
+
+class TestAzureHierarchical(ExternalStorageContract):
+    """Directories are blobs."""
+
+    @pytest.fixture
+    def uri(self, namespace: HierarchicalNamespace) -> str:
+        container = f"c{uuid.uuid4().hex}"
+        fsspec.filesystem("abfs").mkdir(container)
+        return f"abfs://{container}/prefix"
+
+
+@pytest.mark.parametrize("cleaned", [False, True], ids=["destroy", "clean"])
+def test_no_directory_of_a_hierarchical_namespace_is_left(
+    namespace: HierarchicalNamespace, cleaned: bool
+) -> None:
+    """They would be listed and billed; those of a session that lives stay, as does the URI's."""
+    container = f"c{uuid.uuid4().hex}"
+    fsspec.filesystem("abfs").mkdir(container)
+    uri = f"abfs://{container}/spill"
+    storages = {}
+    for session in ("dead", "live"):
+        store = InMemoryObjectStore()
+        store.put(b"ref", bytes(100))
+        storage = ExternalStorage(uri, session_name=session, node_id="n", object_store=store)
+        urls = storage.spill_objects([b"ref"])
+        storage.files.write_heartbeat("n")
+        storages[session] = storage, urls
+    dead, urls = storages["dead"]
+    dead.delete_spilled_objects(urls)
+    assert "spill/dead/ray_spilled_objects_n" in namespace.names(container)
+    if cleaned:
+        clean(uri, sessions=["dead"], older_than=0, stale_after=0)
+    else:
+        dead.destroy_external_storage()
+    left = namespace.names(container)
+    assert [name for name in left if name.startswith("spill/dead")] == []
+    assert {"spill", "spill/live", "spill/live/ray_spilled_objects_n"} <= set(left)
+    store.delete(b"ref")
+    live, urls = storages["live"]
+    live.restore_spilled_objects([b"ref"], urls)
+    live.destroy_external_storage()
+    assert namespace.names(container) == ["spill"]
 
 
 @pytest.mark.parametrize("source", ["key", "signature"])

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from urllib.parse import unquote, urlsplit
 
 from tests.faults.fault_proxy import Answer, Call, Dialect
 
@@ -16,6 +17,7 @@ __all__ = [
     "DirectoryBucket",
     "EqualParts",
     "Fixed",
+    "HierarchicalNamespace",
     "HostsPerBucket",
     "IgnoresRanges",
     "OtherRegion",
@@ -166,6 +168,58 @@ class DirectoryBucket(Dialect):
         if call.method != "GET" or not prefix or prefix.endswith("/"):
             return None
         return answer_with_code(400, "InvalidRequest", message="a prefix must end in a delimiter")
+
+
+class HierarchicalNamespace(Dialect):
+    """Azure with a hierarchical namespace (ADLS Gen2), where directories are blobs.
+
+    They come into being with the first file in them and stay when the last one is deleted; one that
+    is not empty is not deleted.
+
+    Parameters
+    ----------
+    connection_string : str
+        Reaches the server itself.
+    """
+
+    def __init__(self, connection_string: str) -> None:
+        from azure.storage.blob import BlobServiceClient
+
+        self._service = BlobServiceClient.from_connection_string(connection_string)
+        self._directories: set[tuple[str, str]] = set()
+
+    def names(self, container: str) -> list[str]:
+        """Return the names of all blobs of a container, directories included."""
+        return list(self._service.get_container_client(container).list_blob_names())
+
+    def answer(self, call: Call) -> Answer | None:
+        """Refuse to delete a directory that is not empty."""
+        container, name = self._blob(call)
+        if call.method != "DELETE" or (container, name) not in self._directories:
+            return None
+        if any(found.startswith(f"{name}/") for found in self.names(container)):
+            return Answer.of(409, x_ms_error_code="DirectoryIsNotEmpty")
+        self._directories.discard((container, name))
+        return None
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Make the directories of a blob that was written."""
+        container, name = self._blob(call)
+        if call.method != "PUT" or answer.status != 201 or "/" not in name:
+            return
+        parts = name.split("/")[:-1]
+        for directory in ("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
+            if (container, directory) not in self._directories:
+                self._directories.add((container, directory))
+                self._service.get_blob_client(container, directory).upload_blob(
+                    b"", metadata={"hdi_isfolder": "true"}, overwrite=True
+                )
+
+    def _blob(self, call: Call) -> tuple[str, str]:
+        """Return the container and the name that a call is about."""
+        _, _, path = urlsplit(call.path).path.strip("/").partition("/")
+        container, _, name = unquote(path).partition("/")
+        return container, name
 
 
 class HostsPerBucket(Dialect):
