@@ -1,4 +1,4 @@
-"""Servers that give credentials, and the proxy of the environment: both engines go botocore's way."""
+"""Servers that give credentials, and the proxy of the environment: one way for both engines."""
 
 from __future__ import annotations
 
