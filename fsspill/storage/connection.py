@@ -211,7 +211,9 @@ def _open(
 def _tuning(traits: ProtocolTraits, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return fsspill's own options for a filesystem, which those that are given override."""
     if traits.client == "s3":
-        return known_config(traits.options)
+        # Older releases of s3fs say it in their own requests only, not in those of fsspill.
+        payer = {"s3_additional_kwargs": {"RequestPayer": "requester"}}
+        return known_config(traits.options) | (payer if given.get("requester_pays") else {})
     session = gcs_session(given) if traits.obstore == "gcs" else {}
     return {**traits.options, "session_kwargs": session} if session else traits.options
 

@@ -25,7 +25,7 @@ from fsspill.storage.proxies import (
 
 __all__ = ["UnsupportedByObstoreError", "open_bucket"]
 
-_OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "RequestPayer", "VersionId", "IfMatch")
+_OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "VersionId", "IfMatch")
 _AZURE_SCOPE = "https://storage.azure.com/.default"
 _NO_TIMEOUT = "1day"
 
@@ -108,7 +108,7 @@ async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = ""
         region=region or client.meta.region_name or "us-east-1",
         virtual_hosted_style_request=style == "virtual",
         skip_signature=bool(fs.anon),
-        request_payer=bool(fs.req_kw),
+        request_payer=bool(fs.req_kw or fs.s3_additional_kwargs.get("RequestPayer")),
         credential_provider=None if fs.anon else await _s3_credentials(fs),
         client_options=_client_options(
             proxy, config.connect_timeout, config.read_timeout, await _s3_trust(fs)
