@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.at_rest import keys
+from tests.at_rest import keys, spilled
+from tests.faults.fault_proxy import FaultProxy
 from tests.running import Program, poll, ray_environment
+from tests.timeouts import IMPATIENT
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
@@ -30,6 +33,41 @@ def test_objects_survive_their_node_if_they_are_durable(
         assert expected in program.expect("killed:")
         said = program.output()
     assert ("durable: each object" in said) == (durable == "true")
+
+
+def test_an_outage_delays_no_durable_object(s3_bucket: str, proxy: FaultProxy) -> None:
+    """Objects are made in memory meanwhile, and stored when the storage answers again."""
+    params = {"uri": "s3://bucket/x", "durable": True, "stall_timeout": IMPATIENT}
+    config = {"type": "fsspec", "params": params}
+    arguments = {
+        "num_cpus": 1,
+        "object_store_memory": 100_000_000,
+        "include_dashboard": False,
+        "_system_config": {"object_spilling_config": json.dumps(config)},
+    }
+    with (
+        ray_environment() as environment,
+        Program("objects.py", json.dumps(arguments), environment=environment) as program,
+    ):
+        program.expect("started")
+        proxy.pause()
+        program.tell("put 20 1000000")
+        program.expect("Until that is mended, objects stay in memory")
+        program.expect("the slowest")
+        assert spilled() == []
+        proxy.resume()
+        # Ray looks for objects to spill when one is created.
+        poll(lambda: _put(program) and len(spilled()) >= 20, "objects to be stored")
+        program.tell("verify")
+        right, of = program.expect("right:").split()[1::2]
+        assert right == of
+        program.output()
+    assert keys() == []
+
+
+def _put(program: Program) -> str:
+    program.tell("put 1 1000000")
+    return program.expect("the slowest")
 
 
 @pytest.mark.nightly

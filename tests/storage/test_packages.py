@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from fsspill import ConfigError, ExternalStorage, MissingPackageError
 from fsspill.storage.packages import describe_conflicts, import_failure
@@ -182,6 +183,7 @@ def test_the_module_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) ->
     """
     pytest.importorskip("requests")
     monkeypatch.delitem(sys.modules, "fsspec.implementations.dbfs", raising=False)
+    monkeypatch.delitem(_registry, "dbfs", raising=False)  # it keeps classes
     monkeypatch.setitem(sys.modules, "base64", None)
     with pytest.raises(MissingPackageError) as caught:
         check_uri("dbfs:///x")
