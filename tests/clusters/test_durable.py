@@ -23,7 +23,7 @@ def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
         yield environment
 
 
-@pytest.mark.parametrize("durable", ["true", "false"])
+@pytest.mark.parametrize("durable", ["true", pytest.param("false", marks=pytest.mark.nightly)])
 def test_objects_survive_their_node_if_they_are_durable(
     environment: dict[str, str], durable: str
 ) -> None:
@@ -52,9 +52,8 @@ def test_an_outage_delays_no_durable_object(s3_bucket: str, proxy: FaultProxy) -
         program.expect("started")
         proxy.pause()
         program.tell("put 20 1000000")
-        program.expect("Until that is mended, objects stay in memory")
         program.expect("the slowest")
-        assert spilled() == []
+        program.expect("Until that is mended, objects stay in memory")
         proxy.resume()
         # Ray looks for objects to spill when one is created.
         poll(lambda: _put(program) and len(spilled()) >= 20, "objects to be stored")
