@@ -61,9 +61,11 @@ def kill_one(cluster: Cluster, first: int) -> None:
     numbers = {make.remote(number): number for number in range(first, first + COUNT)}
     wait(numbers)
     safe = stored(numbers)
+    print(f"made objects, {len(safe)} are stored", flush=True)
     raylet = node.all_processes["raylet"][0].process
     os.kill(raylet.pid, signal.SIGKILL)
     raylet.wait()
+    print("ended a raylet", flush=True)
     wrong = [number for ref, number in numbers.items() if ref in safe and not is_right(number, ref)]
     assert not wrong, f"wrong objects: {wrong}"
     lost = 0
