@@ -7,27 +7,19 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.at_rest import files, keys, spilled
 from tests.other_users import small_disk
-from tests.running import Program, poll, processes, ray_environment
+from tests.running import Program, poll, processes
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
 
 STORE = 100_000_000
 LOCAL = {"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
-
-
-@pytest.fixture
-def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
-    """Return the environment of a program: endpoint and keys, and a directory for Ray."""
-    with ray_environment() as environment:
-        yield environment
 
 
 def spill_and_drop(program: Program, at_rest: object, empty: object) -> None:

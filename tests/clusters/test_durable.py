@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,6 @@ from tests.timeouts import IMPATIENT
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
-
-
-@pytest.fixture
-def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
-    """Return the environment of a program: endpoint and keys, and a directory for Ray."""
-    with ray_environment() as environment:
-        yield environment
 
 
 @pytest.mark.parametrize("durable", ["true", pytest.param("false", marks=pytest.mark.nightly)])

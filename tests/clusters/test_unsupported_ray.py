@@ -7,13 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.at_rest import keys
-from tests.running import PROGRAMS, Program, ray_environment
+from tests.running import PROGRAMS, Program
 
 pytestmark = [pytest.mark.ray]
 ray = pytest.importorskip("ray")
@@ -38,13 +37,6 @@ ALTERATIONS = {
     "a class that is gone": {"ObjectLostError": "LostError"},
 }
 """Regular expressions and what replaces them in the sources of Ray."""
-
-
-@pytest.fixture
-def environment(s3_bucket: str) -> Iterator[dict[str, str]]:
-    """Return the environment of a program: endpoint and keys, and a directory for Ray."""
-    with ray_environment() as environment:
-        yield environment
 
 
 @pytest.fixture

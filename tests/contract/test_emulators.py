@@ -51,12 +51,17 @@ def azure_server(
         yield
 
 
+def new_container() -> str:
+    """Create a container, and return its name."""
+    name = f"c{uuid.uuid4().hex}"
+    fsspec.filesystem("abfs").mkdir(name)
+    return name
+
+
 class TestAzure(ExternalStorageContract):
     @pytest.fixture
     def uri(self, azure_server: None) -> str:
-        container = f"c{uuid.uuid4().hex}"
-        fsspec.filesystem("abfs").mkdir(container)
-        return f"abfs://{container}/prefix"
+        return f"abfs://{new_container()}/prefix"
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +103,7 @@ class TestAzureHierarchical(ExternalStorageContract):
 
     @pytest.fixture
     def uri(self, namespace: HierarchicalNamespace) -> str:
-        container = f"c{uuid.uuid4().hex}"
-        fsspec.filesystem("abfs").mkdir(container)
-        return f"abfs://{container}/prefix"
+        return f"abfs://{new_container()}/prefix"
 
 
 @pytest.mark.parametrize("cleaned", [False, True], ids=["destroy", "clean"])
@@ -108,8 +111,7 @@ def test_no_directory_of_a_hierarchical_namespace_is_left(
     namespace: HierarchicalNamespace, cleaned: bool
 ) -> None:
     """They would be listed and billed; those of a session that lives stay, as does the URI's."""
-    container = f"c{uuid.uuid4().hex}"
-    fsspec.filesystem("abfs").mkdir(container)
+    container = new_container()
     uri = f"abfs://{container}/spill"
     storages = {}
     for session in ("dead", "live"):
@@ -143,8 +145,7 @@ def test_obstore_reads_with_what_adlfs_found(
     """Ranges are read with an account key or a shared access signature in a connection string."""
     monkeypatch.setattr(FilesystemReader, "read", None)
     connection = os.environ["AZURE_STORAGE_CONNECTION_STRING"]
-    container = f"c{uuid.uuid4().hex}"
-    fsspec.filesystem("abfs").mkdir(container)
+    container = new_container()
     if source == "signature":
         signature = emulators.azure_signature()
         connection = re.sub("AccountKey=[^;]*", f"SharedAccessSignature={signature}", connection)
