@@ -9,7 +9,7 @@ import pytest
 from tests.at_rest import keys, spilled
 from tests.faults.fault_proxy import FaultProxy
 from tests.running import Program, poll, ray_environment
-from tests.timeouts import IMPATIENT
+from tests.timeouts import FORGIVING
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
@@ -29,7 +29,7 @@ def test_objects_survive_their_node_if_they_are_durable(
 
 def test_an_outage_delays_no_durable_object(s3_bucket: str, proxy: FaultProxy) -> None:
     """Objects are made in memory meanwhile, and stored when the storage answers again."""
-    params = {"uri": "s3://bucket/x", "durable": True, "stall_timeout": IMPATIENT}
+    params = {"uri": "s3://bucket/x", "durable": True, "stall_timeout": FORGIVING}
     config = {"type": "fsspec", "params": params}
     arguments = {
         "num_cpus": 1,

@@ -24,7 +24,7 @@ from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys, open_uploads, spilled
 from tests.faults.fault_proxy import Fault, FaultProxy, is_part
 from tests.running import Program, kill_processes, poll, processes, ray_environment
-from tests.timeouts import FORGIVING, IMPATIENT
+from tests.timeouts import FORGIVING
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
@@ -169,7 +169,7 @@ def test_one_incident_is_one_line(
     environment: dict[str, str], proxy: FaultProxy, fault: Fault
 ) -> None:
     """Credentials are revoked, or the storage is down: node, URI, cause, consequence, remedy."""
-    with start(environment, {"max_io_workers": 1}, stall_timeout=IMPATIENT) as program:
+    with start(environment, {"max_io_workers": 1}, stall_timeout=FORGIVING) as program:
         program.expect("started")
         do(program, "put 10 1000000", "put 10")
         with proxy.inject(fault):
