@@ -31,7 +31,7 @@ from tests.faults.dialects import (
 )
 from tests.faults.fault_proxy import Call, Dialect, FaultProxy, is_object
 from tests.forward_proxy import ForwardProxy
-from tests.timeouts import PATIENT
+from tests.timeouts import IMPATIENT, PATIENT, cleanup_limit
 
 pytest.importorskip("s3fs")
 pytest.importorskip("obstore")
@@ -197,14 +197,14 @@ def refusal(endpoint: str, expected: type[FsspillError], **options: Any) -> str:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     storage_options = {"endpoint_url": endpoint, **options}
     # s3fs tries by itself for 2 seconds before it says anything.
-    seconds = 10 if expected is StorageUnavailableError else PATIENT
+    seconds, cleanup = (10, IMPATIENT) if expected is StorageUnavailableError else (PATIENT,) * 2
     storage = make(
         "s3://bucket/x",
         InMemoryObjectStore(),
         stall_timeout=seconds,
         storage_options=storage_options,
     )
-    with pytest.raises(expected) as caught:
+    with cleanup_limit(cleanup), pytest.raises(expected) as caught:
         storage.check()
     return str(caught.value)
 
