@@ -23,7 +23,7 @@ __all__ = [
 # How many examples: few in every run, many at night.
 fuzz = pytest.mark.parametrize(
     "examples",
-    [100, pytest.param(2_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])],
+    [100, pytest.param(1_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])],
 )
 
 

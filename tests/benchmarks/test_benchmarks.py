@@ -173,6 +173,7 @@ def test_local_copies_have_rows(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_the_ray_program_runs_with_local_copies(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

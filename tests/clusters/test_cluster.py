@@ -98,7 +98,9 @@ def test_the_environment_variable_works_like_the_argument(environment: dict[str,
         spill_and_drop(program, spilled, lambda: not spilled())
 
 
-@pytest.mark.parametrize("where", ["_system_config", "environment"])
+@pytest.mark.parametrize(
+    "where", ["_system_config", pytest.param("environment", marks=pytest.mark.nightly)]
+)
 def test_a_configuration_of_type_fsspec_takes_all_parameters(
     environment: dict[str, str], where: str
 ) -> None:
@@ -167,8 +169,8 @@ def test_objects_in_a_node_local_directory_are_restored_on_another_node(
     ("head", "worker"),
     [
         ("s3://bucket/a", "s3://bucket/b"),
-        ("s3://bucket/a", "/tmp"),
-        ("/tmp", "s3://bucket/a"),
+        pytest.param("s3://bucket/a", "/tmp", marks=pytest.mark.nightly),
+        pytest.param("/tmp", "s3://bucket/a", marks=pytest.mark.nightly),
     ],
 )
 def test_a_worker_node_with_another_directory_is_refused(

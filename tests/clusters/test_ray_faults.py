@@ -173,7 +173,7 @@ def test_one_incident_is_one_line(
         program.expect("started")
         do(program, "put 10 1000000", "put 10")
         with proxy.inject(fault):
-            do(program, "put 30 5000000", "put 30")
+            program.tell("put 30 5000000")
             line = program.expect("fsspill on node")
         lines = [line, *(each for each in program.output().splitlines() if "on node" in each)]
     for line in lines:  # another one for each minute

@@ -15,12 +15,12 @@ SIZE, COUNT = 5_000_000, 24
 STORE = 100_000_000
 
 
-@ray.remote(max_retries=0, resources={"maker": 0.001}, num_cpus=0)
+@ray.remote(max_retries=0, resources={"maker": 0.25}, num_cpus=0)
 def make(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, SIZE, dtype=np.uint8)
 
 
-@ray.remote(max_retries=0, resources={"reader": 0.001}, num_cpus=0)
+@ray.remote(max_retries=0, resources={"reader": 0.25}, num_cpus=0)
 def is_right(number: int, found: np.ndarray) -> bool:
     expected = np.random.default_rng(number).integers(0, 256, SIZE, dtype=np.uint8)
     return np.array_equal(expected, found)
