@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 import time
 
 import _fsspill_startup
@@ -31,7 +32,7 @@ from _fsspill_config import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 logger = logging.getLogger("fsspill")
@@ -40,6 +41,11 @@ _NODE = "ray._private.node"
 
 _NOTIFY_INTERVAL = 60.0
 """Seconds between two messages of a process to the drivers."""
+
+_HOLD_SECONDS = 5.0
+"""Seconds for which objects that cannot be spilled are kept from being spilled again. Ray falls
+back to the node's own disk after 2 seconds without a spill in progress (``oom_grace_period_s``),
+and asks again every 10 ms: where an answer takes as long, a spill would always be in progress."""
 
 _LONGEST_CHAIN = 10
 
@@ -115,6 +121,14 @@ def _import(name: str) -> Any:
         ) from error
 
 
+def _get_if_local(object_refs: Sequence[Any]) -> Sequence[Any]:
+    """Return the objects that are in this node's memory, which Ray does not spill meanwhile."""
+    import ray
+
+    found: Sequence[Any] = ray._private.worker.global_worker.core_worker.get_if_local(object_refs)
+    return found
+
+
 class FailedStorage:
     """Storage of a process that could not set it up: every call reports why, and none blocks.
 
@@ -124,16 +138,51 @@ class FailedStorage:
         The error of the setup.
     notify : callable
         Tells the drivers a message, now and then.
+    get_if_local : callable, optional
+        Returns the objects of refs. Ray does not spill an object that this process refers to.
     """
 
-    def __init__(self, reason: Exception, notify: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        reason: Exception,
+        notify: Callable[[str], object],
+        get_if_local: Callable[[Sequence[Any]], object] = _get_if_local,
+    ) -> None:
         self._reason = reason
         self._notify = notify
+        self._get_if_local = get_if_local
+        self._held: list[tuple[float, object]] = []
+        self._lock = threading.Lock()
 
     def spill_objects(self, object_refs: Any, owner_addresses: Any = None) -> list[bytes]:
-        """Return no URLs, and tell the drivers why."""
+        """Return no URLs, and tell the drivers why.
+
+        Ray is given nothing to spill for some seconds, so that it falls back to the node's disk.
+        """
         self._notify(f"{self._reason} This node cannot spill objects.")
+        try:
+            self._hold(self._get_if_local(object_refs))
+        except Exception as error:
+            logger.warning("cannot keep objects from being spilled: %s", error)
         return []
+
+    def _hold(self, objects: object) -> None:
+        with self._lock:
+            if not self._held:
+                self._release_later(_HOLD_SECONDS)
+            self._held.append((time.monotonic() + _HOLD_SECONDS, objects))
+
+    def _release_later(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._release_due)
+        timer.daemon = True
+        timer.start()
+
+    def _release_due(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._held = [each for each in self._held if each[0] > now]
+            if self._held:
+                self._release_later(self._held[0][0] - now)
 
     def restore_spilled_objects(self, object_refs: Any, url_with_offset_list: Any) -> int:
         """Raise the reason, and tell the drivers: other nodes may restore the object."""

@@ -379,6 +379,17 @@ def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
+SLOW_ANSWERS = """
+import sys, time
+if "_fsspill_wrappers" in sys.modules:
+    storage = sys.modules["_fsspill_wrappers"].FailedStorage
+    spill_objects = storage.spill_objects
+    storage.spill_objects = lambda *args: time.sleep(0.05) or spill_objects(*args)
+"""
+"""Answers of a storage that could not be set up take as long as on a busy machine: longer than the
+10 ms after which Ray asks again."""
+
+
 @pytest.mark.parametrize(
     ("cause", "message"),
     [
@@ -395,7 +406,9 @@ def test_the_driver_is_told_that_a_node_cannot_spill(
     broken = {"package": "s3fs", "dependency": "xxhash", "fsspill": "fsspill"}
     own = {"AWS_SECRET_ACCESS_KEY": "wrong"}
     if cause in broken:
-        (tmp_path / f"{broken[cause]}.py").write_text("raise ImportError('not here')")
+        (tmp_path / f"{broken[cause]}.py").write_text(
+            f"{SLOW_ANSWERS}raise ImportError('not here')"
+        )
         own = {"PYTHONPATH": str(tmp_path)}
     with (
         ray_environment() as environment,

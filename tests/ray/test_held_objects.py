@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import _fsspill_wrappers
 import pytest
+from _fsspill_wrappers import FailedStorage
 
 from fsspill.placement import background
 from fsspill.ray.held_objects import HeldObjects
@@ -65,3 +68,34 @@ def test_releasing_all_ends_the_thread(threads: BegunThreads) -> None:
     held.release()
     assert source.in_use() == 0
     poll(lambda: not threads(), "the thread to end")
+
+
+def test_a_storage_that_was_never_set_up_holds_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Ray would ask for them all the time, and ``ray.put`` would wait for that."""
+    source = Source()
+    storage = FailedStorage(ValueError("broken."), lambda message: None, source.get_if_local)
+    assert storage.spill_objects([b"a", b"b"]) == []
+    assert source.in_use() == 2
+
+
+def test_such_a_storage_releases_objects_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of later calls too, of which each comes while others are held."""
+    monkeypatch.setattr(_fsspill_wrappers, "_HOLD_SECONDS", 0.05)
+    source = Source()
+    storage = FailedStorage(ValueError("broken."), lambda message: None, source.get_if_local)
+    for name in (b"a", b"b", b"c"):
+        assert storage.spill_objects([name]) == []
+        time.sleep(0.03)
+    poll(lambda: source.in_use() == 0, "all objects to be released")
+    assert len(source.given) == 3
+
+
+def test_objects_that_cannot_be_held_are_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception would end the IO worker."""
+
+    def fail(object_refs: Sequence[Any]) -> object:
+        raise RuntimeError("not connected")
+
+    storage = FailedStorage(ValueError("broken."), lambda message: None, fail)
+    assert storage.spill_objects([b"a"]) == []
+    assert "cannot keep objects from being spilled: not connected" in caplog.text

@@ -80,7 +80,7 @@ def test_validation_that_raises_ends(tmp_path: Path) -> None:
 def test_storage_that_was_never_set_up_reports_why() -> None:
     """Spills return nothing; restores raise, since other nodes may restore the object."""
     told: list[str] = []
-    storage = FailedStorage(ValueError("the package is missing."), told.append)
+    storage = FailedStorage(ValueError("the package is missing."), told.append, list)
     assert [storage.spill_objects([b"x"]) for _ in range(9)] == [[]] * 9
     with pytest.raises(ValueError, match="the package is missing"):
         storage.restore_spilled_objects([b"x"], [b"u"])
