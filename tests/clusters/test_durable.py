@@ -65,7 +65,7 @@ def _put(program: Program) -> str:
 @pytest.mark.timeout(3600)
 def test_what_is_stored_survives_a_kill_at_any_moment(environment: dict[str, str]) -> None:
     """Twenty nodes are killed one after another while they make and store objects."""
-    arguments = ("s3://bucket/x", "true", "20", "4")
+    arguments = ("s3://bucket/x", "true", "20", "early")
     with Program("survivors.py", *arguments, environment=environment) as program:
         found = [program.expect("killed:").split() for _ in range(20)]
         program.output()

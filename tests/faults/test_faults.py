@@ -671,7 +671,7 @@ def test_the_second_uri_takes_what_the_first_does_not(
 ) -> None:
     """All objects are stored and restored while the first is down, and it is used afterwards."""
     world = two_uris
-    world.storage = world.make_storage(IMPATIENT if fault in SILENT else PATIENT)
+    world.storage = world.make_storage(FORGIVING if fault in SILENT else PATIENT)
     world.fill(SMALL)
     with down(fault, proxy):
         assert world.attempt("spill") is None
@@ -702,7 +702,7 @@ def test_objects_under_the_second_uri_need_nothing_of_the_first(
     world.spill()
     lost = {ref for ref, url in world.urls.items() if b"/down/" in url}
     assert 0 < len(lost) < len(SMALL)
-    world.storage = world.make_storage(IMPATIENT if fault in SILENT else PATIENT)
+    world.storage = world.make_storage(FORGIVING if fault in SILENT else PATIENT)
     with down(fault, proxy):
         for ref, url in world.urls.items():
             expected = ERRORS.get(fault, StorageUnavailableError)

@@ -1,10 +1,10 @@
 """Objects of nodes that are killed: those that were stored are read afterwards, on another node.
 
-Usage: survivors.py URI DURABLE KILLS [SECONDS]
+Usage: survivors.py URI DURABLE KILLS [early]
 
 DURABLE is "true" or "false". A node makes objects of 2 MB, far fewer than its memory holds, until
-it is killed: after a random time of up to SECONDS, or else once each object is stored, or as long
-after the last one without `durable`.
+it is killed: once each object is stored, or as long after the last one without `durable`; with
+"early" at a random moment before, once so many are stored and some time more.
 """
 
 import json
@@ -27,7 +27,7 @@ PAUSE = 10.0
 """Seconds in which nothing is stored without `durable`."""
 
 URI, DURABLE = sys.argv[1], json.loads(sys.argv[2])
-KILLS, SECONDS = int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+KILLS, EARLY = int(sys.argv[3]), "early" in sys.argv[4:]
 
 
 @ray.remote(max_retries=0, resources={"maker": 0.25}, num_cpus=0)
@@ -47,13 +47,13 @@ def stored(refs: Collection[ray.ObjectRef]) -> set[ray.ObjectRef]:
 
 
 def wait(refs: Collection[ray.ObjectRef]) -> None:
-    if SECONDS:
-        time.sleep(random.uniform(0, SECONDS))
-        return
-    ray.wait(list(refs), num_returns=len(refs), timeout=240, fetch_local=False)
+    count = random.randrange(len(refs)) if EARLY else len(refs)
+    ray.wait(list(refs), num_returns=count or 1, timeout=240, fetch_local=False)
     until = time.monotonic() + (240 if DURABLE else PAUSE)
-    while len(stored(refs)) < len(refs) and time.monotonic() < until:
+    while len(stored(refs)) < count and time.monotonic() < until:
         time.sleep(0.1)
+    if EARLY:
+        time.sleep(random.uniform(0, 0.5))
 
 
 def kill_one(cluster: Cluster, first: int) -> None:
