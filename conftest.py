@@ -17,6 +17,7 @@ from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
 from tests.recording import RequestRecorder
+from tests.running import one_of_few
 from tests.timeouts import PATIENT, cleanup_limit
 
 # Read when gcsfs is imported. Else it asks another server of Google's about each bucket, and waits
@@ -36,14 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with those of clusters, and skip the long tests unless they were asked for."""
     # A worker of xdist has a part of the list and takes from the end of another's when it is done.
-    # So one worker starts one cluster after another, while the others run what is small: clusters
-    # side by side would make each other slow.
+    # So one worker starts one cluster after another, while the others run what is small.
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     if config.getoption("--nightly"):
         return
     for item in items:
         if item.get_closest_marker("nightly"):
             item.add_marker(pytest.mark.skip(reason="long; run with --nightly"))
+
+
+@pytest.fixture(autouse=True)
+def _few_clusters(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let two tests of all workers of xdist have a cluster: more make each other very slow."""
+    if request.node.get_closest_marker("ray") is None:
+        yield
+        return
+    directory = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        directory = directory.parent
+    with one_of_few(directory, 2):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import shutil
@@ -12,8 +13,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 PROGRAMS = Path(__file__).parent / "clusters" / "programs"
 PATIENCE = 240.0
@@ -40,6 +42,24 @@ def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str
     finally:
         poll(lambda: not kill_processes(directory), "Ray's processes to end")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def one_of_few(directory: Path, count: int) -> Iterator[None]:
+    """Wait until fewer than so many other blocks of any process are in this context."""
+    with ExitStack() as files:
+        places = [files.enter_context((directory / f"place-{n}").open("w")) for n in range(count)]
+        while not any(map(_try_lock, places)):
+            time.sleep(0.2)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def kill_processes(directory: str) -> list[int]:
