@@ -31,7 +31,7 @@ from tests.faults.dialects import (
 )
 from tests.faults.fault_proxy import Call, Dialect, FaultProxy, is_object
 from tests.forward_proxy import ForwardProxy
-from tests.timeouts import IMPATIENT, PATIENT, cleanup_limit
+from tests.timeouts import FORGIVING, PATIENT, cleanup_limit
 
 pytest.importorskip("s3fs")
 pytest.importorskip("obstore")
@@ -197,7 +197,7 @@ def refusal(endpoint: str, expected: type[FsspillError], **options: Any) -> str:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     storage_options = {"endpoint_url": endpoint, **options}
     # s3fs tries by itself for 2 seconds before it says anything.
-    seconds, cleanup = (10, IMPATIENT) if expected is StorageUnavailableError else (PATIENT,) * 2
+    seconds, cleanup = (10, FORGIVING) if expected is StorageUnavailableError else (PATIENT,) * 2
     storage = make(
         "s3://bucket/x",
         InMemoryObjectStore(),
