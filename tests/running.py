@@ -18,13 +18,20 @@ from pathlib import Path
 from typing import IO
 
 PROGRAMS = Path(__file__).parent / "clusters" / "programs"
+RAYS_IO_WORKERS = 4
 PATIENCE = 240.0
 """Seconds to wait for what should take a few: machines that run tests are shared."""
 
 
 @contextmanager
-def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
-    """Yield an environment in which Ray has a directory of its own, and end what started there."""
+def ray_environment(
+    extra: Mapping[str, str] | None = None, *, io_workers: int = 2
+) -> Iterator[dict[str, str]]:
+    """Yield an environment in which Ray has a directory of its own, and end what started there.
+
+    A node starts up to `io_workers` processes that spill and as many that restore. Ray's default of
+    4, `RAYS_IO_WORKERS`, would take most of the CPU time of a test.
+    """
     # Short, because Ray puts sockets there, whose paths may have 107 characters.
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_")}
@@ -35,6 +42,7 @@ def ray_environment(extra: Mapping[str, str] | None = None) -> Iterator[dict[str
         "RAY_AUTH_MODE": "disabled",
         # Ray would kill workers because other programs of this machine need memory.
         "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_max_io_workers": str(io_workers),
         **(extra or {}),
     }
     try:

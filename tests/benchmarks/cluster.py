@@ -15,7 +15,7 @@ from tests.benchmarks.contenders import BUCKET, RAY
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
 from tests.benchmarks.table import shown_requests, shown_size
-from tests.running import Program, ray_environment
+from tests.running import RAYS_IO_WORKERS, Program, ray_environment
 
 __all__ = ["Cluster", "ClusterRow"]
 
@@ -144,7 +144,7 @@ class Cluster:
             server.create_bucket(BUCKET)
             server.reset()
             with (
-                ray_environment(server.environment) as environment,
+                ray_environment(server.environment, io_workers=RAYS_IO_WORKERS) as environment,
                 Program("larger.py", *arguments, environment=environment) as program,
             ):
                 took = json.loads(program.expect("took ").removeprefix("took "))

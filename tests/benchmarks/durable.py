@@ -11,7 +11,7 @@ from typing import Any
 from fsspill.settings import MIB
 from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
-from tests.running import Program, ray_environment
+from tests.running import RAYS_IO_WORKERS, Program, ray_environment
 
 __all__ = ["LOADS", "measure"]
 
@@ -28,7 +28,7 @@ def measure(rate: float, size: int, seconds: float = _SECONDS) -> dict[str, Any]
     with LinkServer() as server:
         server.create_bucket(BUCKET)
         with (
-            ray_environment(server.environment) as environment,
+            ray_environment(server.environment, io_workers=RAYS_IO_WORKERS) as environment,
             Program(
                 "durable.py",
                 json.dumps(system),

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
-from tests.running import Program, ray_environment
+from tests.running import RAYS_IO_WORKERS, Program, ray_environment
 
 __all__ = ["COUNT", "INTERVAL", "Wait", "Waited"]
 
@@ -79,7 +79,9 @@ class Wait:
         with LinkServer(latency, BANDWIDTH) as server:
             server.create_bucket(BUCKET)
             with (
-                ray_environment({**server.environment, **self.environment}) as environment,
+                ray_environment(
+                    {**server.environment, **self.environment}, io_workers=RAYS_IO_WORKERS
+                ) as environment,
                 Program(
                     "wait.py", json.dumps(options), *map(str, numbers), environment=environment
                 ) as program,
