@@ -42,7 +42,7 @@ _NODE = "ray._private.node"
 _NOTIFY_INTERVAL = 60.0
 """Seconds between two messages of a process to the drivers."""
 
-_HOLD_SECONDS = 5.0
+HOLD_SECONDS = 5.0
 """Seconds for which objects that cannot be spilled are kept from being spilled again. Ray falls
 back to the node's own disk after 2 seconds without a spill in progress (``oom_grace_period_s``),
 and asks again every 10 ms: where an answer takes as long, a spill would always be in progress."""
@@ -169,8 +169,8 @@ class FailedStorage:
     def _hold(self, objects: object) -> None:
         with self._lock:
             if not self._held:
-                self._release_later(_HOLD_SECONDS)
-            self._held.append((time.monotonic() + _HOLD_SECONDS, objects))
+                self._release_later(HOLD_SECONDS)
+            self._held.append((time.monotonic() + HOLD_SECONDS, objects))
 
     def _release_later(self, seconds: float) -> None:
         timer = threading.Timer(seconds, self._release_due)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from _fsspill_wrappers import HOLD_SECONDS
+
 from fsspill.errors import (
     CorruptObjectError,
     FsspillError,
@@ -49,12 +51,6 @@ _OUTAGE = (
     "spilled ones."
 )
 _FAILOVER = "Writes go to the next URI until a probe of this one succeeds."
-
-_OUTAGE_PAUSE = 5.0
-"""Seconds for which the objects of a spill that has failed are kept from being spilled again. Ray
-falls back to the node's own disk after 2 seconds without a spill in progress
-(``oom_grace_period_s``), and asks again every 10 ms: on a busy machine, where an answer takes as
-long, a spill would always be in progress."""
 
 
 class IOWorkerStorage(Storage):
@@ -119,7 +115,7 @@ class IOWorkerStorage(Storage):
         except Exception as error:
             self._failovers.clear()  # the same failures, and no URI is left
             self._notify_outage(error)
-            self._hold(object_refs, _OUTAGE_PAUSE)
+            self._hold(object_refs, HOLD_SECONDS)
         self._notify_failovers()
         if urls:
             self._heartbeat.start()

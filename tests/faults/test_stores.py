@@ -197,7 +197,8 @@ def refusal(endpoint: str, expected: type[FsspillError], **options: Any) -> str:
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     storage_options = {"endpoint_url": endpoint, **options}
     # s3fs tries by itself for 2 seconds before it says anything.
-    seconds, cleanup = (10, FORGIVING) if expected is StorageUnavailableError else (PATIENT,) * 2
+    outage = expected is StorageUnavailableError
+    seconds, cleanup = (10, FORGIVING) if outage else (PATIENT, PATIENT)
     storage = make(
         "s3://bucket/x",
         InMemoryObjectStore(),

@@ -70,7 +70,7 @@ def test_releasing_all_ends_the_thread(threads: BegunThreads) -> None:
     poll(lambda: not threads(), "the thread to end")
 
 
-def test_a_storage_that_was_never_set_up_holds_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_was_never_set_up_holds_objects() -> None:
     """Else Ray would ask for them all the time, and ``ray.put`` would wait for that."""
     source = Source()
     storage = FailedStorage(ValueError("broken."), lambda message: None, source.get_if_local)
@@ -80,7 +80,7 @@ def test_a_storage_that_was_never_set_up_holds_objects(monkeypatch: pytest.Monke
 
 def test_such_a_storage_releases_objects_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of later calls too, of which each comes while others are held."""
-    monkeypatch.setattr(_fsspill_wrappers, "_HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(_fsspill_wrappers, "HOLD_SECONDS", 0.05)
     source = Source()
     storage = FailedStorage(ValueError("broken."), lambda message: None, source.get_if_local)
     for name in (b"a", b"b", b"c"):

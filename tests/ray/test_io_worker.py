@@ -152,7 +152,7 @@ def test_objects_that_no_uri_takes_are_held_for_some_seconds(
     storage.store.put(b"other", b"some data")
     assert storage.spill_objects(refs, [b""] * 2) == []
     assert set(storage._held._held) == {ref.hex() for ref in refs}
-    monkeypatch.setattr("fsspill.ray.io_worker._OUTAGE_PAUSE", 0.0)
+    monkeypatch.setattr("fsspill.ray.io_worker.HOLD_SECONDS", 0.0)
     assert storage.spill_objects(refs, [b""] * 2) == []
     poll(lambda: not storage._held._held, "the objects to be released")
     (directory / "ray_spilled_objects_node").unlink()
