@@ -1,6 +1,8 @@
 """Check an installed wheel: the hook is active, the command is there, and one object spills."""
 
 import importlib.metadata
+import os
+import subprocess
 import sys
 import tempfile
 
@@ -24,6 +26,9 @@ def main() -> None:
         assert bytes(store.get(b"a")) == b"some data"
         storage.delete_spilled_objects(urls)
         assert storage.list_spilled_files() == []
+        fsspill_command = os.path.join(os.path.dirname(sys.executable), "fsspill")
+        for command in ("ls", "clean"):
+            subprocess.run([fsspill_command, command, f"file://{directory}"], check=True)
     print("the wheel works")  # noqa: T201
 
 

@@ -57,13 +57,14 @@ def test_the_names_of_the_contract_are_public() -> None:
 
 
 def test_the_extras_are_those_of_the_documentation() -> None:
-    """The core requires only fsspec and a hash."""
+    """The core requires only fsspec, a hash, and what Ray's command line requires too."""
     metadata = importlib.metadata.metadata("fsspill")
     extras = set(metadata.get_all("Provides-Extra") or [])
     assert extras >= {"s3", "gcs", "azure", "ray", "cli", "compression", "all", "test"}
     requirements = importlib.metadata.requires("fsspill") or []
     core = [line for line in requirements if "extra ==" not in line]
-    assert [re.match(r"[\w-]+", line)[0] for line in core] == ["fsspec", "xxhash"]  # type: ignore[index]
+    names = [re.match(r"[\w-]+", line)[0] for line in core]  # type: ignore[index]
+    assert names == ["click", "fsspec", "xxhash"]
 
 
 def test_versions_agree() -> None:

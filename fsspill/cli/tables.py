@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
-from fsspill.cleanup import Session, Summary
-from fsspill.cli.demo import Progress, Report
+from fsspill.cleanup import Node, Session, Summary
+from fsspill.demo import Progress, Report
 from fsspill.settings import MIB
 
-__all__ = ["UNITS", "print_report", "print_sessions", "print_summary", "show_progress"]
+__all__ = [
+    "UNITS",
+    "print_json",
+    "print_report",
+    "print_sessions",
+    "print_summary",
+    "report_as_json",
+    "sessions_as_json",
+    "show_progress",
+    "summary_as_json",
+]
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds of each unit of time, the largest first."""
 
 _FAILURES_SHOWN = 10
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print an object for programs."""
+    print(json.dumps(value, indent=2))
+
+
+def sessions_as_json(sessions: Sequence[Session]) -> list[dict[str, Any]]:
+    """Return sessions and their nodes as JSON has them."""
+    return [
+        {
+            "session": session.name,
+            **_as_json(session),
+            "uploads": len(session.uploads),
+            "nodes": [
+                {"node": node_id, **_as_json(node)}
+                for node_id, node in sorted(session.nodes.items())
+            ],
+        }
+        for session in sessions
+    ]
+
+
+def _as_json(found: Session | Node) -> dict[str, Any]:
+    return {
+        "files": len(found.files),
+        "bytes": found.nbytes,
+        "age_seconds": found.age,
+        "liveness": found.liveness,
+    }
 
 
 def print_sessions(sessions: Sequence[Session]) -> None:
@@ -84,6 +127,19 @@ def print_summary(summary: Summary, removed: str) -> None:
     _print_failures(list(summary.failures.values()))
 
 
+def summary_as_json(summary: Summary) -> dict[str, Any]:
+    """Return what a clean-up removed, kept and could not remove as JSON has it."""
+    return {
+        "sessions": summary.sessions,
+        "nodes": summary.nodes,
+        "files": summary.files,
+        "bytes": summary.nbytes,
+        "uploads": summary.uploads,
+        "kept": summary.kept,
+        "failures": {where: str(failure) for where, failure in summary.failures.items()},
+    }
+
+
 def _print_failures(failures: Sequence[Exception]) -> None:
     for failure in failures[:_FAILURES_SHOWN]:
         print(f"fsspill: {failure}", file=sys.stderr)
@@ -92,8 +148,11 @@ def _print_failures(failures: Sequence[Exception]) -> None:
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
+def show_progress(*, silent: bool = False) -> Iterator[Progress]:
     """Show a bar per step on a terminal, and a line per finished step elsewhere or without rich."""
+    if silent:
+        yield lambda step, done, total: None
+        return
     if not (_has_rich() and sys.stdout.isatty()):
         yield _show_line
         return
@@ -138,6 +197,11 @@ def print_report(report: Report) -> None:
     for name, value in _report_rows(report):
         table.add_row(name, value)
     Console().print(table)
+
+
+def report_as_json(report: Report) -> dict[str, Any]:
+    """Return the outcome of a demo as JSON has it."""
+    return {"succeeded": report.succeeded, **asdict(report)}
 
 
 def _report_rows(report: Report) -> Iterator[tuple[str, str]]:

@@ -1,95 +1,34 @@
-"""The demo."""
+"""The command ``fsspill demo``, without a Ray cluster: tests/test_demo.py has those with one."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import json
 
-import fsspec
 import pytest
 
-from fsspill.cli.demo import _temporary_directory
 from fsspill.cli.main import main
-from tests.running import Program, ray_environment
-
-FSSPILL = os.path.join(os.path.dirname(sys.executable), "fsspill")
+from fsspill.demo import Report
 
 
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    with ray_environment() as environment:
-        yield environment
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("arguments", [[], ["--s3"]])
-def test_the_demo_leaves_no_file(
-    environment: dict[str, str], arguments: list[str], tmp_path: Path
+@pytest.mark.parametrize("failed", [False, True])
+def test_json_is_the_only_output(
+    failed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It exits with 0, shows its progress, and ends with a table with 0 files left.
+    """The report, and whether it is a success; the exit code says so too."""
+    report = Report("file:///x", objects=3, files_written=2, corrupted=int(failed))
 
-    Nor does it leave anything in the user's home directory, such as Ray's token.
-    """
-    pytest.importorskip("ray")
-    environment["HOME"] = str(tmp_path)
-    del environment["RAY_AUTH_MODE"]
-    command = [FSSPILL, "demo", "--store-mib", "80", *arguments]
-    with Program(*command, environment=environment) as program:
-        output = program.output()
-    for step in ("created: 84 of 84", "read back and verified: 84 of 84", "removed from storage"):
-        assert step in output
-    rows = [line.split() for line in output.splitlines()]
-    assert ["objects", "84"] in rows
-    assert ["corrupted", "objects", "0"] in rows
-    assert ["files", "left", "0"] in rows
-    assert not any(row[:2] == ["files", "written"] and row[2] == "0" for row in rows)
-    assert not (tmp_path / ".ray").exists()
+    def run(*arguments: object, **options: object) -> Report:
+        progress = options["progress"]
+        assert callable(progress)
+        progress("created", 3, 3)
+        return report
 
-
-@pytest.mark.ray
-def test_demo_leaves_other_files_alone(s3_bucket: str, environment: dict[str, str]) -> None:
-    """At a URI of the user, other files are neither touched nor counted."""
-    pytest.importorskip("ray")
-    fs = fsspec.filesystem("s3")
-    others = [f"{s3_bucket}/x/other", f"{s3_bucket}/x/session_1/ray_spilled_objects_1/f"]
-    for key in others:
-        fs.pipe_file(key, b"keep")
-    command = [FSSPILL, "demo", "--store-mib", "80", f"s3://{s3_bucket}/x"]
-    with Program(*command, environment=environment) as program:
-        output = program.output()
-    assert ["files", "left", "0"] in [line.split() for line in output.splitlines()]
-    fs.invalidate_cache()
-    assert sorted(fs.find(s3_bucket)) == sorted(others)
-
-
-@pytest.mark.ray
-def test_a_bad_uri_is_reported_in_one_line(environment: dict[str, str]) -> None:
-    """No traceback: the message, on the error output, and exit code 1."""
-    pytest.importorskip("ray")
-    command = [FSSPILL, "demo", "nonsense://x"]
-    ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, cwd="/"
-    )
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    assert ended.stderr.splitlines()[-1].startswith("fsspill: cannot spill to 'nonsense://x'")
-    assert "Traceback" not in ended.stderr
-
-
-def test_the_temporary_directory_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The default place to spill to does not outlive the demo, however that ends."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    made = _temporary_directory()
-    directory = Path(made.__enter__().removeprefix("file://"))
-    assert directory.is_dir()
-    assert not made.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("fsspill.cli.demo.run", run)
+    assert main(["demo", "--json"]) == int(failed)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["succeeded"] is not failed
+    assert (printed["uri"], printed["objects"], printed["files_written"]) == ("file:///x", 3, 2)
 
 
 def test_a_missing_grpcio_is_reported_before_anything_starts(

@@ -9,9 +9,9 @@ import pytest
 
 from fsspill import FsspillError
 from fsspill.cleanup import Summary
-from fsspill.cli.demo import Report
 from fsspill.cli.main import main
 from fsspill.cli.tables import _age, _rate, print_report, print_summary, show_progress
+from fsspill.demo import Report
 
 
 def test_ls_prints_a_table_on_a_terminal(

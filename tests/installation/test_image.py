@@ -164,6 +164,10 @@ TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "moto[server]
 """Packages that `run_tests` needs, besides those of fsspill."""
 
 
+CLI = [f"cli/test_{name}.py" for name in ("main", "ls", "clean", "options")]
+"""Tests of the command line that need no Ray."""
+
+
 UNABLE = "test_both_engines_reach_https_through_a_tunnel"
 """The aiobotocore of the image trusts no AWS_CA_BUNDLE behind a proxy: the check at the start
 fails, and names the certificate."""
@@ -182,7 +186,7 @@ def test_the_image_passes_the_tests_of_storage(
     """The contract, the whole of S3, `ls` and `clean`, with what the image has."""
     shell(image, lines_for_a_dockerfile(wheel, tmp_path, "s3,gcs,azure,sftp,compression,cli"))
     image.install(*TOOLS, "-r", str(IMAGE))
-    run_tests(image, "storage", "contract/test_contract.py", "cleanup", "cli/test_main.py")
+    run_tests(image, "storage", "contract/test_contract.py", "cleanup", *CLI)
 
 
 def test_the_floors_pass_the_tests_of_storage(tmp_path: Path) -> None:
