@@ -77,6 +77,12 @@ def _secrets_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _incidents_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what other tests have logged: a process reports an incident once a minute at most."""
+    monkeypatch.setattr("fsspill.log._reported", {})
+
+
+@pytest.fixture(autouse=True)
 def _botocore_data_read_once() -> None:
     """Parse a data file of botocore once, not once for each client: a third of the time on S3."""
     # This file imports no cloud SDK.

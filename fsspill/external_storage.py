@@ -342,6 +342,8 @@ class ExternalStorage(Storage):
         process that inherited the storage: the one that made it may need the files.
         """
         if os.getpid() != self._owner:
-            logger.warning("not destroyed: the storage belongs to process %d", self._owner)
+            logger.warning(
+                "not destroyed: the storage belongs to process %d, which made it", self._owner
+            )
             return
         self.files.destroy()

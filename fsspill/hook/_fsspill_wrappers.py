@@ -39,8 +39,9 @@ logger = logging.getLogger("fsspill")
 
 _NODE = "ray._private.node"
 
-_NOTIFY_INTERVAL = 60.0
-"""Seconds between two messages of a process to the drivers."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 1800.0
+"""Seconds between two messages of a process to the drivers: doubled from the first to the
+longest."""
 
 HOLD_SECONDS = 5.0
 """Seconds for which objects that cannot be spilled are kept from being spilled again. Ray falls
@@ -152,6 +153,7 @@ class FailedStorage:
         self._notify = notify
         self._get_if_local = get_if_local
         self._held: list[tuple[float, object]] = []
+        self._cannot_hold = False
         self._lock = threading.Lock()
 
     def spill_objects(self, object_refs: Any, owner_addresses: Any = None) -> list[bytes]:
@@ -163,7 +165,9 @@ class FailedStorage:
         try:
             self._hold(self._get_if_local(object_refs))
         except Exception as error:
-            logger.warning("cannot keep objects from being spilled: %s", error)
+            if not self._cannot_hold:  # Ray calls again every 10 ms
+                logger.warning("cannot keep objects from being spilled again at once: %s", error)
+            self._cannot_hold = True
         return []
 
     def _hold(self, objects: object) -> None:
@@ -190,8 +194,8 @@ class FailedStorage:
         raise self._reason.with_traceback(None)
 
     def delete_spilled_objects(self, urls: Any) -> None:
-        """Log the reason."""
-        logger.warning("cannot delete %d files: %s", len(urls), self._reason)
+        """Tell the drivers why."""
+        self._notify(f"{self._reason} This node cannot delete spilled files.")
 
     def destroy_external_storage(self) -> None:
         """Log the reason: a process that spilled nothing has nothing to delete."""
@@ -199,11 +203,12 @@ class FailedStorage:
 
 
 def _driver_notifier(node_id: str) -> Callable[[str], None]:
-    """Return a function that logs a message and prints it on every driver, once a minute."""
-    last = [-_NOTIFY_INTERVAL]
+    """Return a function that logs a message and prints it on every driver, less and less often."""
+    due, pause = 0.0, _FIRST_PAUSE
 
     def notify(message: str) -> None:
-        if time.monotonic() - last[0] < _NOTIFY_INTERVAL:
+        nonlocal due, pause
+        if time.monotonic() < due:
             return
         try:
             import ray
@@ -217,7 +222,7 @@ def _driver_notifier(node_id: str) -> Callable[[str], None]:
             push_error_to_driver(worker, "fsspill", f"fsspill on node {where}: {message}")
         except Exception as error:
             logger.debug("could not notify the drivers: %s", error)
-        last[0] = time.monotonic()
+        due, pause = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE)
         logger.error("%s", message)
 
     return notify

@@ -44,9 +44,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 4.0, 600.0
 whatever a probe finds: doubled each time. A probe reads what it has just written, which comes from
 the memory of the system where the disk itself does not answer."""
 
-_LOG_INTERVAL = 600.0
-"""Seconds between two lines about copies that were wrong, or had no room."""
-
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OF_THIS_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Errors of a process without files, memory or threads."""
@@ -109,7 +106,6 @@ class LocalCopies:
         self._on_failure = on_failure
         self._healthy_until = -inf
         self._failed, self._pause = -inf, 0.0
-        self._next_log = -inf
 
     def writer(self) -> CopyWriter | None:
         """Return a writer of the copies of one spill; None while the disk is out of use."""
@@ -177,12 +173,19 @@ class LocalCopies:
                 self.remove([file])  # or each restore of it would take the disk out of use again
             self._on_error(error)
         else:
-            self._log("the copy of %s in %s is wrong, and was removed: %s", file.url, error)
+            logger.warning(
+                "the copy of %s in %s is wrong, and was removed: %s. The bucket has the file.",
+                file.url,
+                self.root,
+                error,
+            )
             self.remove([file])
 
     def _on_write_error(self, error: OSError) -> None:
         if error.errno in _FULL:
-            self._log("no copy of %s in %s: %s", "some files", error)
+            logger.warning(
+                "no copies of some files in %s: %s. They are in the bucket.", self.root, error
+            )
         else:
             self._on_error(error)
 
@@ -219,12 +222,6 @@ class LocalCopies:
             self._healthy_until = now + _HEALTH_SECONDS
         return True
 
-    def _log(self, message: str, what: str, reason: object) -> None:
-        now = time.monotonic()
-        if now >= self._next_log:
-            self._next_log = now + _LOG_INTERVAL
-            logger.warning(message, what, self.root, reason)
-
     def check(self) -> None:
         """Verify that copies can be kept, and remove those that no process holds any more.
 
@@ -241,7 +238,11 @@ class LocalCopies:
         try:
             self._mount.call(remove_unheld, self.root)
         except OSError as error:
-            logger.warning("copies of earlier sessions may be left in %s: %s", self.root, error)
+            logger.warning(
+                "copies of earlier sessions may be left in %s until the next start of a node: %s",
+                self.root,
+                error,
+            )
 
     def shut_down(self) -> None:
         """End the thread that probes a disk that is out of use."""
@@ -252,4 +253,6 @@ class LocalCopies:
         try:
             self._mount.within(_DESTROY_SECONDS).call(self._directory.remove)
         except OSError as error:
-            logger.warning("copies may be left in %s: %s", self.root, error)
+            logger.warning(
+                "copies may be left in %s until the next start of a node: %s", self.root, error
+            )

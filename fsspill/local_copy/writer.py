@@ -134,4 +134,4 @@ def _make(step: Callable[[], None]) -> None:
     except AbandonedError:
         raise
     except Exception as error:
-        logger.warning("a local copy was dropped: %r", error)
+        logger.warning("a local copy was dropped: %r. The bucket has the file.", error)

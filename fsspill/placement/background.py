@@ -85,7 +85,7 @@ class BackgroundTask:
         try:
             return step is None or step()
         except Exception as error:
-            logger.warning("%s: %s", self._name, error)
+            logger.warning("in the background, %s: %s. It is tried again.", self._name, error)
             return False
 
     def _stop(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
-from fsspill.log import get_logger
+from fsspill.log import FIRST_PAUSE, LIMITED, get_logger
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.shared_state import SharedState
 
@@ -43,7 +45,7 @@ class CircuitBreaker:
     -----
     Checking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
     requests each, one process of the node at a time. A probe that succeeds closes it only if no
-    failure was reported since the probe began.
+    failure was reported since the probe began. The log reports that once a minute.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class CircuitBreaker:
         self._uri = uri
         self._probe = probe
         self._resumed = resumed
+        self._recovered, self._reported = False, -inf
         self._probing = BackgroundTask(self.probe_once, "fsspill-probe")
 
     def failure(self) -> FsspillError | None:
@@ -85,16 +88,28 @@ class CircuitBreaker:
         self._probing.shut_down()
 
     def probe_once(self) -> bool:
-        """Probe unless another process does; return True if it is closed now."""
+        """Probe unless another process does; return True if it is closed now, and so reported."""
         if self._state.read(_KIND, self._uri) is None:
-            return True
+            return self._report()
         with self._state.lock(_KIND, self._uri, wait=False) as acquired:
             record = self._state.read(_KIND, self._uri)
             if record is None:
-                return True
+                return self._report()
             if not acquired or not self._succeeds() or not self._close(record):
                 return False
-        logger.warning("%s is healthy again; %s.", self._uri, self._resumed)
+        self._recovered = True
+        return self._report()
+
+    def _report(self) -> bool:
+        """Log that this process has closed it; return False if it is too early for that.
+
+        Of a URI that opens and closes all the time the last line must be true, so none is left out.
+        """
+        if self._recovered:
+            if time.monotonic() < self._reported + FIRST_PAUSE:
+                return False
+            self._recovered, self._reported = False, time.monotonic()
+            logger.warning("%s is healthy again; %s.", self._uri, self._resumed, extra=LIMITED)
         return True
 
     def _close(self, record: dict[str, Any]) -> bool:

@@ -170,7 +170,12 @@ class FileStore:
             if not written:
                 raise writer.error
             if not isinstance(writer.error, StorageRefusedError):  # those are reported once
-                logger.warning("spilled %d of %d files: %s", len(written), len(files), writer.error)
+                logger.warning(
+                    "spilled %d of %d files, and the objects of the others stay in memory: %s",
+                    len(written),
+                    len(files),
+                    writer.error,
+                )
         return written
 
     def find_frame(self, url: bytes | str) -> FrameRef:
@@ -223,9 +228,15 @@ class FileStore:
         self._keep_orphans(self._delete(files))
 
     def _keep_orphans(self, failures: Mapping[FileRef, FsspillError]) -> None:
-        """Log why files could not be deleted, and retry in the background."""
-        for reason in dict.fromkeys(map(str, failures.values())):
-            logger.warning("%s", reason)
+        """Log why files could not be deleted, a line for each URI, and retry in the background."""
+        for location in dict.fromkeys(file.location for file in failures):
+            reasons = [error for file, error in failures.items() if file.location is location]
+            logger.warning(
+                "cannot delete files under %s now (%d), and tries again in the background: %s",
+                location.uri,
+                len(reasons),
+                reasons[0],
+            )
         self.pending_deletions.add(failures)
         if failures:
             self._deleting.start()
@@ -280,7 +291,10 @@ class FileStore:
                     self.copies.destroy()
                 self.transfer.destroy()
         except Exception as error:
-            logger.warning("could not remove all spilled files of this node: %s", error)
+            logger.warning(
+                "could not remove all spilled files of this node, which 'fsspill clean' does: %s",
+                error,
+            )
 
 
 def _probe(clients: ClientPool, stall_timeout: float, location: SpillLocation, name: str) -> None:

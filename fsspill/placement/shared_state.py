@@ -32,9 +32,6 @@ _LOCK_INTERVAL = 0.002
 _RETRY_LOCK_SECONDS = 60.0
 """Seconds without another wait for a lock that could not be had: every spill would wait."""
 
-_LOG_INTERVAL = 600.0
-"""Seconds between two lines in the log about records that cannot be shared."""
-
 Record = dict[str, Any]
 Version = tuple[int, int]
 """Inode and time of the last write of a file, by which one that replaced it is told from it."""
@@ -78,7 +75,6 @@ class SharedState:
         self._own: dict[str, _Own] = {}
         self._seen: dict[str, Version | None] = {}
         self._held_by_others: dict[str, float] = {}
-        self._next_log = -inf
 
     def read(self, kind: str, key: str) -> Record | None:
         """Return a record, or None if there is none."""
@@ -218,13 +214,11 @@ class SharedState:
         if record is None and outdated is None:
             return  # there is nothing that could not be removed
         self._own[name] = _Own(record, is_saved=False, outdated=outdated)
-        if time.monotonic() >= self._next_log:
-            self._next_log = time.monotonic() + _LOG_INTERVAL
-            logger.warning(
-                "cannot share state with the other processes of this node, each of them keeps its "
-                "own: %s",
-                error,
-            )
+        logger.warning(
+            "cannot share state with the other processes of this node, each of them keeps its own: "
+            "%s. Make room in the temporary directory, or set TMPDIR for Ray.",
+            error,
+        )
 
 
 def gettempdir() -> str:

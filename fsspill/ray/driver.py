@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from math import inf
 
-from fsspill.log import get_logger
+from fsspill.log import LIMITED, Incident, follow, get_logger
 from fsspill.placement.shared_state import SharedState
 from fsspill.secrets import redact
 from fsspill.storage.layout import OBJECT_PREFIX
 
-__all__ = ["NOTIFY_INTERVAL", "DriverNotifier"]
+__all__ = ["DriverNotifier"]
 
 logger = get_logger(__name__)
 
-NOTIFY_INTERVAL = 60.0
-"""Seconds in which a node notifies the drivers of a topic once."""
+_KIND = "incident"
 
-_KIND = "notified"
+_SEEN_INTERVAL = 10.0
+"""Seconds between two updates of the record that an incident lasts: Ray repeats what fails every
+10 ms."""
 
 _LONGEST_ID = 12
 """Digits of a node's id in a message, as Ray's own tables show it."""
@@ -28,12 +28,12 @@ _FILE = rf"(/session_[^\s/\"']*)?/{OBJECT_PREFIX}_[^\s\"',;:.]*"
 
 
 class DriverNotifier:
-    """Rate-limited messages to all drivers of the cluster about failures on this node.
+    """Messages to all drivers of the cluster about failures on this node, few for each incident.
 
     Parameters
     ----------
     state : SharedState
-        The state in which the processes of the node share the time of each message.
+        The state in which the processes of the node share the incidents that they reported.
     node_id : str
         The node that each message names as its origin.
     """
@@ -41,41 +41,46 @@ class DriverNotifier:
     def __init__(self, state: SharedState, node_id: str) -> None:
         self._state = state
         self._node_id = node_id
-        self._logged: dict[str, float] = {}
-        self._pushed: dict[str, float] = {}
+        self._logged: dict[str, Incident] = {}
 
     def notify(self, topic: str, message: str, *, part_of: str | None = None) -> None:
-        """Print a message on every driver and log it, once per topic and `NOTIFY_INTERVAL`.
+        """Print a message on every driver and log it, unless its incident was reported lately.
 
         Parameters
         ----------
         topic : str
-            What it is about.
+            What it is about. All messages of a topic are of one incident; see `fsspill.log`.
         message : str
             The message. The log has it in full; the drivers see URIs in the place of files there.
         part_of : str, optional
-            A topic whose messages say the same and more: none is printed soon after one of those.
+            A topic whose messages say the same and more: none is printed while one of those is
+            recent.
         """
         now = time.time()
-        if any(self._is_notified(each, now) for each in (topic, part_of) if each):
+        known = self._incident(part_of) if part_of else None
+        if known and known.is_quiet(now):
             return
-        message = redact(message)
-        if not _is_recent(self._logged.get(topic, -inf), now):
-            logger.warning("%s", message)
-            self._logged[topic] = now
+        last = self._incident(topic)
+        incident, is_due = follow(last, now)
+        if is_due:
+            self._report(topic, incident, redact(message))
+        elif last and now - last.seen >= _SEEN_INTERVAL:
+            self._record(topic, incident)
+
+    def _report(self, topic: str, incident: Incident, message: str) -> None:
+        self._logged[topic], is_due = follow(self._logged.get(topic), incident.seen)
+        if is_due:
+            logger.warning("%s", message, extra=LIMITED)
         # Not recorded before this process is connected: the next call then notifies.
         if _push_error(self._node_id[:_LONGEST_ID], re.sub(_FILE, "", message)):
-            self._pushed[topic] = now
-            self._state.write(_KIND, topic, {"time": now})
+            self._record(topic, incident)
 
-    def _is_notified(self, topic: str, now: float) -> bool:
-        notified = (self._state.read(_KIND, topic) or {}).get("time", -inf)
-        return _is_recent(notified, now) or _is_recent(self._pushed.get(topic, -inf), now)
+    def _incident(self, topic: str) -> Incident | None:
+        record = self._state.read(_KIND, topic)
+        return Incident(**record) if record else None
 
-
-def _is_recent(then: float, now: float) -> bool:
-    """Return True if less than the interval has passed, and the clock was not set back since."""
-    return 0 <= now - then < NOTIFY_INTERVAL
+    def _record(self, topic: str, incident: Incident) -> None:
+        self._state.write(_KIND, topic, incident._asdict())
 
 
 def _push_error(node: str, message: str) -> bool:

@@ -51,6 +51,9 @@ _POLL_INTERVAL = 1.0
 _RESTART_INTERVAL = 5.0
 """Seconds between two starts of a standby, in case that it ends immediately."""
 
+_LOGGED = 12
+"""Of so many failures in a row one is logged: one an hour."""
+
 _STOP_TIMEOUT = 5.0
 """Seconds that stopping waits for a heartbeat that is being written."""
 
@@ -77,6 +80,7 @@ class Heartbeat:
         self._storage = storage
         self._name = name
         self._before_first = before_first
+        self._failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fsspill-heartbeat", daemon=True)
 
@@ -95,7 +99,11 @@ class Heartbeat:
         try:
             self._before_first()
         except Exception as error:
-            logger.warning("the heartbeat of this node depends on this process: %s", error)
+            logger.warning(
+                "the heartbeat of this node ends with its IO workers, the process for it did not "
+                "start: %s",
+                error,
+            )
         while not self._stopping.is_set():
             self.write()
             self.wait()
@@ -116,7 +124,16 @@ class Heartbeat:
         try:
             self._storage.files.write_heartbeat(self._name)
         except Exception as error:
-            logger.warning("could not write heartbeat: %s", error)
+            if self._failures % _LOGGED == 0:
+                logger.warning(
+                    "could not write heartbeat %r, and after a day without any 'fsspill clean' "
+                    "takes what it stands for as dead: %s",
+                    self._name,
+                    error,
+                )
+            self._failures += 1
+        else:
+            self._failures = 0
 
 
 def start_head_process(
@@ -235,4 +252,4 @@ class _Standby:
         try:
             self._process = start_in_child(self._function)
         except OSError as error:
-            logger.warning("could not start the standby of a heartbeat: %s", error)
+            logger.warning("could not start the standby of a heartbeat, and tries again: %s", error)

@@ -144,7 +144,7 @@ class IOWorkerStorage(Storage):
         try:
             self._held.hold(object_refs, seconds)
         except Exception as error:
-            logger.warning("cannot keep objects from being spilled: %s", error)
+            logger.warning("cannot keep objects from being spilled again at once: %s", error)
 
     def _notify_refusal(self, failure: FsspillError) -> None:
         self._notifier.notify("refusal", str(failure))
@@ -181,7 +181,8 @@ class IOWorkerStorage(Storage):
                     raise error.with_traceback(None) from None
             except Exception as error:
                 # Of Ray, or a mistake of fsspill: the drivers must know why ray.get waits.
-                self._notifier.notify("restore", f"{error!r}. Ray tries again, and ray.get waits.")
+                message = f"cannot restore {url}: {error!r}. Ray tries again, and ray.get waits."
+                self._notifier.notify("restore", message)
                 raise
         self._put_error(object_ref, url, reason)
         return 0

@@ -39,5 +39,5 @@ def open_log(path: str) -> IO[bytes]:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return open(os.open(path, flags, 0o666), "ab")
     except OSError as error:
-        logger.warning("a process of this session has no log: %s", error)
+        logger.warning("a process of fsspill in this session has no log: %s", error)
         return Path(os.devnull).open("ab")

@@ -349,7 +349,10 @@ class _Threads:
                 undo()
         except Exception as error:
             logger.warning(
-                "after a call that the file system of %s answered late: %s", self.root, error
+                "could not undo a call that the file system of %s answered late: %s. Something may "
+                "be left there.",
+                self.root,
+                error,
             )
         finally:
             with self._lock:

@@ -275,7 +275,13 @@ class S3Upload(MultipartUpload):
             abort = self._fs._call_s3("abort_multipart_upload", **self._target)
             await within(ABORT_TIMEOUT, abort)
         except Exception as error:
-            logger.warning("could not abort the upload %s: %s", self._target, error)
+            logger.warning(
+                "could not abort the upload %s of s3://%s/%s: %s. 'fsspill clean' removes it.",
+                self._target["UploadId"],
+                self._target["Bucket"],
+                self._target["Key"],
+                error,
+            )
 
 
 def _required(name: str, answer: Mapping[str, Any], path: str) -> str:

@@ -72,7 +72,7 @@ async def _abort_uploads(client: StorageClient, node: str, retrier: Retrier) -> 
         )
     except FsspillError as error:
         # It takes a permission that spilling does not. Clean-up finds them, or a lifecycle rule.
-        logger.warning("incomplete uploads may be left: %s", error)
+        logger.warning("incomplete uploads may be left for 'fsspill clean': %s", error)
     else:
         await client.abort_uploads(uploads)
 

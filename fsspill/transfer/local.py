@@ -320,7 +320,10 @@ def _destroy(location: SpillLocation) -> None:
             break
         time.sleep(0.05)
     else:
-        logger.warning("could not remove %s: delete it by hand", location.node_directory)
+        logger.warning(
+            "could not remove %s, in which files are still written: delete it by hand",
+            location.node_directory,
+        )
     if location.session_path:
         _remove_heartbeats(location, location.session_path.strip("/"))
 

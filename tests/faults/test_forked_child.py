@@ -267,7 +267,10 @@ def test_only_the_process_that_made_a_storage_destroys_it(
         storage.destroy_external_storage()
         return [record.getMessage() for record in caplog.records]
 
-    assert run_in_fork(child) == [f"not destroyed: the storage belongs to process {os.getpid()}"]
+    owner = os.getpid()
+    assert run_in_fork(child) == [
+        f"not destroyed: the storage belongs to process {owner}, which made it"
+    ]
     restore(storage, urls)
     storage.destroy_external_storage()
     assert storage.list_spilled_files() == []

@@ -94,6 +94,23 @@ def test_a_successful_probe_closes_the_circuit(
     assert backend.probes > 0
 
 
+def test_a_circuit_that_opens_and_closes_all_the_time_is_few_lines(
+    opened: CircuitBreaker,
+    backend: Backend,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the last of them is true: a recovery that is not reported yet, is later."""
+    backend.down = False
+    for _ in range(5):
+        poll(lambda: not opened.is_open(), "the circuit to close")
+        opened.open(StoragePermissionError("refused again"))
+    poll(lambda: not opened.is_open(), "the circuit to close")
+    assert caplog.text.count("healthy again") == 1
+    monkeypatch.setattr("fsspill.placement.circuit_breaker.FIRST_PAUSE", 0)
+    poll(lambda: caplog.text.count("healthy again") == 2, "the last recovery in the log")
+
+
 def test_processes_of_a_node_share_the_circuit(
     opened: CircuitBreaker, backend: Backend, probes: BegunThreads
 ) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fsspill.log import FIRST_PAUSE
 from fsspill.placement.shared_state import SharedState
 from fsspill.ray import driver
-from fsspill.ray.driver import NOTIFY_INTERVAL, DriverNotifier
+from fsspill.ray.driver import DriverNotifier
 
 
 def notified(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -54,9 +55,27 @@ def test_a_topic_is_notified_once_per_interval(
     expected = ["fsspill on node node: no space", "fsspill on node node: no file"]
     assert pushed == expected
     assert notified(caplog) == ["no space", "no file"]
-    clock[0] += NOTIFY_INTERVAL
+    clock[0] += FIRST_PAUSE
     second.notify("spill", "still no space")
     assert pushed == [*expected, "fsspill on node node: still no space"]
+
+
+def test_an_outage_of_an_hour_is_six_lines(pushed: list[str], clock: list[float]) -> None:
+    """By all processes of the node together, one of which fails every second."""
+    first, second = notifier(), notifier()
+    began, times = clock[0], []
+    while clock[0] < began + 3600:
+        seen = len(pushed)
+        first.notify("spill", "no space")
+        second.notify("spill", "no space")
+        if len(pushed) > seen:
+            times.append((clock[0] - began) / 60)
+        clock[0] += 1
+    assert times == [0, 1, 3, 7, 15, 31]
+    assert len(pushed) == 6
+    clock[0] += 130
+    second.notify("spill", "no space once more")
+    assert len(pushed) == 7
 
 
 def test_drivers_see_no_secret(pushed: list[str]) -> None:
@@ -112,7 +131,7 @@ def test_without_a_connection_nothing_is_pushed(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         notifier().notify("spill", "no space")
     assert notified(caplog) == ["no space"]
-    assert SharedState("session", "node").read("notified", "spill") is None
+    assert SharedState("session", "node").read("incident", "spill") is None
 
 
 def test_messages_are_limited_where_the_time_of_the_last_cannot_be_shared(
@@ -131,7 +150,7 @@ def test_messages_are_limited_where_the_time_of_the_last_cannot_be_shared(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(pushed) == 2
-    clock[0] += NOTIFY_INTERVAL
+    clock[0] += FIRST_PAUSE
     each.notify("spill", "still no space")
     assert len(pushed) == 3
 

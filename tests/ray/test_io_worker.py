@@ -241,6 +241,43 @@ def test_an_object_whose_file_is_gone_is_lost(storage: WorkerStorage) -> None:
     assert str(again) == str(error)
 
 
+def test_many_lost_objects_are_one_line(
+    directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has emptied the bucket: each error names its object, the log only the first."""
+    monkeypatch.setattr("fsspill.ray.io_worker._CONFIRMATION_PAUSES", ())
+    storage = WorkerStorage(f"file://{directory}", file_size=1)
+    refs = [f"ref{number}".encode() for number in range(20)]
+    for ref in refs:
+        storage.store.put(ref, b"some data")
+    urls = storage.spill_objects(refs, [b""] * len(refs))
+    assert len(urls) == len(refs)
+    for url in urls:
+        Path(split_url(url)[0]).unlink()
+    for ref, url in zip(refs, urls, strict=True):
+        storage.restore_spilled_objects([ref], [url])
+    assert len(storage.store.errors) == len(refs)
+    assert caplog.text.count("cannot be restored") == 1
+    storage.destroy_external_storage()
+
+
+def test_objects_that_cannot_be_held_are_one_line(
+    directory: Path,
+    storage: WorkerStorage,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray calls again every 10 ms meanwhile."""
+    break_directory(directory)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("not connected")
+
+    monkeypatch.setattr(storage._held, "hold", fail)
+    assert [storage.spill_objects([b"ref"], [b""]) for _ in range(100)] == [[]] * 100
+    assert caplog.text.count("spilled again at once: not connected") == 1
+
+
 def test_an_object_whose_file_was_truncated_is_lost(storage: WorkerStorage) -> None:
     """Corrupt is as lost as missing."""
     [url] = storage.spill_objects([b"ref"], [b""])

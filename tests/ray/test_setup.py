@@ -37,7 +37,7 @@ def test_other_storage_types_remain_those_of_ray(tmp_path: Path) -> None:
 def test_setup_makes_no_request_and_never_raises(
     s3_server: S3Server, s3_bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Setup makes no request. Its failure is logged once a minute; only a restore raises it."""
+    """Setup makes no request. Its failure is logged once; only a restore raises it."""
     seen = len(s3_server.requests())
     config = {"type": "fsspec", "params": {"uri": "s3://no-such-bucket"}}
     assert type(rays.setup_external_storage(config, "n", "s")) is IOWorkerStorage
@@ -89,6 +89,7 @@ def test_storage_that_was_never_set_up_reports_why() -> None:
     assert set(told) == {
         "the package is missing. This node cannot spill objects.",
         "the package is missing. This node cannot restore objects.",
+        "the package is missing. This node cannot delete spilled files.",
     }
 
 
