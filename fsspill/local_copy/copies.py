@@ -199,7 +199,7 @@ class LocalCopies:
         """Take the disk out of use, and report it once for the node."""
         failure = StorageUnavailableError(
             f"cannot keep local copies in {self.root}: {type(error).__name__}: {error}. Expected a "
-            "disk that takes files and returns them."
+            "disk that takes files and returns them: check it, or leave cache_dir out."
         )
         clear_traceback(error)
         self._healthy_until = -inf

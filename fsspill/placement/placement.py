@@ -192,7 +192,8 @@ class Candidates:
         limit = self._placement.max_bytes
         if nbytes > limit:
             return StorageRefusedError(
-                f"cannot spill a file of {nbytes} bytes: max_bytes is {limit:.0f}."
+                f"cannot spill a file of {nbytes} bytes: max_bytes is {limit:.0f}. Raise it, or make "
+                "smaller objects."
             )
         asked = all(place in refusals for place, room in self._room.items() if room >= nbytes)
         if not refusals or not asked:
@@ -241,7 +242,10 @@ class Candidates:
             failure = type(first)(reasons)
             failure.__cause__ = first
             return failure
-        return StorageFullError(f"cannot spill a file of {nbytes} bytes: {reasons}")
+        return StorageFullError(
+            f"cannot spill a file of {nbytes} bytes: {reasons} Raise max_bytes, free the disk, or "
+            "name one more URI."
+        )
 
 
 def _free_bytes(directory: str) -> int:

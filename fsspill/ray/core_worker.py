@@ -32,7 +32,8 @@ def connected_worker() -> Any:
         if time.monotonic() > end:
             raise RuntimeError(
                 "cannot reach the object store: expected this process to be connected to Ray "
-                f"within {format_seconds(_GRACE_PERIOD)}."
+                f"within {format_seconds(_GRACE_PERIOD)}. Ray tries again; the machine may be "
+                "overloaded."
             )
         time.sleep(0.001)
     return worker

@@ -148,7 +148,10 @@ class NodeWatch:
         try:
             self._look()
         except Exception as error:
-            logger.warning("could not compare the nodes of the cluster: %s", error)
+            logger.warning(
+                "could not compare the nodes of the cluster, to tell of those without fsspill: %s",
+                error,
+            )
 
     def _look(self) -> None:
         nodes = self._nodes()

@@ -44,7 +44,8 @@ def check_worker_node(node: Any) -> None:
     except Exception as error:
         # Of another Ray than expected, or of a head that Ray itself cannot reach, as it reports.
         logger.warning(
-            "could not compare the spill directory of this node with the head's: %s", error
+            "could not compare the spill directory of this node with the head's, which counts: %s",
+            error,
         )
         return
     if names_directory(node) or os.environ.get("FSSPILL_URI"):
@@ -84,13 +85,17 @@ def on_worker_node_started(node: Any) -> None:
     try:
         announce(node)
     except Exception as error:
-        logger.warning("the head cannot see that this node has fsspill: %s", error)
+        logger.warning(
+            "the head cannot see that this node has fsspill, and tells the drivers so: %s", error
+        )
     try:
         config = json.loads(node._config["object_spilling_config"])
         _report(node, lambda: _check_storage(node, config), "spill or restore objects")
         _report(node, lambda: _check_copies(node, config), "keep local copies")
     except Exception as error:
-        logger.warning("could not check the storage of this node: %s", error)
+        logger.warning(
+            "could not check the storage of this node, which its first spill will do: %s", error
+        )
 
 
 def _check_storage(node: Any, config: Mapping[str, Any]) -> None:

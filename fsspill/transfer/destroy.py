@@ -60,7 +60,10 @@ async def _remove_files(
             return {}
         # Other processes may still be writing: list again until nothing is found.
         failures = await client.delete_with_retry(paths, limits.max_requests_in_flight, _SECONDS)
-    unexplained = StorageUnavailableError(f"cannot delete {directory}: files are listed again.")
+    unexplained = StorageUnavailableError(
+        f"cannot delete all files of {directory}: the storage lists some that were deleted. "
+        "Another process may still write there."
+    )
     return failures or dict.fromkeys(paths, unexplained)
 
 
