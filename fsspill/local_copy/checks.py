@@ -55,8 +55,8 @@ def check_directory(mount: Mount, root: str, max_bytes: int) -> None:
         )
     if kind in _IN_MEMORY:
         logger.warning(
-            "cache_dir=%r is in memory (%s): its copies take memory of this node. Name a directory on a "
-            "disk.",
+            "cache_dir=%r is in memory (%s): its copies take memory of this node. Name a "
+            "directory on a disk.",
             root,
             kind,
         )

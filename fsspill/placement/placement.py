@@ -192,8 +192,8 @@ class Candidates:
         limit = self._placement.max_bytes
         if nbytes > limit:
             return StorageRefusedError(
-                f"cannot spill a file of {nbytes} bytes: max_bytes is {limit:.0f}. Raise it, or make "
-                "smaller objects."
+                f"cannot spill a file of {nbytes} bytes: max_bytes is {limit:.0f}. Raise it, "
+                "or make smaller objects."
             )
         asked = all(place in refusals for place, room in self._room.items() if room >= nbytes)
         if not refusals or not asked:

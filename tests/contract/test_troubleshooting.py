@@ -17,6 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 
 OTHER_TEXTS = {
     "cli/": "help and results",
+    "demo.py": "steps that are shown",
     "http_answer.py": "patterns of the texts of servers",
     "ray/internals.py": "what follows where Ray lacks an attribute, for developers",
     "ray_config.py": "the end of a message that is on the page: what to use instead of a parameter",
