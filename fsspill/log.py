@@ -1,8 +1,8 @@
 """The log of fsspill: no secret passes through it, and one incident is one line.
 
 A storage that is down fails thousands of requests. So every line of WARNING and above is reported
-when its incident begins, then after 1, 3, 7, 15 and 31 minutes, and each half an hour from then on
-as long as it lasts, wherever in the package it is logged.
+when its incident begins, then after 1, 3, 7 and 15 minutes, and every 10 minutes from then on as
+long as it lasts, wherever in the package it is logged.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from fsspill.secrets import redact
 
 __all__ = ["FIRST_PAUSE", "LIMITED", "Incident", "follow", "get_logger"]
 
-FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 1800.0
-"""Seconds between two reports of an incident that lasts: doubled from the first to the longest."""
+FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 600.0
+"""Seconds between two reports of an incident that lasts: doubled from the first to the longest. A
+driver that connects meanwhile has not seen the first."""
 
 _OVER_AFTER = 120.0
 """Seconds without a sign of an incident after which the next one is another incident. Ray asks for
 an object that cannot be restored within this time."""
+
+_LONGEST_TEXT = 1000
+"""Characters of a text by which it is told from others: an error may have a whole page."""
 
 _CAPACITY = 1000
 """Incidents that are kept in memory."""
@@ -131,4 +135,4 @@ def _is_due(record: logging.LogRecord) -> bool:
 
 def _shape(text: str) -> str:
     """Return what the lines of an incident have in common: not the file, the object, a number."""
-    return _NUMBERED.sub("#", _LOCATION.sub(r"\1", text))
+    return _NUMBERED.sub("#", _LOCATION.sub(r"\1", text[:_LONGEST_TEXT]))

@@ -104,7 +104,12 @@ def file(number: int, uri: str = "s3://bucket/x") -> str:
     return f"{uri}/session_1/ray_spilled_objects_ab/f{number}: refused (id {number}F{number})."
 
 
-def test_an_incident_of_an_hour_is_six_lines(
+def word(number: int) -> str:
+    """Return a text of its own for a number, without digits."""
+    return f"{number:b}".replace("0", "a").replace("1", "b")
+
+
+def test_an_incident_of_an_hour_is_nine_lines(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     """When it begins, and less and less often; each with the number of those that are left out."""
@@ -115,7 +120,7 @@ def test_an_incident_of_an_hour_is_six_lines(
         if len(caplog.messages) > seen:
             times.append((clock[0] - began) / 60)
         clock[0] += 2
-    assert times == [0, 1, 3, 7, 15, 31]
+    assert times == [0, 1, 3, 7, 15, 25, 35, 45, 55]
     assert "more" not in caplog.messages[0]
     assert caplog.messages[1].endswith("(29 more lines like this since the last one)")
     warn(file(0, "s3://other/x"))
@@ -174,8 +179,15 @@ def test_errors_are_limited_and_what_is_below_a_warning_is_not(
 def test_incidents_take_little_memory(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     """Errors may have texts of which no two are alike."""
     for number in range(1500):
-        warn("x" * number)
+        warn(word(number))
     assert len(fsspill.log._reported) == 1000
+
+
+def test_a_page_of_an_error_takes_no_time(caplog: pytest.LogCaptureFixture) -> None:
+    """The answer of a server may be one long word."""
+    warn("a1" * 50_000)
+    warn("/a1" * 30_000)
+    assert all(len(text) <= 1000 for _, _, text in fsspill.log._reported)
 
 
 def test_threads_may_log_the_same(caplog: pytest.LogCaptureFixture) -> None:
@@ -185,7 +197,7 @@ def test_threads_may_log_the_same(caplog: pytest.LogCaptureFixture) -> None:
     def log() -> None:
         try:
             for number in range(300):
-                warn("y" * number)
+                warn(word(number))
         except Exception as error:
             failed.append(error)
 

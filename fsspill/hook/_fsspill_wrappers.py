@@ -39,7 +39,7 @@ logger = logging.getLogger("fsspill")
 
 _NODE = "ray._private.node"
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 1800.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 600.0
 """Seconds between two messages of a process to the drivers: doubled from the first to the
 longest."""
 
