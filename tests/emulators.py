@@ -179,15 +179,33 @@ def s3_of_rclone(directory: Path) -> Iterator[dict[str, str]]:
         }
 
 
+WEBDAV4 = "webdav4>=0.10"
+
+
+@contextmanager
+def importable(directory: Path, *requirements: str) -> Iterator[None]:
+    """Install packages into a directory, and import from it what is not installed."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(directory)]
+    subprocess.run([*pip, *requirements], check=True)
+    sys.path.append(str(directory))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(directory))
+
+
 @contextmanager
 def webdav(directory: Path) -> Iterator[dict[str, object]]:
-    """Run rclone's WebDAV server, and yield the options that reach it."""
+    """Run rclone's WebDAV server, and yield the options that reach it.
+
+    Meanwhile its client can be imported.
+    """
     port = free_port()
     command = [rclone(directory / "rclone"), "serve", "webdav", "--config", "/dev/null"]
     command += ["--addr", f"127.0.0.1:{port}", "--user", "user", "--pass", "secret"]
     command += [str(directory / "data")]
     (directory / "data").mkdir()
-    with server(command, port):
+    with importable(directory / "client", WEBDAV4), server(command, port):
         yield {"base_url": f"http://127.0.0.1:{port}", "auth": ("user", "secret")}
 
 

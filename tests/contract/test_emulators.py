@@ -226,9 +226,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
         @functools.cache
         def start_server(protocol: str) -> None:
-            fsspec.get_filesystem_class(protocol)
             server = getattr(emulators, protocol)(tmp_path_factory.mktemp(protocol))
-            patch.setitem(fsspec.config.conf, protocol, servers.enter_context(server))
+            options = servers.enter_context(server)
+            fsspec.get_filesystem_class(protocol)
+            patch.setitem(fsspec.config.conf, protocol, options)
 
         yield start_server
 
