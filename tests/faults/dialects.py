@@ -22,6 +22,7 @@ __all__ = [
     "IgnoresRanges",
     "OtherRegion",
     "PartsWithoutTags",
+    "ShortPages",
     "StaleListings",
     "answer_with_code",
     "is_listing",
@@ -296,6 +297,24 @@ class OtherRegion(Dialect):
         if call.method == "HEAD":
             del answer.headers["x-amz-bucket-region"]
             answer.headers["x-amz-bucket-region"] = self._region
+
+
+class ShortPages(Dialect):
+    """A storage whose pages of a listing have few keys, unless fewer are asked for.
+
+    Parameters
+    ----------
+    count : int
+        How many; S3 has 1000.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def answer(self, call: Call) -> None:
+        """Ask the server for pages of that length."""
+        if is_listing(call) and "max-keys" not in call.query:
+            call.path += f"&max-keys={self._count}"
 
 
 class StaleListings(Dialect):
