@@ -135,6 +135,14 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.fixture
+def checking_server(s3_server: S3Server) -> Iterator[S3Server]:
+    """Give a test the server, without a bucket: until the test ends it may check credentials."""
+    yield s3_server
+    s3_server.check_credentials(False)
+    s3_server.reset()
+
+
+@pytest.fixture
 def recorder(s3_server: S3Server, s3_bucket: str) -> RequestRecorder:
     """Return a recorder of the requests that the server answers from here on."""
     return RequestRecorder(s3_server)

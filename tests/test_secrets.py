@@ -304,12 +304,10 @@ def test_traceback_shows_no_secret(package: str, uri: str, options: Mapping[str,
     assert quote(VALUE, "") not in shown
 
 
-def test_traceback_of_refused_credentials_shows_no_secret() -> None:
+def test_traceback_of_refused_credentials_shows_no_secret(checking_server: S3Server) -> None:
     """The server's refusal names the operation, not the secret that was wrong."""
-    pytest.importorskip("s3fs")
-    with S3Server() as server:
-        server.check_credentials()
-        options = {"key": "AKIA", "secret": VALUE, "endpoint_url": server.endpoint_url}
-        shown = traceback_of("s3://bucket/x", options, PATIENT)
+    checking_server.check_credentials()
+    options = {"key": "AKIA", "secret": VALUE, "endpoint_url": checking_server.endpoint_url}
+    shown = traceback_of("s3://bucket/x", options, PATIENT)
     assert "StoragePermissionError" in shown
     assert VALUE not in shown

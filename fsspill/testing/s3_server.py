@@ -87,9 +87,9 @@ class S3Server(AbstractContextManager["S3Server"]):
         """Remove every bucket."""
         self._call("POST", "/moto-api/reset")
 
-    def check_credentials(self) -> None:
-        """Check signatures and policies from now on; until then every key is accepted."""
-        self._call("POST", "/moto-api/reset-auth", b"0")
+    def check_credentials(self, check: bool = True) -> None:
+        """Check signatures and policies from now on, or accept every key again, as at first."""
+        self._call("POST", "/moto-api/reset-auth", b"0" if check else b"inf")
 
     def requests(self) -> list[Request]:
         """Return every request answered so far, in order."""

@@ -353,29 +353,25 @@ def get_until(program: Program, numbers: Iterator[int], answer: str) -> str:
 
 
 @pytest.fixture
-def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """Return a server of its own that knows one user, with every right, and no other."""
+def strict_server(
+    checking_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3Server]:
+    """Return the server, which knows one user, with every right, and no other."""
     botocore = pytest.importorskip("botocore.session")
-    with S3Server() as server:
-        server.create_bucket("bucket")
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        iam = botocore.get_session().create_client("iam", region_name="us-east-1")
-        iam.create_user(UserName="user")
-        every_right = {
-            "Version": "2012-10-17",
-            "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
-        }
-        iam.put_user_policy(
-            UserName="user", PolicyName="all", PolicyDocument=json.dumps(every_right)
-        )
-        key = iam.create_access_key(UserName="user")["AccessKey"]
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        server.check_credentials()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield server
-        iam.close()
+    iam = botocore.get_session().create_client("iam", region_name="us-east-1")
+    iam.create_user(UserName="user")
+    every_right = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
+    }
+    iam.put_user_policy(UserName="user", PolicyName="all", PolicyDocument=json.dumps(every_right))
+    key = iam.create_access_key(UserName="user")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    checking_server.check_credentials()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield checking_server
+    iam.close()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 

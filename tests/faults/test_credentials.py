@@ -88,14 +88,15 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictServer]:
-    """Return a server of its own, with two users that may do everything."""
-    with S3Server() as server:
-        server.create_bucket("bucket")
-        strict = StrictServer(server)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
-        yield strict
-        strict.close()
+def strict_server(
+    checking_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StrictServer]:
+    """Return the server with two users that may do everything."""
+    checking_server.create_bucket("bucket")
+    strict = StrictServer(checking_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", checking_server.endpoint_url)
+    yield strict
+    strict.close()
 
 
 class Process:

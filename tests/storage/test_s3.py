@@ -110,22 +110,20 @@ def test_a_refused_connection_is_reported_with_the_uri(monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def strict_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+def strict_server(
+    checking_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3Server]:
     """Yield a server that knows only one user, who has no permission."""
     botocore = pytest.importorskip("botocore.session")
-    with S3Server() as server:
-        server.create_bucket("bucket")
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        iam = botocore.get_session().create_client("iam", region_name="us-east-1")
-        iam.create_user(UserName="nobody")
-        key = iam.create_access_key(UserName="nobody")["AccessKey"]
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        server.check_credentials()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield server
-        iam.close()
+    iam = botocore.get_session().create_client("iam", region_name="us-east-1")
+    iam.create_user(UserName="nobody")
+    key = iam.create_access_key(UserName="nobody")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    checking_server.check_credentials()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield checking_server
+    iam.close()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
