@@ -7,11 +7,12 @@ directory has a file that no URL names.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -34,8 +35,12 @@ from tests.running import PATIENCE, poll
 from tests.samples import compressible_bytes, random_bytes
 
 KIB = 2**10
-SIZES = [100 * KIB, 200 * KIB, 10 * MIB, 20 * MIB]
+SMALL = [100 * KIB, 200 * KIB]
+SIZES = [*SMALL, 9 * MIB, 17 * MIB]
 """Two objects of a fused file, one of two blocks and one of three, which is sent in parts."""
+
+WRITES = 27
+"""Calls that write copies of `SIZES`: of 1 MiB at most each."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "raw": {},
@@ -43,12 +48,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "filesystem": {"engine": "fsspec"},
     "zstd-filesystem": {"compression": "zstd", "engine": "fsspec"},
 }
+IN_EVERY_RUN = {"raw", "zstd-filesystem"}
+
+
+@functools.cache
+def make_data(size: int, seed: int, compressible: bool) -> bytes:
+    return compressible_bytes(size, seed) if compressible else random_bytes(size, seed)
 
 
 class Node:
     """A node with local copies, and the objects that it has spilled."""
 
-    def __init__(self, root: Path, node_id: str = "node", **parameters: Any) -> None:
+    def __init__(
+        self, root: Path, node_id: str = "node", sizes: Sequence[int] = SIZES, **parameters: Any
+    ) -> None:
         self.root = root
         self.path = root / "copies" / node_id
         self.store = InMemoryObjectStore()
@@ -59,8 +72,10 @@ class Node:
             object_store=self.store,
             **{"cache_dir": str(root), "cache_max_bytes": 2**30, **parameters},
         )
-        make = compressible_bytes if "compression" in parameters else random_bytes
-        self.data = {b"%d" % seed: make(size, seed) for seed, size in enumerate(SIZES)}
+        self.data = {
+            b"%d" % seed: make_data(size, seed, "compression" in parameters)
+            for seed, size in enumerate(sizes)
+        }
         self.urls: dict[bytes, bytes] = {}
 
     def spill(self) -> None:
@@ -99,7 +114,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(params=list(VARIANTS.values()), ids=list(VARIANTS))
+@pytest.fixture(
+    params=[
+        pytest.param(parameters, id=name, marks=[] if name in IN_EVERY_RUN else pytest.mark.nightly)
+        for name, parameters in VARIANTS.items()
+    ]
+)
 def node(request: pytest.FixtureRequest, s3_bucket: str, root: Path) -> Iterator[Node]:
     if "compression" in request.param:
         pytest.importorskip("zstandard")
@@ -233,13 +253,14 @@ def alter(content: bytearray, made: random.Random) -> None:
     content[start : start + made.randrange(100)] = made.randbytes(made.randrange(100))
 
 
-def test_any_altered_copy_is_found(s3_bucket: str, root: Path) -> None:
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.nightly)])
+def test_any_altered_copy_is_found(s3_bucket: str, root: Path, examples: int) -> None:
     """Bytes altered, cut out or added anywhere."""
     node = Node(root)
     node.spill()
     at_rest = {copy: copy.read_bytes() for copy in node.copies()}
 
-    @settings(max_examples=20, database=None)
+    @settings(max_examples=examples, database=None)
     @given(st.integers(0, 2**32))
     def check(seed: int) -> None:
         made = random.Random(seed)
@@ -261,8 +282,16 @@ def failing(code: int) -> Callable[..., Any]:
     return fail
 
 
-@pytest.mark.parametrize("function", ["writev", "ftruncate", "lseek", "replace", "flock"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
+def failures() -> Iterator[Any]:
+    """Yield functions and errors: every function fails, and is without room, in every run."""
+    for function in ("writev", "ftruncate", "lseek", "replace", "flock"):
+        for code in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE):
+            in_every_run = function == "writev" or code in (errno.EIO, errno.ENOSPC)
+            marks = () if in_every_run else pytest.mark.nightly
+            yield pytest.param(function, code, id=f"{function}-{code}", marks=marks)
+
+
+@pytest.mark.parametrize(("function", "code"), list(failures()))
 def test_a_disk_that_fails_while_copies_are_written_fails_no_spill(
     s3_bucket: str, root: Path, monkeypatch: pytest.MonkeyPatch, function: str, code: int
 ) -> None:
@@ -276,9 +305,16 @@ def test_a_disk_that_fails_while_copies_are_written_fails_no_spill(
         assert node.copies() == []
         node.check()
         node.storage.delete_spilled_objects(list(node.urls.values()))
+    wait_for_the_disk(node)
     poll(lambda: copies_are_made(node), "copies to be made again")
     node.check()
     node.end()
+
+
+def wait_for_the_disk(node: Node) -> None:
+    copies = node.storage.files.copies
+    assert copies is not None
+    poll(copies._is_healthy, "the disk to be in use again")
 
 
 def copies_are_made(node: Node) -> bool:
@@ -309,7 +345,7 @@ def test_a_disk_that_fails_while_copies_are_read_fails_no_restore(
     copies = node.storage.files.copies
     assert copies is not None
     copies._circuit_breaker._state.discard()  # type: ignore[attr-defined]
-    poll(copies._is_healthy, "the disk to be in use again")
+    wait_for_the_disk(node)
     node.end()
 
 
@@ -346,7 +382,7 @@ def test_a_disk_that_hangs_delays_no_spill(
     """Nor a restore or a deletion; nothing is left once it answers."""
     monkeypatch.setattr(background, "_FIRST_PAUSE", PATIENCE)  # a probe would hang too
     mount = HungMount(str(root), monkeypatch)
-    node = Node(root)
+    node = Node(root, sizes=SMALL)
     with monkeypatch.context() as patch, mount.hung(kind):
         patch.setattr(copy_file, "PATIENCE", 0.01)
         for _ in range(6):  # more often than threads may hang
@@ -373,7 +409,7 @@ def test_a_disk_that_is_slower_than_the_upload_delays_no_spill(
     monkeypatch.setattr(os, "writev", slowly)
     node = Node(root)
     node.spill()
-    assert written < 31
+    assert written < WRITES
     assert len(node.copies()) < 3
     node.check()
     monkeypatch.undo()
