@@ -12,11 +12,16 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import IO
 
-__all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child"]
+__all__ = ["is_interpreter_exiting", "run_in_child", "start_in_child", "wait_for_children"]
+
+_started: list[subprocess.Popen[bytes]] = []
+"""The children of this process that may outlive it."""
 
 # The program is this file. As a module (-m) it would import the whole package before the child has
 # the path on which to find it; without -I the directory of this file would be on that path, where
@@ -59,9 +64,19 @@ def start_in_child(
         Receives standard output and standard error of the child; this process's own if not given.
     """
     with _message(function) as message:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             _COMMAND, stdin=message, stdout=output, stderr=output, start_new_session=True
         )
+    _started[:] = [*(each for each in _started if each.poll() is None), child]
+    return child
+
+
+def wait_for_children(seconds: float) -> None:
+    """Wait until the children that `start_in_child` has started have ended, up to a time limit."""
+    give_up = time.monotonic() + seconds
+    for child in _started:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, give_up - time.monotonic()))
 
 
 def _message(function: Callable[[], object]) -> IO[bytes]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import glob
 import importlib.util
 import os
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
+from fsspill.child_process import wait_for_children
 from fsspill.config import make_external_storage
-from fsspill.errors import MissingPackageError
+from fsspill.errors import FsspillError, MissingPackageError
 from fsspill.external_storage import ExternalStorage
+from fsspill.secrets import redact
 from fsspill.settings import MIB
 from fsspill.testing.s3_server import S3Server
 
@@ -29,15 +33,15 @@ OBJECT_SIZE = 4_000_000
 EMPTY_TIMEOUT = 120.0
 """Seconds that Ray may take to delete objects that are no longer referenced."""
 
+_END_SECONDS = 30.0
+"""Seconds that processes of the session may take to end after Ray's."""
+
 _BUCKET = "fsspill-demo"
 
 
-class Progress(Protocol):
-    """Receiver of the progress of a demo."""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """Show that `done` of `total` objects or files have finished `step`."""
-        ...
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Receives the step, the number of objects or files done and their number in total, which is 0 for
+what takes a while without a number."""
 
 
 @dataclass
@@ -112,10 +116,13 @@ def run(
         # A cluster for a minute on this machine needs no token, which Ray would write to the user's
         # home directory, and demand from then on of every `ray start`.
         stack.enter_context(_variables({"RAY_AUTH_MODE": "disabled", **os.environ}))
-        uri = stack.enter_context(_s3_bucket()) if s3 else uri
+        if s3:
+            progress("starting an S3 server", 0, 0)
+            uri = stack.enter_context(_s3_bucket())
         uri = uri or stack.enter_context(_temporary_directory())
         report = Report(uri)
-        ray = stack.enter_context(_cluster(uri, object_store_memory))
+        stack.enter_context(_no_session_left())
+        ray = stack.enter_context(_cluster(uri, object_store_memory, progress))
         storage = _storage_of_this_node(ray, uri)
         _spill_and_restore(ray, storage, report, object_store_memory, progress)
         _count_bytes(ray, report)
@@ -151,8 +158,77 @@ def _variables(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+class _RayError(FsspillError):
+    """A start of Ray that failed for reasons of Ray."""
+
+
 @contextmanager
-def _cluster(uri: str, object_store_memory: int) -> Iterator[Any]:
+def _no_session_left() -> Iterator[None]:
+    """Remove at exit what Ray writes about a session, unless that fails: then it is wanted.
+
+    Not before: Ray ends what an interrupted start has begun when Python exits.
+    """
+    atexit.register(_remove_sessions, set(_find_sessions()))
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, _RayError) or not isinstance(error, FsspillError):
+            atexit.unregister(_remove_sessions)
+        raise
+
+
+def _find_sessions() -> Iterator[str]:
+    """Yield the directories of sessions that this process has begun, in the places of Ray."""
+    places = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp")
+    for place in filter(None, places):
+        yield from glob.iglob(f"{glob.escape(place)}/ray/session_*_{os.getpid()}")
+
+
+def _remove_sessions(others: Container[str]) -> None:
+    wait_for_children(_END_SECONDS)
+    for session in _find_sessions():
+        if session not in others:
+            shutil.rmtree(session, ignore_errors=True)
+            latest = f"{os.path.dirname(session)}/session_latest"
+            with suppress(OSError):
+                if os.readlink(latest) == session:
+                    os.remove(latest)
+
+
+@contextmanager
+def _cluster(uri: str, object_store_memory: int, progress: Progress) -> Iterator[Any]:
+    ray = _import_ray()
+    progress("starting Ray", 0, 0)
+    ray_has_started = False
+    try:
+        _start(ray, uri, object_store_memory)
+        ray_has_started = True
+        yield ray
+    finally:
+        progress("stopping Ray", 0, 0)
+        ray.shutdown()
+        if ray_has_started:
+            wait_for_children(_END_SECONDS)
+
+
+def _start(ray: Any, uri: str, object_store_memory: int) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=1,
+            object_store_memory=object_store_memory,
+            object_spilling_directory=uri,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+    except FsspillError:
+        raise
+    except Exception as error:
+        raise _RayError(f"cannot start Ray for the demo: {redact(str(error))}") from error
+
+
+def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
@@ -168,19 +244,7 @@ def _cluster(uri: str, object_store_memory: int) -> Iterator[Any]:
         )
     if not is_installed():
         install()
-    ray.init(
-        address="local",
-        num_cpus=1,
-        object_store_memory=object_store_memory,
-        object_spilling_directory=uri,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-    )
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    return ray
 
 
 def _storage_of_this_node(ray: Any, uri: str) -> ExternalStorage:

@@ -18,6 +18,15 @@ from pathlib import Path
 from typing import IO
 
 PROGRAMS = Path(__file__).parent / "clusters" / "programs"
+_INTERRUPTIBLE = """
+import signal, sys
+from fsspill.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+INTERRUPTIBLE = (sys.executable, "-c", _INTERRUPTIBLE)
+"""The command ``fsspill``, also where SIGINT is ignored, as by what runs in the background."""
+
 RAYS_IO_WORKERS = 4
 PATIENCE = 240.0
 """Seconds to wait for what should take a few: machines that run tests are shared."""

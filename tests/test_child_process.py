@@ -14,7 +14,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from fsspill.child_process import is_interpreter_exiting, run_in_child, start_in_child
+from fsspill.child_process import (
+    is_interpreter_exiting,
+    run_in_child,
+    start_in_child,
+    wait_for_children,
+)
 from tests.running import PATIENCE, PROGRAMS, poll
 
 
@@ -133,6 +138,24 @@ def test_arguments_are_not_on_the_command_line(
     run_in_child(partial(write_command_line, str(path), "hunter2"), timeout=PATIENCE)
     assert b"python" in path.read_bytes()
     assert b"hunter2" not in path.read_bytes()
+
+
+def test_children_are_waited_for(tmp_path: Path) -> None:
+    """Until they have ended; one that does not is left alone after a time limit."""
+    forever = start_in_child(sleep_forever)
+    try:
+        path = tmp_path / "file"
+        child = start_in_child(partial(write, str(path), "done by"))
+        wait_for_children(0.0)
+        assert forever.poll() is None
+        poll(lambda: child.poll() is not None, "the child to end")
+        wait_for_children(0.1)
+        assert path.exists()
+        assert forever.returncode is None
+    finally:
+        forever.kill()
+    wait_for_children(PATIENCE)
+    assert forever.returncode == -signal.SIGKILL
 
 
 def test_a_child_that_is_started_runs_on(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ others are neither shown nor touched. The URI must be the configured one, prefix
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -226,13 +228,9 @@ def take_listing(
 
 async def _list_all(client: StorageClient, uri: str, stale_after: float) -> Listing:
     """Return the files, directories and incomplete uploads under a URI, not classified yet."""
-    # Parent directories are not created: listing a misspelt URI must not create it.
     probe = f"{CHECK_PREFIX}-{uuid.uuid4().hex}"
-    version = await client.create(f"{client.root}/{probe}", b"x")
-    try:
+    async with _temporary_file(client, f"{client.root}/{probe}"):
         entries = await _list_entries(client)
-    finally:
-        await client.delete_file(versioned_path(f"{client.root}/{probe}", version))
     if probe not in entries:
         raise StorageUnavailableError(
             f"cannot list {uri}: expected every file that exists, found a file that was just "
@@ -250,6 +248,20 @@ async def _list_all(client: StorageClient, uri: str, stale_after: float) -> List
     except Exception as error:
         listing.uploads_error = translate(error, "cannot list the multipart uploads of", uri)
     return listing
+
+
+@asynccontextmanager
+async def _temporary_file(client: StorageClient, path: str) -> AsyncIterator[None]:
+    """Keep a file of 1 byte for the time of a block, which may be cancelled at any time."""
+    # Parent directories are not created: listing a misspelt URI must not create it.
+    creation = asyncio.ensure_future(client.create(path, b"x"))
+    try:
+        await asyncio.shield(creation)
+        yield
+    finally:
+        await asyncio.wait({creation})
+        if not creation.exception():
+            await client.delete_file(versioned_path(path, creation.result()))
 
 
 async def _list_entries(client: StorageClient) -> dict[str, Info]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
 from fsspill import cleanup
+from fsspill.cleanup import Summary
 from fsspill.cli.options import json_option, older_than_option, spill_uri_argument
-from fsspill.cli.tables import print_json, print_summary, show_progress, summary_as_json
+from fsspill.cli.tables import print_json, show_progress
 
 __all__ = ["clean"]
+
+_FAILURES_SHOWN = 10
 
 
 @click.command(
@@ -66,6 +72,7 @@ def clean(
     if they disagree.
     """
     with show_progress(silent=as_json) as progress:
+        progress("listing", 0, 0)
         summary = cleanup.clean(
             uri,
             older_than=older_than,
@@ -76,7 +83,41 @@ def clean(
             progress=progress,
         )
     if as_json:
-        print_json({"dry_run": dry_run, **summary_as_json(summary)})
+        print_json({"dry_run": dry_run, **_as_json(summary)})
     else:
-        print_summary(summary, "would remove" if dry_run else "removed")
+        _print_summary(summary, "would remove" if dry_run else "removed")
     return 1 if summary.failures else 0
+
+
+def _as_json(summary: Summary) -> dict[str, Any]:
+    return {
+        "sessions": summary.sessions,
+        "nodes": summary.nodes,
+        "files": summary.files,
+        "bytes": summary.nbytes,
+        "uploads": summary.uploads,
+        "kept": summary.kept,
+        "failures": {where: str(failure) for where, failure in summary.failures.items()},
+    }
+
+
+def _print_summary(summary: Summary, removed: str) -> None:
+    """Print what was removed (or would be, as `removed` says), and what was kept."""
+    for session in summary.sessions:
+        click.echo(f"{removed} session {session}")
+    for node in summary.nodes:
+        click.echo(f"{removed} node {node}")
+    for kept, reason in summary.kept.items():
+        click.echo(f"kept {kept}: {reason}")
+    counts = (len(summary.sessions), len(summary.nodes), summary.files, summary.nbytes)
+    names = ("sessions", "nodes", "files", "bytes", "uploads")
+    numbers = zip(names, (*counts, summary.uploads), strict=True)
+    click.echo(f"{removed}: " + ", ".join(f"{name} {number:,}" for name, number in numbers))
+    _print_failures(list(summary.failures.values()))
+
+
+def _print_failures(failures: Sequence[Exception]) -> None:
+    for failure in failures[:_FAILURES_SHOWN]:
+        click.echo(f"fsspill: {failure}", err=True)
+    if len(failures) > _FAILURES_SHOWN:
+        click.echo(f"fsspill: {len(failures) - _FAILURES_SHOWN:,} more failed", err=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
+
 import click
 
 from fsspill.cli.options import json_option
-from fsspill.cli.tables import print_json, print_report, report_as_json, show_progress
-from fsspill.demo import run
+from fsspill.cli.tables import print_json, print_rows, show_progress
+from fsspill.demo import Report, run
 from fsspill.settings import MIB
 
 __all__ = ["demo"]
@@ -45,7 +48,31 @@ def demo(uri: str | None, s3: bool, store_mib: int, as_json: bool) -> int:
     with show_progress(silent=as_json) as progress:
         report = run(uri, s3=s3, object_store_memory=store_mib * MIB, progress=progress)
     if as_json:
-        print_json(report_as_json(report))
+        print_json({"succeeded": report.succeeded, **asdict(report)})
     else:
-        print_report(report)
+        _print_report(report)
     return 0 if report.succeeded else 1
+
+
+def _print_report(report: Report) -> None:
+    click.echo(f"spilled to {report.uri}")
+    print_rows(("", ""), list(_rows(report)))
+
+
+def _rows(report: Report) -> Iterator[tuple[str, str]]:
+    yield "objects", f"{report.objects:,}"
+    yield "bytes", f"{report.object_bytes:,}"
+    yield "corrupted objects", f"{report.corrupted:,}"
+    yield "spilled", _rate(report.spilled_bytes, report.spill_seconds)
+    yield "restored", _rate(report.restored_bytes, report.restore_seconds)
+    yield "files written", f"{report.files_written:,}"
+    yield "files left", f"{report.files_left:,}"
+
+
+def _rate(nbytes: int, seconds: float) -> str:
+    speed = f"{_mebibytes(nbytes / seconds)}/s" if seconds else "-"
+    return f"{_mebibytes(nbytes)} at {speed}"
+
+
+def _mebibytes(nbytes: float) -> str:
+    return "<1 MiB" if 0 < nbytes < MIB else f"{nbytes / MIB:,.0f} MiB"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,6 +29,9 @@ _USAGE = 2
 _INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended, as shells count."""
 
+_COMPLETING = "_FSSPILL_COMPLETE"
+"""Variable by which a shell asks click for completions."""
+
 
 class _LazyGroup(click.Group):
     """A group of commands that are imported when they are asked for."""
@@ -38,12 +43,33 @@ class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._table)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        with _show_while(f"fsspill {args[0]} ..."):
+            return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._table:
             return None
         module, _, attribute = self._table[cmd_name].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+
+@contextmanager
+def _show_while(text: str) -> Iterator[None]:
+    """Show a text during a block, where somebody waits: some commands take a second to import."""
+    shown = (
+        sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and _COMPLETING not in os.environ
+    )
+    if shown:
+        click.echo(text, nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 @click.group(

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fsspill.cleanup import Node, Session, Summary
-from fsspill.demo import Progress, Report
-from fsspill.settings import MIB
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+    from rich.table import Table
+    from rich.text import Text
 
-__all__ = [
-    "UNITS",
-    "print_json",
-    "print_report",
-    "print_sessions",
-    "print_summary",
-    "report_as_json",
-    "sessions_as_json",
-    "show_progress",
-    "summary_as_json",
-]
+__all__ = ["UNITS", "Progress", "is_terminal", "print_json", "print_rows", "show_progress"]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Receives a step, how much of it is done, and how much there is; 0 while that is not known."""
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds of each unit of time, the largest first."""
 
-_FAILURES_SHOWN = 10
+_STYLES = {
+    "alive": "green",
+    "right": "green",
+    "dead": "red",
+    "wrong": "bold red",
+    "unknown": "yellow",
+    "unchecked": "yellow",
+}
+"""Styles of cells, by their text."""
+
+_WIDEST = 10_000
+"""Columns in which every table has room."""
+
+_NUMBER = re.compile(r"[0-9<][0-9,.]*( ?[A-Za-z]+)?|-")
+
+
+def is_terminal() -> bool:
+    """Return True if tables are printed: on a terminal, where the package for them is installed."""
+    return sys.stdout.isatty() and _has_rich()
+
+
+def _has_rich() -> bool:
+    return importlib.util.find_spec("rich") is not None
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -37,187 +55,155 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=2))
 
 
-def sessions_as_json(sessions: Sequence[Session]) -> list[dict[str, Any]]:
-    """Return sessions and their nodes as JSON has them."""
-    return [
-        {
-            "session": session.name,
-            **_as_json(session),
-            "uploads": len(session.uploads),
-            "nodes": [
-                {"node": node_id, **_as_json(node)}
-                for node_id, node in sorted(session.nodes.items())
-            ],
-        }
-        for session in sessions
-    ]
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 0) -> None:
+    """Print rows: words, or on a terminal a table, or blocks of lines where that is too wide.
 
-
-def _as_json(found: Session | Node) -> dict[str, Any]:
-    return {
-        "files": len(found.files),
-        "bytes": found.nbytes,
-        "age_seconds": found.age,
-        "liveness": found.liveness,
-    }
-
-
-def print_sessions(sessions: Sequence[Session]) -> None:
-    """Print a row for each session and each of its nodes."""
-    header = ("session", "node", "files", "bytes", "age", "alive", "uploads")
-    rows = [row for session in sessions for row in _session_rows(session)]
-    if _has_rich() and sys.stdout.isatty():
-        _print_table(header, rows)
+    Parameters
+    ----------
+    header : sequence of str
+        Title of each column; no line of titles where all are empty.
+    rows : sequence of sequence of str
+        Cells. A column of numbers is aligned to the right.
+    names : int
+        Number of leading columns that name the row, "-" for none, the last one most closely. They
+        may be long, and are printed in full, to be copied.
+    """
+    if not is_terminal():
+        for row in (header, *rows) if any(header) else rows:
+            print(*row)
         return
-    for row in (header, *rows):
-        print(*row)
-
-
-def _has_rich() -> bool:
-    return importlib.util.find_spec("rich") is not None
-
-
-def _session_rows(session: Session) -> Iterator[tuple[str, ...]]:
-    name = session.name or "-"
-    if session.name is not None:
-        counts = _counts(len(session.files), session.nbytes)
-        yield name, "-", *counts, _age(session.age), session.liveness, f"{len(session.uploads):,}"
-    for node_id, node in sorted(session.nodes.items()):
-        counts = _counts(len(node.files), node.nbytes)
-        yield name, node_id, *counts, _age(node.age), node.liveness, "-"
-
-
-def _counts(*numbers: int) -> Iterator[str]:
-    return (f"{number:,}" for number in numbers)
-
-
-def _age(seconds: float | None) -> str:
-    """Format a time in the largest unit that it has two of, rounded down but never to nothing."""
-    if seconds is None:
-        return "-"
-    if 0 < seconds < 1:
-        return "<1s"
-    unit = next((unit for unit, size in UNITS.items() if seconds >= 2 * size), "s")
-    return f"{seconds // UNITS[unit]:.0f}{unit}"
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
     from rich.console import Console
+
+    console = Console(highlight=False)
+    table = _make_table(header, rows)
+    wide = console.options.update(width=_WIDEST)
+    if console.measure(table, options=wide).maximum <= console.width:
+        console.print(table)
+    else:
+        _print_blocks(console, header, rows, names)
+
+
+def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*header, box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, show_header=any(header))
+    for title, cells in zip(header, zip(*rows, strict=True) if rows else header, strict=True):
+        is_number = all(map(_NUMBER.fullmatch, cells))
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    return table
 
 
-def print_summary(summary: Summary, removed: str) -> None:
-    """Print what a clean-up removed (or would remove, as `removed` says), and what it kept."""
-    for session in summary.sessions:
-        print(f"{removed} session {session}")
-    for node in summary.nodes:
-        print(f"{removed} node {node}")
-    for kept, reason in summary.kept.items():
-        print(f"kept {kept}: {reason}")
-    counts = (len(summary.sessions), len(summary.nodes), summary.files, summary.nbytes)
-    names = ("sessions", "nodes", "files", "bytes", "uploads")
-    numbers = zip(names, (*counts, summary.uploads), strict=True)
-    print(f"{removed}: " + ", ".join(f"{name} {number:,}" for name, number in numbers))
-    _print_failures(list(summary.failures.values()))
+def _print_blocks(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], names: int
+) -> None:
+    """Print the name of each row on a line, and its other cells with their titles below it."""
+    from rich.text import Text
+
+    for row in rows:
+        named = [name for name in row[:names] if name != "-"]
+        if named:
+            indent = "  " * (len(named) - 1)
+            console.print(Text(indent + named[-1], style="bold"), soft_wrap=True)
+        indent = "  " * len(named)
+        cells = zip(header[names:], row[names:], strict=True)
+        shown = [
+            Text.assemble(f"{title} ", (cell, _STYLES.get(cell, "")))
+            for title, cell in cells
+            if cell != "-"
+        ]
+        for line in _fill(shown, console.width - len(indent)):
+            console.print(Text(indent) + line, soft_wrap=True)
 
 
-def summary_as_json(summary: Summary) -> dict[str, Any]:
-    """Return what a clean-up removed, kept and could not remove as JSON has it."""
-    return {
-        "sessions": summary.sessions,
-        "nodes": summary.nodes,
-        "files": summary.files,
-        "bytes": summary.nbytes,
-        "uploads": summary.uploads,
-        "kept": summary.kept,
-        "failures": {where: str(failure) for where, failure in summary.failures.items()},
-    }
-
-
-def _print_failures(failures: Sequence[Exception]) -> None:
-    for failure in failures[:_FAILURES_SHOWN]:
-        print(f"fsspill: {failure}", file=sys.stderr)
-    if len(failures) > _FAILURES_SHOWN:
-        print(f"fsspill: {len(failures) - _FAILURES_SHOWN:,} more failed", file=sys.stderr)
+def _fill(words: Sequence[Text], width: int) -> list[Text]:
+    """Return lines of words, which are not broken."""
+    lines: list[Text] = []
+    for word in words:
+        if lines and lines[-1].cell_len + 2 + word.cell_len <= width:
+            lines[-1] = lines[-1] + "  " + word
+        else:
+            lines.append(word)
+    return lines
 
 
 @contextmanager
 def show_progress(*, silent: bool = False) -> Iterator[Progress]:
-    """Show a bar per step on a terminal, and a line per finished step elsewhere or without rich."""
-    if silent:
-        yield lambda step, done, total: None
+    """Show a bar per step on a terminal, and a line per finished step elsewhere or without rich.
+
+    Parameters
+    ----------
+    silent : bool
+        True to print no lines: nothing else than the result is wanted on the standard output. Bars
+        are on the error output.
+    """
+    if not (sys.stderr.isatty() and _has_rich()):
+        yield _show_nothing if silent else _show_line
         return
-    if not (_has_rich() and sys.stdout.isatty()):
-        yield _show_line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
+    console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}"),
+        # Room remains for the ^C that a terminal shows, which would break a line of full width.
+        BarColumn(max(10, min(40, console.width - 50))),
+        TextColumn("{task.fields[count]}", justify="right"),
         TimeElapsedColumn(),
     )
-    with Bars(*columns) as bars:
-        steps = {}
+    with Bars(*columns, console=console) as bars:
+        shown = _BarsByStep(bars)
+        try:
+            yield shown
+        finally:
+            shown.finish()
 
-        def show(step: str, done: int, total: int) -> None:
-            if step not in steps:
-                steps[step] = bars.add_task(step, total=total)
-            bars.update(steps[step], completed=done, total=total)
 
-        yield show
+class _BarsByStep:
+    """The bars of the steps of a command; a step of unknown length is shown until the next one.
+
+    Right at any time, since Ctrl-C may come at any time.
+    """
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._steps: dict[str, TaskID] = {}
+        self._waiting: tuple[str, TaskID] | None = None
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if self._waiting and self._waiting[0] == step and not total:
+            return
+        self._end_waiting()
+        if not total:
+            self._waiting = step, self._bars.add_task(step, total=None, count="")
+            return
+        count = f"{done:,}/{total:,}"
+        if step not in self._steps:
+            self._steps[step] = self._bars.add_task(step, total=total, count=count)
+        self._bars.update(self._steps[step], completed=done, total=total, count=count)
+
+    def finish(self) -> None:
+        """Leave the bars of known length on the screen, and nothing if there are none."""
+        self._end_waiting()
+        self._bars.live.transient = not self._steps
+
+    def _end_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            self._bars.remove_task(waiting[1])
+
+
+def _show_nothing(step: str, done: int, total: int) -> None:
+    pass
 
 
 def _show_line(step: str, done: int, total: int) -> None:
-    if done == total:
+    if total and done == total:
         print(f"{step}: {done} of {total}", flush=True)
-
-
-def print_report(report: Report) -> None:
-    """Print the table of a demo, or lines where rich is not installed."""
-    if not _has_rich():
-        for row in _report_rows(report):
-            print(*row)
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, show_header=False, title=f"spilled to {report.uri}")
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    for name, value in _report_rows(report):
-        table.add_row(name, value)
-    Console().print(table)
-
-
-def report_as_json(report: Report) -> dict[str, Any]:
-    """Return the outcome of a demo as JSON has it."""
-    return {"succeeded": report.succeeded, **asdict(report)}
-
-
-def _report_rows(report: Report) -> Iterator[tuple[str, str]]:
-    yield "objects", f"{report.objects:,}"
-    yield "bytes", f"{report.object_bytes:,}"
-    yield "corrupted objects", f"{report.corrupted:,}"
-    yield "spilled", _rate(report.spilled_bytes, report.spill_seconds)
-    yield "restored", _rate(report.restored_bytes, report.restore_seconds)
-    yield "files written", f"{report.files_written:,}"
-    yield "files left", f"{report.files_left:,}"
-
-
-def _rate(nbytes: int, seconds: float) -> str:
-    speed = f"{_mebibytes(nbytes / seconds)}/s" if seconds else "-"
-    return f"{_mebibytes(nbytes)} at {speed}"
-
-
-def _mebibytes(nbytes: float) -> str:
-    return "<1 MiB" if 0 < nbytes < MIB else f"{nbytes / MIB:,.0f} MiB"
+    elif not total and sys.stdout.isatty():
+        print(f"{step} ...", flush=True)

@@ -7,7 +7,9 @@ process on the head compares.
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -101,15 +103,20 @@ def watch_until_exit(requirement: str, gcs_address: str, pid: int) -> None:
     pid : int
         That process.
     """
+    threading.Thread(target=_watch, args=(requirement, gcs_address), daemon=True).start()
+    while is_alive(pid):
+        time.sleep(_POLL_INTERVAL)
+    # A request that is not answered any more would keep the process for a while.
+    os._exit(0)
+
+
+def _watch(requirement: str, gcs_address: str) -> None:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     watch = NodeWatch(GcsClient(address=gcs_address), requirement)
-    next_look = 0.0
-    while is_alive(pid):
-        if time.monotonic() >= next_look:
-            watch.look()
-            next_look = time.monotonic() + INTERVAL
-        time.sleep(_POLL_INTERVAL)
+    while True:
+        watch.look()
+        time.sleep(INTERVAL)
 
 
 class NodeWatch:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -98,6 +98,39 @@ _OPERATIONS = (
 )  # fmt: skip
 
 
+_UNDO_SECONDS = 10.0
+"""Seconds to undo what was interrupted: some requests."""
+
+
+class _Call:
+    """A call on an event loop, for which another thread waits."""
+
+    def __init__(self, function: Callable[[], Awaitable[Any]]) -> None:
+        self._function = function
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+        self._ended = Event()
+
+    async def run(self) -> Any:
+        try:
+            if self._is_cancelled:
+                raise asyncio.CancelledError
+            self._task = asyncio.current_task()
+            return await self._function()
+        finally:
+            self._ended.set()
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel it, and wait for its end; on any thread but that of the loop."""
+        loop.call_soon_threadsafe(self._cancel)
+        self._ended.wait(_UNDO_SECONDS)
+
+    def _cancel(self) -> None:
+        self._is_cancelled = True
+        if self._task:
+            self._task.cancel()
+
+
 @dataclass(frozen=True)
 class Connection:
     """A URI together with the filesystem that serves it.
@@ -122,8 +155,16 @@ class Connection:
     concurrent: bool
 
     def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
-        """Call a coroutine function on the event loop of the filesystem, and wait for its end."""
-        result: T = sync(self.fs.loop, function, *arguments)
+        """Call a coroutine function on the event loop of the filesystem, and wait for its end.
+
+        Ctrl-C cancels it, and waits for what it has to undo: for some seconds, or another Ctrl-C.
+        """
+        call = _Call(partial(function, *arguments))
+        try:
+            result: T = sync(self.fs.loop, call.run)
+        except KeyboardInterrupt:
+            call.end(self.fs.loop)
+            raise
         return result
 
     @property

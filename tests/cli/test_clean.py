@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from fsspill import FsspillError
+from fsspill.cleanup import Summary
+from fsspill.cli.clean import _print_summary
 from fsspill.cli.main import main
 from fsspill.storage.local_files import OpenDirectory
 from tests.cli.conftest import old_file, old_heartbeat
+from tests.running import INTERRUPTIBLE, PATIENCE, poll
 
 
 def test_clean_reports_removed_and_kept_sessions(
@@ -106,3 +114,47 @@ def test_clean_prints_json(left_behind: Path, capsys: pytest.CaptureFixture[str]
             "uploads": 0,
             "failures": {},
         }
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_clean_needs_no_further_package(
+    terminal: bool,
+    left_behind: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may run from cron in an environment of few packages."""
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    assert main(["clean", f"file://{left_behind}", "--older-than", "1d"]) == 0
+    assert "removed" in capsys.readouterr().out
+
+
+def test_a_summary_shows_ten_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the error output, and counts the others."""
+    failures = {str(number): FsspillError(f"number {number}") for number in range(12)}
+    _print_summary(Summary(kept={"session a": "alive"}, failures=failures), "removed")
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        "kept session a: alive",
+        "removed: sessions 0, nodes 0, files 0, bytes 0, uploads 0",
+    ]
+    lines = captured.err.splitlines()
+    assert lines[0] == "fsspill: number 0"
+    assert lines[10:] == ["fsspill: 2 more failed"]
+
+
+def test_ctrl_c_leaves_no_file_of_its_own(tmp_path: Path) -> None:
+    """Not the one that shows the time of the storage; one line says what happened."""
+    for number in range(3000):
+        old_heartbeat(tmp_path / f"session_{number}" / "fsspill_heartbeats" / "head", 50 * 3600)
+    before = set(tmp_path.iterdir())
+    command = [*INTERRUPTIBLE, "clean", f"file://{tmp_path}"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as clean:
+        poll(lambda: set(tmp_path.iterdir()) - before, "the listing to begin")
+        clean.send_signal(signal.SIGINT)
+        out, err = clean.communicate(timeout=PATIENCE)
+    assert clean.returncode == 130
+    assert (out, err.splitlines()[-1]) == ("", "fsspill: interrupted")
+    assert "Traceback" not in err
+    assert set(tmp_path.iterdir()) == before

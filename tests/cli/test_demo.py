@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from fsspill.cli.demo import _print_report, _rate
 from fsspill.cli.main import main
 from fsspill.demo import Report
 
@@ -41,3 +42,28 @@ def test_a_missing_grpcio_is_reported_before_anything_starts(
     )
     assert main(["demo"]) == 1
     assert 'pip install "fsspill[cli]"' in capsys.readouterr().err
+
+
+def test_a_report_shows_rates(capsys: pytest.CaptureFixture[str]) -> None:
+    """MiB per second that Ray counted; a dash where it counted no time."""
+    report = Report("s3://b", objects=1234, spilled_bytes=2**30, spill_seconds=2, corrupted=1)
+    _print_report(report)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["objects", "1,234"] in rows
+    assert ["corrupted", "objects", "1"] in rows
+    assert ["spilled", "1,024", "MiB", "at", "512", "MiB/s"] in rows
+    assert ["restored", "0", "MiB", "at", "-"] in rows
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "seconds", "shown"),
+    [
+        (0, 1.0, "0 MiB at 0 MiB/s"),
+        (1000, 0.1, "<1 MiB at <1 MiB/s"),
+        (5 * 2**20, 100.0, "5 MiB at <1 MiB/s"),
+        (2**20, 0.001, "1 MiB at 1,000 MiB/s"),
+    ],
+)
+def test_only_zero_bytes_are_shown_as_zero(nbytes: int, seconds: float, shown: str) -> None:
+    """Slow and small transfers differ from none."""
+    assert _rate(nbytes, seconds) == shown

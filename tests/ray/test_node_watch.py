@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
+import subprocess
+import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +15,11 @@ import pytest
 pytest.importorskip("ray")
 
 import fsspill
+from fsspill.child_process import start_in_child
 from fsspill.ray.announcement import announce, key_of
-from fsspill.ray.node_watch import NodeWatch, _requirement
+from fsspill.ray.node_watch import NodeWatch, _requirement, watch_until_exit
 from fsspill.settings import Settings
+from tests.running import PATIENCE
 
 ALIVE, DEAD = 0, 1
 
@@ -192,3 +198,17 @@ def test_the_command_names_the_extras_of_the_uris() -> None:
     """And the version of the head."""
     assert _requirement(Settings("s3://b/x")) == f"fsspill[s3]=={fsspill.__version__}"
     assert _requirement(Settings("file:///x")) == f"fsspill=={fsspill.__version__}"
+
+
+def test_it_ends_with_rays_head_process_whatever_is_not_answered() -> None:
+    """A request to a head that is gone would go on for longer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as head:
+            watch = start_in_child(partial(watch_until_exit, "fsspill==1", address, head.pid))
+            silent.settimeout(PATIENCE)
+            connection, _ = silent.accept()  # it asks
+            assert watch.poll() is None
+        with connection:
+            assert watch.wait(timeout=PATIENCE) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ftplib
+import os
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -19,6 +21,7 @@ from fsspill import ConfigError, ExternalStorage, InMemoryObjectStore, StorageUn
 from fsspill.storage.connection import connect
 from fsspill.storage.protocols import PROTOCOLS
 from tests import emulators
+from tests.running import PATIENCE
 
 
 def test_options_are_not_shared_with_botocore() -> None:
@@ -230,3 +233,26 @@ def test_a_mistyped_path_of_credentials_is_not_sent_away(token: str) -> None:
     pytest.importorskip("gcsfs")
     with pytest.raises(ConfigError, match="does not exist on this node"):
         connect("gs://bucket/p", {"token": token})
+
+
+def test_ctrl_c_waits_for_what_a_call_has_to_undo() -> None:
+    """Such as a file that it has written: the call is cancelled, and its end waited for."""
+    events = []
+
+    async def work() -> None:
+        events.append("begun")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(PATIENCE)
+            events.append("not cancelled")
+        finally:
+            await asyncio.sleep(0.1)
+            events.append("undone")
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            connect("memory://x", {}).run(work)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert events == ["begun", "undone"]
