@@ -47,6 +47,7 @@ from fsspill.storage.layout import (
     is_valid_component,
     versioned_path,
 )
+from fsspill.storage.s3_versions import OLD_SIZE
 from fsspill.storage.uri import check_uri, is_local
 
 __all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]
@@ -147,7 +148,12 @@ class Listing:
 
     def add_file(self, path: str, info: Info) -> None:
         """Add a file of the layout: a spilled file, a heartbeat, or the file of a check."""
-        file = FileInfo(f"{self.root}/{path}", int(info.get("size") or 0), self.age_of(info))
+        file = FileInfo(
+            f"{self.root}/{path}",
+            int(info.get("size") or 0),
+            self.age_of(info),
+            int(info.get(OLD_SIZE) or 0),
+        )
         if _CHECK.fullmatch(path):
             self.checks.append(file)
             return

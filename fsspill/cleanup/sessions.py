@@ -61,14 +61,17 @@ class FileInfo:
     path : str
         Path on the filesystem of the URI.
     nbytes : int
-        Size in bytes.
+        Size in bytes, with that of old versions where the storage keeps those.
     age : float or None
         Seconds since it was last written, by the storage's clock; None if that is not known.
+    old_nbytes : int
+        The part of the size that old versions have.
     """
 
     path: str
     nbytes: int
     age: float | None
+    old_nbytes: int = 0
 
 
 @dataclass(frozen=True)

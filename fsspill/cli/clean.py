@@ -72,7 +72,7 @@ def clean(
     if they disagree.
     """
     with show_progress(silent=as_json) as progress:
-        progress("listing", 0, 0)
+        progress("cleaning", 0, 0)
         summary = cleanup.clean(
             uri,
             older_than=older_than,

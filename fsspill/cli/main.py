@@ -20,7 +20,9 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "demo": "fsspill.cli.demo:demo",
     "ls": "fsspill.cli.ls:ls",
+    "du": "fsspill.cli.du:du",
     "clean": "fsspill.cli.clean:clean",
+    "inspect": "fsspill.cli.inspect:inspect",
 }
 """Module and attribute of each command, in the order of ``--help``. A command returns its exit
 code, or None for 0."""

@@ -40,6 +40,11 @@ class FrameHeader(NamedTuple):
         return _HEADER.pack(*self)
 
     @classmethod
+    def parse(cls, data: bytes) -> FrameHeader:
+        """Read the lengths in 24 bytes, whatever they are."""
+        return cls(*_HEADER.unpack_from(data))
+
+    @classmethod
     def unpack(cls, data: bytes, *, size: int, url: str) -> FrameHeader:
         """Read the header of the frame that `url` names.
 
@@ -62,7 +67,7 @@ class FrameHeader(NamedTuple):
                 f"cannot restore {url}: expected a frame of {size} bytes that opens with a header "
                 f"of {HEADER_LENGTH}, found {len(data)} bytes. The file was truncated or replaced."
             )
-        header = cls(*_HEADER.unpack_from(data))
+        header = cls.parse(data)
         if header.frame_length != size:
             raise CorruptObjectError(
                 f"cannot restore {url}: expected a frame of {size} bytes, found a header that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -243,8 +244,11 @@ class StorageClient:
         return data
 
     async def size(self, path: str) -> int:
-        """Return the length of a file in bytes."""
-        size = (await self._fs._info(path)).get("size")
+        """Return the length of a file in bytes. Raises IsADirectoryError if it is none."""
+        info = await self._fs._info(path)
+        if info.get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, "expected a file, found a directory", path)
+        size = info.get("size")
         if not isinstance(size, int):
             raise StorageUnavailableError(
                 f"cannot tell the size of {path}: expected a number of bytes, found {size!r}. "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -55,6 +57,18 @@ class LocalClient(StorageClient):
                 return file.read(nbytes)
 
         return await self._call(read)
+
+    async def size(self, path: str) -> int:
+        """Return the length of a file in bytes. Raises IsADirectoryError if it is none."""
+
+        def size() -> int:
+            with open(open_file(self.root, self._below(path)), "rb", buffering=0) as file:
+                found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "expected a file", path)
+            return found.st_size
+
+        return await self._call(size)
 
     async def list_directory(self, directory: str) -> dict[str, Mapping[str, Any]]:
         """Return the files and directories in one directory, by path; none if it is not there."""

@@ -14,9 +14,12 @@ from fsspill.errors import StoragePermissionError, is_transient, translate
 from fsspill.log import get_logger
 from fsspill.storage.layout import split_version
 
-__all__ = ["ObjectVersions"]
+__all__ = ["OLD_SIZE", "ObjectVersions"]
 
 logger = get_logger(__name__)
+
+OLD_SIZE = "old_size"
+"""Key of a size that `ObjectVersions.find` finds: of all versions of a file but the newest."""
 
 NULL = "null"
 """Version of an object that was written while versioning was off."""
@@ -89,7 +92,9 @@ class ObjectVersions:
             raise
 
     async def find(self, bucket: str, prefix: str) -> dict[str, Mapping[str, Any]]:
-        """Return the files of which any version is kept, by path; of those, the sum of the sizes.
+        """Return the files of which any version is kept, by path.
+
+        The size of a file is the sum of those of its versions; under `OLD_SIZE` is what is old.
 
         One request for 1000 versions. {} where the credentials or the server do not list them;
         raises what may pass.
@@ -118,10 +123,13 @@ class ObjectVersions:
 
     def _add(self, found: dict[str, dict[str, Any]], path: str, version: Mapping[str, Any]) -> None:
         if path not in found:
-            found[path] = {"name": path, "type": "file", "size": 0, "LastModified": None}
+            found[path] = {"name": path, "type": "file", "LastModified": None}
+            found[path] |= {"size": 0, OLD_SIZE: 0}
             self._found[path] = []
         info, modified = found[path], version.get("LastModified")
-        info["size"] += version.get("Size") or 0
+        nbytes = version.get("Size") or 0
+        info["size"] += nbytes
+        info[OLD_SIZE] += 0 if version.get("IsLatest") else nbytes
         if info["LastModified"] is None or (modified and modified > info["LastModified"]):
             info["LastModified"] = modified
         self._found[path].append(version["VersionId"])

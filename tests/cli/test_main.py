@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ import fsspill
 from fsspill.cli.main import COMMANDS, main
 from fsspill.demo import Report
 
+COMMANDS_PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 FSSPILL = os.path.join(os.path.dirname(sys.executable), "fsspill")
 
 
@@ -103,3 +106,36 @@ def test_the_version_is_printed() -> None:
     """The command is installed."""
     printed = subprocess.run([FSSPILL, "--version"], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == f"fsspill {fsspill.__version__}"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the line that the page on the commands has for it."""
+    if shell == "bash" and not shutil.which("bash"):
+        pytest.skip("click asks bash for its version")
+    variable, value = "_FSSPILL_COMPLETE", f"{shell}_source"
+    assert f"{variable}={value} fsspill" in COMMANDS_PAGE.read_text()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 0
+    assert "fsspill" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("fsspill i", "inspect"), ("fsspill ls --o", "--older-than")]
+)
+def test_commands_and_options_are_completed(
+    words: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As bash asks for it."""
+    monkeypatch.setenv("_FSSPILL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        main([])
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [f"plain,{found}"]
+    assert captured.err == ""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fsspill import ExternalStorage, InMemoryObjectStore
+from fsspill.cli.main import COMMANDS, main
 from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys
 from tests.running import Program, poll, processes, ray_environment
@@ -33,6 +35,8 @@ RUN_HERE = (
     "fsspill demo",
     "fsspill ls",
     "fsspill clean",
+    "fsspill du",
+    "fsspill inspect",
     "ray start",
     "python -m",
 )
@@ -170,17 +174,45 @@ def test_the_demo_command_succeeds(command: str, environment: dict[str, str]) ->
         program.output()
 
 
-@pytest.mark.parametrize("command", commands("fsspill ls", "fsspill clean"))
+@pytest.mark.parametrize("command", commands("fsspill ls", "fsspill clean", "fsspill du"))
 def test_the_clean_up_commands_leave_the_bucket_unchanged(
-    command: str, environment: dict[str, str], s3_server: S3Server
+    command: str, s3_bucket: str, s3_server: S3Server
 ) -> None:
     """Each asks the bucket that it names."""
+    s3_server.create_bucket("my-bucket")
     seen = len(s3_server.requests())
-    arguments = [script("fsspill"), *shlex.split(command)[1:]]
-    with Program(*arguments, environment=environment) as program:
-        program.output()
+    assert main(shlex.split(command)[1:]) == 0
     assert asked_buckets(s3_server, seen) == {"my-bucket"}
     assert keys("my-bucket") == []
+
+
+@pytest.mark.parametrize("command", commands("fsspill inspect"))
+def test_the_inspect_commands_find_a_file(
+    command: str, s3_bucket: str, s3_server: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the session and the node that they name, whatever it is called."""
+    s3_server.create_bucket("my-bucket")
+    store = InMemoryObjectStore()
+    store.put(b"ref", b"some data")
+    names = {"session_name": "session_1", "node_id": "n1"}
+    storage = ExternalStorage("s3://my-bucket/spill", object_store=store, **names)  # type: ignore[arg-type]
+    [url] = storage.spill_objects([b"ref"])
+    base_url, _, parameters = url.decode().partition("?")
+    file = base_url.rpartition("/")[2]
+    arguments = [
+        re.sub(r"FILE\?.*", f"{file}?{parameters}", word).replace("FILE", file)
+        for word in shlex.split(command)[1:]
+    ]
+    assert main(arguments) == 0
+    verdict = "right" if "?" in command else "unchecked"
+    assert f"0 33 - - {verdict}" in capsys.readouterr().out
+
+
+def test_every_command_has_a_section() -> None:
+    """Of its name, in the order of ``--help``."""
+    page = ROOT / "docs" / "commands.md"
+    headings = re.findall(r"^## (.*)$", page.read_text(), re.MULTILINE)
+    assert headings == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", commands("python -m"))
