@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -137,11 +138,11 @@ def show_progress(*, silent: bool = False) -> Iterator[Progress]:
     Parameters
     ----------
     silent : bool
-        True to print no lines: nothing else than the result is wanted on the standard output. Bars
-        are on the error output.
+        True to print no lines of finished steps: nothing but the result is wanted on the standard
+        output. All else is on the error output, and only if that is a terminal.
     """
     if not (sys.stderr.isatty() and _has_rich()):
-        yield _show_nothing if silent else _show_line
+        yield partial(_show_line, silent)
         return
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -198,12 +199,8 @@ class _BarsByStep:
             self._bars.remove_task(waiting[1])
 
 
-def _show_nothing(step: str, done: int, total: int) -> None:
-    pass
-
-
-def _show_line(step: str, done: int, total: int) -> None:
-    if total and done == total:
+def _show_line(silent: bool, step: str, done: int, total: int) -> None:
+    if not total and sys.stderr.isatty():
+        print(f"{step} ...", file=sys.stderr)
+    elif total and done == total and not silent:
         print(f"{step}: {done} of {total}", flush=True)
-    elif not total and sys.stdout.isatty():
-        print(f"{step} ...", flush=True)

@@ -67,6 +67,21 @@ def test_invalid_arguments_print_the_usage(
     assert captured.err.startswith("Usage: fsspill")
 
 
+def test_a_mistyped_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the one that was meant; the exit code is 2."""
+    assert main(["lss", "file:///x"]) == 2
+    assert "No such command 'lss'. Did you mean 'ls'?" in capsys.readouterr().err
+    assert main(["something"]) == 2
+    assert "No such command 'something'." in capsys.readouterr().err
+
+
+def test_no_arguments_are_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """It names every command."""
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the command itself."""
