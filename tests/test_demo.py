@@ -85,6 +85,7 @@ def test_a_bad_uri_is_reported_in_one_line(environment: dict[str, str]) -> None:
     assert ended.stdout == ""
     assert ended.stderr.splitlines()[-1].startswith("fsspill: cannot spill to 'nonsense://x'")
     assert "Traceback" not in ended.stderr
+    assert sessions(environment) == []
 
 
 def test_the_temporary_directory_is_removed(
@@ -101,7 +102,7 @@ def test_the_temporary_directory_is_removed(
 
 @pytest.mark.ray
 def test_what_ray_refuses_is_reported_in_one_line(environment: dict[str, str]) -> None:
-    """Such as more memory than there is."""
+    """Such as more memory than there is. Its logs are kept."""
     pytest.importorskip("ray")
     command = [FSSPILL, "demo", "--store-mib", "100000000"]
     ended = subprocess.run(
@@ -110,6 +111,7 @@ def test_what_ray_refuses_is_reported_in_one_line(environment: dict[str, str]) -
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("fsspill: cannot start Ray for the demo: ")
     assert "Traceback" not in ended.stderr
+    assert sessions(environment)
 
 
 @pytest.mark.ray

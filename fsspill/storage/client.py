@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -247,7 +248,7 @@ class StorageClient:
         """Return the length of a file in bytes. Raises IsADirectoryError if it is none."""
         info = await self._fs._info(path)
         if info.get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, "expected a file, found a directory", path)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         size = info.get("size")
         if not isinstance(size, int):
             raise StorageUnavailableError(

@@ -65,7 +65,7 @@ class LocalClient(StorageClient):
             with open(open_file(self.root, self._below(path)), "rb", buffering=0) as file:
                 found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "expected a file", path)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             return found.st_size
 
         return await self._call(size)
