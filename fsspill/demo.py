@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -121,8 +121,9 @@ def run(
             uri = stack.enter_context(_s3_bucket())
         uri = uri or stack.enter_context(_temporary_directory())
         report = Report(uri)
-        stack.enter_context(_no_session_left())
+        session = stack.enter_context(_no_session_left())
         ray = stack.enter_context(_cluster(uri, object_store_memory, progress))
+        session.append(ray._private.worker._global_node.get_session_dir_path())
         storage = _storage_of_this_node(ray, uri)
         _spill_and_restore(ray, storage, report, object_store_memory, progress)
         _count_bytes(ray, report)
@@ -163,17 +164,19 @@ class _RayError(FsspillError):
 
 
 @contextmanager
-def _no_session_left() -> Iterator[None]:
+def _no_session_left() -> Iterator[list[str]]:
     """Remove at exit what Ray writes about a session, unless that fails: then it is wanted.
 
-    Not before: Ray ends what an interrupted start has begun when Python exits.
+    Not before: Ray ends what an interrupted start has begun when Python exits. The caller adds the
+    directory of the session to the list; without, it is a new one of this process.
     """
-    atexit.register(_remove_sessions, set(_find_sessions()))
+    session: list[str] = []
+    atexit.register(_remove_session, session, set(_find_sessions()))
     try:
-        yield
+        yield session
     except Exception as error:
         if isinstance(error, _RayError) or not isinstance(error, FsspillError):
-            atexit.unregister(_remove_sessions)
+            atexit.unregister(_remove_session)
         raise
 
 
@@ -184,15 +187,14 @@ def _find_sessions() -> Iterator[str]:
         yield from glob.iglob(f"{glob.escape(place)}/ray/session_*_{os.getpid()}")
 
 
-def _remove_sessions(others: Container[str]) -> None:
+def _remove_session(known: Sequence[str], others: Container[str]) -> None:
     wait_for_children(_END_SECONDS)
-    for session in _find_sessions():
-        if session not in others:
-            shutil.rmtree(session, ignore_errors=True)
-            latest = f"{os.path.dirname(session)}/session_latest"
-            with suppress(OSError):
-                if os.readlink(latest) == session:
-                    os.remove(latest)
+    for session in known or [found for found in _find_sessions() if found not in others]:
+        shutil.rmtree(session, ignore_errors=True)
+        latest = f"{os.path.dirname(session)}/session_latest"
+        with suppress(OSError):
+            if os.readlink(latest) == session:
+                os.remove(latest)
 
 
 @contextmanager

@@ -82,6 +82,7 @@ def _frame_as_json(frame: InspectedFrame) -> dict[str, Any]:
         "data_bytes": data,
         "owner": frame.owner_address.hex(),
         "metadata": _text(frame.metadata),
+        "metadata_hex": frame.metadata.hex(),
         "compression": frame.codec,
         "digest": frame.verdict,
         "algorithm": frame.algorithm,
@@ -127,13 +128,13 @@ def _row(frame: InspectedFrame) -> Sequence[str]:
     if is_terminal() and len(owner) > _OWNER_SHOWN:
         owner = owner[:_OWNER_SHOWN] + ".."
     place = (f"{frame.offset:,}", f"{frame.size:,}", frame.codec or "raw")
-    return *place, _text(frame.metadata) or "-", owner or "-", frame.verdict
+    return *place, _text(frame.metadata) or frame.metadata.hex() or "-", owner or "-", frame.verdict
 
 
-def _text(data: bytes) -> str:
-    """Return bytes as a text if that can be printed, else in hexadecimal."""
+def _text(data: bytes) -> str | None:
+    """Return bytes as a text; None if that cannot be printed."""
     text = data.decode("ascii", "replace")
-    return text if text.isascii() and text.isprintable() else data.hex()
+    return text if text.isascii() and text.isprintable() else None
 
 
 def _describe(gap: Gap) -> str:

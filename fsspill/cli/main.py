@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fsspill import __version__
+from fsspill.cli.log import show_warnings
 from fsspill.error_chain import redact_errors
 from fsspill.errors import FsspillError
 
@@ -119,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = None if argv is None else list(argv)
     try:
-        return fsspill.main(arguments, prog_name="fsspill", standalone_mode=False) or 0
+        with show_warnings():
+            return fsspill.main(arguments, prog_name="fsspill", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return _USAGE

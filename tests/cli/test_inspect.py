@@ -59,6 +59,7 @@ def test_json_has_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "data_bytes": FRAME - 24 - len(OWNER) - 6,
         "owner": OWNER.hex(),
         "metadata": "PYTHON",
+        "metadata_hex": b"PYTHON".hex(),
         "compression": None,
         "digest": "right",
         "algorithm": "xxh3_128",
