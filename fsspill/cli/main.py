@@ -25,6 +25,7 @@ COMMANDS = {
     "du": "fsspill.cli.du:du",
     "clean": "fsspill.cli.clean:clean",
     "inspect": "fsspill.cli.inspect:inspect",
+    "config": "fsspill.cli.config:config",
 }
 """Module and attribute of each command, in the order of ``--help``. A command returns its exit
 code, or None for 0."""

@@ -21,7 +21,7 @@ from fsspill.ray.node_watch import start_node_watch
 from fsspill.ray.secret_options import reject_secret_options
 from fsspill.ray.setup import validation
 from fsspill.settings import Settings
-from fsspill.storage.protocols import protocol_of, traits_of
+from fsspill.storage.uri import check_shared_by_processes
 
 __all__ = ["on_head_started", "validate_external_storage"]
 
@@ -84,19 +84,10 @@ def _check(config: Mapping[str, Any], session_name: str) -> ExternalStorage:
     if not settings.allow_secrets:
         for uri in storage.uris:
             reject_secret_options(uri, settings.storage_options or {})
-    _reject_per_process(storage)
+    for uri in storage.uris:
+        check_shared_by_processes(uri)
     storage.check()
     return storage
-
-
-def _reject_per_process(storage: ExternalStorage) -> None:
-    for uri in storage.uris:
-        if traits_of(uri).is_per_process:
-            raise ConfigError(
-                f"cannot spill a Ray cluster to {uri}: expected storage that all processes share. "
-                f"Every IO worker would see its own {protocol_of(uri)}:// and restore nothing. "
-                "Use file:///a/directory on one machine, or a bucket."
-            )
 
 
 def _for_raylet(config: Mapping[str, Any], storage: ExternalStorage) -> dict[str, Any]:

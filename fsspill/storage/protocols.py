@@ -17,6 +17,7 @@ __all__ = [
     "READ_TIMEOUT",
     "ProtocolTraits",
     "protocol_of",
+    "secret_places",
     "traits_of",
 ]
 
@@ -164,3 +165,11 @@ def protocol_of(uri: str) -> str:
 def traits_of(uri: str) -> ProtocolTraits:
     """Return the traits of a URI's protocol."""
     return PROTOCOLS.get(protocol_of(uri), ProtocolTraits())
+
+
+def secret_places(uri: str) -> str:
+    """Return the environment variables and other places for the secrets of a URI's protocol."""
+    traits = traits_of(uri)
+    if traits.is_local or traits.is_per_process:
+        return ""
+    return traits.secret_variables or f"FSSPEC_{protocol_of(uri).upper()}_PASSWORD"

@@ -13,10 +13,10 @@ from fsspill.errors import ConfigError
 from fsspill.secret_forms import has_password
 from fsspill.secrets import redact
 from fsspill.storage.packages import import_failure
-from fsspill.storage.protocols import protocol_of, traits_of
+from fsspill.storage.protocols import protocol_of, secret_places, traits_of
 from fsspill.storage.spellings import describe_spelling
 
-__all__ = ["check_uri", "filesystem_class", "is_local"]
+__all__ = ["check_shared_by_processes", "check_uri", "filesystem_class", "is_local"]
 
 _UNSAFE = re.compile(r"[?#*\[\]{}\x00-\x1f\\]")
 
@@ -47,7 +47,7 @@ def check_uri(uri: object) -> str:
     if has_password(uri):
         raise ConfigError(
             f"cannot spill to {_shown(uri)}: found a password in the URI, which Ray would show in "
-            f"logs and process lists. Expected it in the environment: {_variables(uri)}."
+            f"logs and process lists. Expected it in the environment: {secret_places(uri)}."
         )
     instead = describe_spelling(uri)
     if instead:
@@ -74,6 +74,16 @@ def check_uri(uri: object) -> str:
     return uri.rstrip("/")
 
 
+def check_shared_by_processes(uri: str) -> None:
+    """Raise ConfigError for storage that no other process sees: useless for a Ray cluster."""
+    if traits_of(uri).is_per_process:
+        raise ConfigError(
+            f"cannot spill a Ray cluster to {uri}: expected storage that all processes share. "
+            f"Every IO worker would see its own {protocol_of(uri)}:// and restore nothing. "
+            "Use file:///a/directory on one machine, or a bucket."
+        )
+
+
 def filesystem_class(uri: str) -> type:
     """Return fsspec's class for the protocol of a URI.
 
@@ -95,11 +105,6 @@ def filesystem_class(uri: str) -> type:
     except Exception as error:  # packages that do not fit together raise anything
         raise import_failure(uri, error) from error
     return cls
-
-
-def _variables(uri: str) -> str:
-    protocol = protocol_of(uri).upper()
-    return traits_of(uri).secret_variables or f"FSSPEC_{protocol}_PASSWORD"
 
 
 def _no_uri_error(found: object) -> ConfigError:

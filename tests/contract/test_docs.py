@@ -37,6 +37,7 @@ RUN_HERE = (
     "fsspill clean",
     "fsspill du",
     "fsspill inspect",
+    "fsspill config",
     "ray start",
     "python -m",
 )
@@ -89,7 +90,8 @@ def test_every_block_is_run(page: Path) -> None:
     """A page has no code block but programs and commands."""
     text = page.read_text()
     languages = {match[1] for match in FENCE.finditer(text)}
-    assert languages <= {"python", "console"}
+    # tests/deployment/test_manifests.py compares the YAML with what is printed.
+    assert languages <= {"python", "console", "yaml"}
     assert len(FENCE.findall(text)) * 2 == text.count("```")
 
 
@@ -213,6 +215,13 @@ def test_every_command_has_a_section() -> None:
     page = ROOT / "docs" / "commands.md"
     headings = re.findall(r"^## (.*)$", page.read_text(), re.MULTILINE)
     assert headings == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", commands("fsspill config"))
+def test_the_config_command_prints(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the bucket."""
+    assert main(shlex.split(command)[1:]) == 0
+    assert "s3://my-bucket/spill" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands("python -m"))

@@ -18,6 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 OTHER_TEXTS = {
     "cli/": "help and results",
     "demo.py": "steps that are shown",
+    "deployment/": "what fsspill config prints",
     "http_answer.py": "patterns of the texts of servers",
     "inspection.py": "what is told of a file, in docs/commands.md",
     "ray/internals.py": "what follows where Ray lacks an attribute, for developers",
