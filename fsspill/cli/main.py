@@ -26,6 +26,7 @@ COMMANDS = {
     "clean": "fsspill.cli.clean:clean",
     "inspect": "fsspill.cli.inspect:inspect",
     "config": "fsspill.cli.config:config",
+    "bench": "fsspill.cli.bench:bench",
 }
 """Module and attribute of each command, in the order of ``--help``. A command returns its exit
 code, or None for 0."""

@@ -123,4 +123,4 @@ def to_python(value: Mapping[str, Any], indent: int = 0) -> str:
 
 
 def _literal(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (str, list)) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, list)) else repr(value)

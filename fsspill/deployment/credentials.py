@@ -10,7 +10,7 @@ from typing import Literal
 from fsspill.errors import ConfigError
 from fsspill.secret_forms import has_password
 from fsspill.secrets import redact, remember_environment
-from fsspill.storage.protocols import protocol_of, traits_of
+from fsspill.storage.protocols import has_other_provider, protocol_of, traits_of
 
 __all__ = ["Credentials", "Source", "choose_source", "credentials_of", "plain_variables"]
 
@@ -98,20 +98,14 @@ def choose_source(uri: str, wanted: Source | None) -> Source:
     """
     sources = credentials_of(uri).sources
     if wanted is None:
-        return "secret" if "secret" in sources and _has_other_endpoint(uri) else sources[0]
+        # A store with an API like that of S3 knows nothing of AWS's roles.
+        return "secret" if has_other_provider(uri) else sources[0]
     if wanted not in sources:
         raise ConfigError(
             f"cannot take the credentials for {uri} from a {wanted}: expected "
             f"{' or '.join(sources)}."
         )
     return wanted
-
-
-def _has_other_endpoint(uri: str) -> bool:
-    """Return True for a store with an API like that of S3: it knows nothing of AWS's roles."""
-    names = [name for name in credentials_of(uri).plain_variables if "ENDPOINT" in name]
-    found = [os.environ[name] for name in names if os.environ.get(name)]
-    return any(".amazonaws.com" not in endpoint for endpoint in found)
 
 
 def plain_variables(uri: str) -> Mapping[str, str | None]:

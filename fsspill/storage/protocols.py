@@ -6,6 +6,7 @@ A protocol without a row works with the defaults of `ProtocolTraits`. Options th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,7 @@ __all__ = [
     "PROTOCOLS",
     "READ_TIMEOUT",
     "ProtocolTraits",
+    "has_other_provider",
     "protocol_of",
     "secret_places",
     "traits_of",
@@ -173,3 +175,11 @@ def secret_places(uri: str) -> str:
     if traits.is_local or traits.is_per_process:
         return ""
     return traits.secret_variables or f"FSSPEC_{protocol_of(uri).upper()}_PASSWORD"
+
+
+def has_other_provider(uri: str) -> bool:
+    """Return True for S3 at an endpoint in the environment that is not AWS's."""
+    if traits_of(uri).extra != "s3":
+        return False
+    found = [os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")]
+    return any(".amazonaws.com" not in endpoint for endpoint in found if endpoint)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore
 from fsspill.external_storage import ExternalStorage
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.raw_libraries import ObstoreStorage, PyarrowStorage, S3fsStorage
-from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 
 __all__ = [
     "BUCKET",

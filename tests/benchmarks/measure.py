@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
+from fsspill.bench.reused_store import ReusedStore
 from fsspill.format.url import parse_url_with_offset
 from fsspill.settings import MIB
 from tests.benchmarks.contenders import RAY, Contender
 from tests.benchmarks.link_server import LinkServer, Stats
-from tests.benchmarks.reused_store import ReusedStore
 from tests.benchmarks.table import shown_requests, shown_size, shown_speed
 
 __all__ = ["Case", "Row", "Sample", "measure", "run_case", "sample", "verify"]

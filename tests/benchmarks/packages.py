@@ -22,9 +22,9 @@ from statistics import median
 from typing import ClassVar
 
 from fsspill import ExternalStorage
+from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore, random_bytes
 from fsspill.settings import MIB
 from tests.benchmarks.link_server import LinkServer
-from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore, random_bytes
 from tests.benchmarks.table import aligned, shown_speed
 
 __all__ = ["PackagesRow", "compare"]

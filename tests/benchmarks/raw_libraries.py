@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from fsspill.bench.reused_store import ReusedStore
 from fsspill.format.frame import HEADER_LENGTH, Frame, FrameHeader
 from fsspill.format.planning import plan_files
 from fsspill.format.url import create_url_with_offset, parse_url_with_offset
 from fsspill.settings import MIB
-from tests.benchmarks.reused_store import ReusedStore
 
 __all__ = ["LibraryStorage", "ObstoreStorage", "PyarrowStorage", "S3fsStorage"]
 

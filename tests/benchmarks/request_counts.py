@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from fsspill.bench.reused_store import ReusedStore
 from fsspill.ray.head import validate_external_storage
 from tests.benchmarks.contenders import BUCKET, Contender
 from tests.benchmarks.link_server import LinkServer
-from tests.benchmarks.reused_store import ReusedStore
 from tests.benchmarks.table import shown_requests
 
 __all__ = ["RequestsRow", "count_deletion", "count_setup"]

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore
 from fsspill.external_storage import ExternalStorage
 from fsspill.settings import MIB
 from tests.benchmarks.link_server import LinkServer
-from tests.benchmarks.reused_store import OWNER_ADDRESS, ReusedStore
 
 __all__ = ["Footprint", "measure", "tables"]
 

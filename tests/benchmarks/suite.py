@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fsspill.bench.reused_store import ReusedStore, random_bytes
 from fsspill.settings import MIB
 from tests.benchmarks.contenders import (
     Contender,
@@ -18,7 +19,6 @@ from tests.benchmarks.contenders import (
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Row, run_case, verify
 from tests.benchmarks.request_counts import RequestsRow, count_deletion, count_setup
-from tests.benchmarks.reused_store import ReusedStore, random_bytes
 
 __all__ = [
     "FULL",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
+from fsspill.bench.chart import shown_speed
 from fsspill.settings import MIB
 
 __all__ = ["TableRow", "aligned", "shown_requests", "shown_size", "shown_speed"]
@@ -56,11 +57,6 @@ def shown_size(nbytes: int) -> str:
     return next(
         (f"{nbytes // unit} {name}" for unit, name in units if nbytes >= unit), f"{nbytes} B"
     )
-
-
-def shown_speed(number: float) -> str:
-    """Return a number without decimals, or with one if it is below 10."""
-    return f"{number:,.1f}" if number < 10 else f"{number:,.0f}"
 
 
 def shown_requests(requests: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import fsspec
 import pytest
 
+from fsspill.bench.reused_store import ReusedStore, random_bytes
 from fsspill.settings import MIB
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import compression
@@ -25,7 +26,6 @@ from tests.benchmarks.contenders import (
 )
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.measure import Case, Row, Sample, measure, run_case, verify
-from tests.benchmarks.reused_store import ReusedStore, random_bytes
 from tests.benchmarks.suite import Suite, count_requests
 
 pytest.importorskip("ray")

@@ -38,6 +38,7 @@ RUN_HERE = (
     "fsspill du",
     "fsspill inspect",
     "fsspill config",
+    "fsspill bench",
     "ray start",
     "python -m",
 )
@@ -222,6 +223,23 @@ def test_the_config_command_prints(command: str, capsys: pytest.CaptureFixture[s
     """It names the bucket."""
     assert main(shlex.split(command)[1:]) == 0
     assert "s3://my-bucket/spill" in capsys.readouterr().out
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("command", commands("fsspill bench"))
+def test_the_bench_command_leaves_the_bucket_empty(
+    command: str, environment: dict[str, str], s3_server: S3Server, tmp_path: Path
+) -> None:
+    """It measures the bucket that it names, and writes its chart."""
+    pytest.importorskip("ray")
+    seen = len(s3_server.requests())
+    words = [str(tmp_path / word) if word.endswith(".svg") else word for word in command.split()]
+    arguments = [script("fsspill"), *words[1:], "--size", "4MiB", "--seconds", "1"]
+    with Program(*arguments, environment=environment) as program:
+        assert "To set:" in program.output()
+    assert asked_buckets(s3_server, seen) == {"my-bucket"}
+    assert keys("my-bucket") == []
+    assert ("--plot" in words) == any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", commands("python -m"))

@@ -16,6 +16,7 @@ PACKAGE = Path(fsspill.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 
 OTHER_TEXTS = {
+    "bench/": "what fsspill bench prints, and the text of its charts",
     "cli/": "help and results",
     "demo.py": "steps that are shown",
     "deployment/": "what fsspill config prints",

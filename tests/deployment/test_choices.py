@@ -66,7 +66,7 @@ def test_every_number_was_measured(text: str) -> None:
 
 
 def test_ray_knows_every_setting() -> None:
-    """The installed one; tests/clusters/test_versions.py has the names for all releases."""
+    """The one that is installed: its raylet reads a variable of that name."""
     ray = pytest.importorskip("ray")
     raylet = Path(ray.__file__).parent / "core" / "src" / "ray" / "raylet" / "raylet"
     names = {each.name for each in (*choose_ray_settings(BUCKET, None), LONG_WAITS)}

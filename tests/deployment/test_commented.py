@@ -94,7 +94,7 @@ def test_yaml_loads_as_it_was(value: Any) -> None:
 
 def test_a_literal_of_python_evaluates_to_the_configuration() -> None:
     """Nested mappings, lists and numbers."""
-    value = {"# Why.": None, "a": {"b": ["x", "y"], "# Later.": None}, "c": True, "d": 5, "e": '"'}
+    value = {"# Why.": None, "a": {"b": ["x", "y"], "# Later.": None}, "c": True, "d": 5, "e": '"𐀀'}
     text = to_python(value)
     assert ast.literal_eval(text) == without_comments(value)
     assert "    # Why.\n" in text
