@@ -336,7 +336,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "examples", [40, pytest.param(400, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])]
+    "examples", [25, pytest.param(400, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])]
 )
 def test_any_sequence_loses_and_leaves_nothing(examples: int) -> None:
     """Every spilled object is restored bit for bit, and no file is left behind."""

@@ -100,6 +100,7 @@ def test_other_import_hooks(finders: str) -> None:
     python(HOOK, finders)
 
 
+@pytest.mark.nightly
 def test_the_assertion_rewriting_of_pytest(tmp_path: Path) -> None:
     """It finds every module by itself where all files are test files, and the hook still works."""
     pytest.importorskip("ray")
