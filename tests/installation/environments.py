@@ -112,6 +112,5 @@ def find_pip(version: str, directory: Path) -> Path:
 
 def build_wheel(directory: Path) -> Path:
     """Return a wheel of the working tree."""
-    arguments: Sequence[str] = ("wheel", "--quiet", "--no-deps", "-w", str(directory), str(ROOT))
-    run(sys.executable, "-m", "pip", *arguments)
+    run(sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "-o", str(directory), str(ROOT))
     return next(directory.glob("fsspill-*.whl"))

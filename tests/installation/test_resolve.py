@@ -40,9 +40,14 @@ def test_the_newest_pip_resolves_every_extra(wheel: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(1800)
-def test_uv_resolves_every_request(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "requests",
+    [WITH_BOTO3, pytest.param(NEWEST, marks=pytest.mark.nightly)],
+    ids=["with boto3", "all"],
+)
+def test_uv_resolves_every_request(requests: Sequence[str], wheel: Path, tmp_path: Path) -> None:
     """In either order."""
-    require(Environment(tmp_path, "uv"), wheel, NEWEST)
+    require(Environment(tmp_path, "uv"), wheel, requests)
 
 
 @pytest.mark.nightly
