@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from fsspill import errors
 from fsspill.errors import FsspillError, StorageUnavailableError
-from fsspill.log import FIRST_PAUSE, LIMITED, get_logger
+from fsspill.log import LIMITED, get_logger
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.shared_state import SharedState
 
@@ -45,7 +43,7 @@ class CircuitBreaker:
     -----
     Checking whether it is open costs one system call. Probes follow 0.5 to 5 seconds apart, three
     requests each, one process of the node at a time. A probe that succeeds closes it only if no
-    failure was reported since the probe began. The log reports that once a minute.
+    failure was reported since the probe began.
     """
 
     def __init__(
@@ -59,7 +57,6 @@ class CircuitBreaker:
         self._uri = uri
         self._probe = probe
         self._resumed = resumed
-        self._recovered, self._reported = False, -inf
         self._probing = BackgroundTask(self.probe_once, "fsspill-probe")
 
     def failure(self) -> FsspillError | None:
@@ -88,28 +85,17 @@ class CircuitBreaker:
         self._probing.shut_down()
 
     def probe_once(self) -> bool:
-        """Probe unless another process does; return True if it is closed now, and so reported."""
+        """Probe unless another process does; return True if it is closed now."""
         if self._state.read(_KIND, self._uri) is None:
-            return self._report()
+            return True
         with self._state.lock(_KIND, self._uri, wait=False) as acquired:
             record = self._state.read(_KIND, self._uri)
             if record is None:
-                return self._report()
+                return True
             if not acquired or not self._succeeds() or not self._close(record):
                 return False
-        self._recovered = True
-        return self._report()
-
-    def _report(self) -> bool:
-        """Log that this process has closed it; return False if it is too early for that.
-
-        Of a URI that opens and closes all the time the last line must be true, so none is left out.
-        """
-        if self._recovered:
-            if time.monotonic() < self._reported + FIRST_PAUSE:
-                return False
-            self._recovered, self._reported = False, time.monotonic()
-            logger.warning("%s is healthy again; %s.", self._uri, self._resumed, extra=LIMITED)
+        # Each time: of a URI that opens and closes all the time the last line must be true.
+        logger.warning("%s is healthy again; %s.", self._uri, self._resumed, extra=LIMITED)
         return True
 
     def _close(self, record: dict[str, Any]) -> bool:

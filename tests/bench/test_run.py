@@ -15,7 +15,7 @@ from fsspill.errors import StorageNotFoundError
 from fsspill.settings import MIB
 from tests.at_rest import keys, open_uploads
 from tests.recording import RequestRecorder
-from tests.running import Program, poll
+from tests.running import INTERRUPTIBLE, Program, poll
 
 SIZE = 4 * MIB
 
@@ -108,8 +108,7 @@ def test_sizes_have_limits(nbytes: int, memory_uri: str) -> None:
 def test_an_interrupt_leaves_nothing(recorder: RequestRecorder, s3_bucket: str) -> None:
     """Ctrl-C in the middle of the uploads; the exit code is that of shells."""
     arguments = [f"s3://{s3_bucket}/spill", "--size", "32MiB", "--seconds", "3600"]
-    command = ["-m", "fsspill.cli.main", "bench", *arguments]
-    with Program(*command, environment=dict(os.environ)) as program:
+    with Program(*INTERRUPTIBLE[1:], "bench", *arguments, environment=dict(os.environ)) as program:
         poll(lambda: has_written(recorder), "the first upload of a batch")
         program.send_signal(signal.SIGINT)
         assert program.status() == 130

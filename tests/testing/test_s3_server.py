@@ -115,8 +115,8 @@ def test_the_demo_and_its_server_do_not_need_pytest() -> None:
     pytest.importorskip("ray")
     program = (
         "import sys; sys.modules['pytest'] = None\n"
-        "import fsspill.cli.demo\n"
-        "with fsspill.cli.demo.S3Server() as server:\n"
+        "import fsspill.demo\n"
+        "with fsspill.demo.S3Server() as server:\n"
         "    server.create_bucket('bucket')\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
