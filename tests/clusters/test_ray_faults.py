@@ -25,6 +25,7 @@ from tests.at_rest import keys, open_uploads, spilled
 from tests.faults.fault_proxy import Fault, FaultProxy, is_part
 from tests.running import Program, kill_processes, poll, processes, ray_environment
 from tests.timeouts import FORGIVING
+from tests.users import EVERYTHING, only_user
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
@@ -357,22 +358,8 @@ def strict_server(
     checking_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[S3Server]:
     """Return the server, which knows one user, with every right, and no other."""
-    botocore = pytest.importorskip("botocore.session")
-    iam = botocore.get_session().create_client("iam", region_name="us-east-1")
-    iam.create_user(UserName="user")
-    every_right = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}],
-    }
-    iam.put_user_policy(UserName="user", PolicyName="all", PolicyDocument=json.dumps(every_right))
-    key = iam.create_access_key(UserName="user")["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    checking_server.check_credentials()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield checking_server
-    iam.close()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with only_user(checking_server, monkeypatch, EVERYTHING) as server:
+        yield server
 
 
 SLOW_ANSWERS = """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 import pytest
@@ -21,19 +20,10 @@ from fsspill.storage.range_reader import S3Reader
 from fsspill.storage.s3 import S3Client
 from fsspill.testing.s3_server import S3Server
 from tests.running import PROGRAMS, poll
+from tests.users import EVERYTHING, Key, add_user
 
 URI = "s3://bucket/x"
 BEAT = "bucket/x/s/fsspill_heartbeats/head"
-EVERYTHING = json.dumps(
-    {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
-)
-
-
-class Key(NamedTuple):
-    """An access key."""
-
-    id: str
-    secret: str
 
 
 class StrictServer:
@@ -56,10 +46,7 @@ class StrictServer:
         )
 
     def _add(self, iam: Any, user: str) -> Key:
-        iam.create_user(UserName=user)
-        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=EVERYTHING)
-        answer = iam.create_access_key(UserName=user)["AccessKey"]
-        key = Key(answer["AccessKeyId"], answer["SecretAccessKey"])
+        key = add_user(iam, user, EVERYTHING)
         self._users[key] = user
         return key
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import pytest
 
 from fsspill import (
@@ -24,6 +23,7 @@ from tests.at_rest import keys
 from tests.recording import RequestRecorder
 from tests.spilling import fill
 from tests.timeouts import IMPATIENT, cleanup_limit
+from tests.users import only_user
 
 KIB, MIB = 2**10, 2**20
 
@@ -114,17 +114,8 @@ def strict_server(
     checking_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[S3Server]:
     """Yield a server that knows only one user, who has no permission."""
-    botocore = pytest.importorskip("botocore.session")
-    iam = botocore.get_session().create_client("iam", region_name="us-east-1")
-    iam.create_user(UserName="nobody")
-    key = iam.create_access_key(UserName="nobody")["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    checking_server.check_credentials()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield checking_server
-    iam.close()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with only_user(checking_server, monkeypatch) as server:
+        yield server
 
 
 @pytest.mark.parametrize("right_secret", [False, True])
