@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-__all__ = ["FileLike", "InMemoryObjectStore", "ObjectStore"]
+__all__ = ["FileLike", "InMemoryObjectStore", "ObjectStore", "fill"]
 
 
 class FileLike(Protocol):
@@ -47,6 +47,16 @@ class ObjectStore(Protocol):
     ) -> None:
         """Create the object `object_ref` and fill it with `data_size` bytes of `file_like`."""
         ...
+
+
+def fill(buffer: memoryview, file_like: FileLike, object_ref: Any) -> None:
+    """Fill a buffer with the data of an object; EOFError if there is less."""
+    filled = 0
+    while filled < len(buffer):
+        count = file_like.readinto(buffer[filled:])
+        if not count:
+            raise EOFError(f"expected {len(buffer)} bytes for {object_ref!r}, found {filled}.")
+        filled += count
 
 
 class InMemoryObjectStore:
@@ -160,14 +170,8 @@ class InMemoryObjectStore:
             `file_like` ended early. Whatever it raises itself passes through. In both cases
             the store is as it was.
         """
-        data = bytearray(data_size)
-        view = memoryview(data)
-        filled = 0
-        while filled < data_size:
-            count = file_like.readinto(view[filled:])
-            if not count:
-                raise EOFError(f"expected {data_size} bytes for {object_ref!r}, found {filled}.")
-            filled += count
+        view = memoryview(bytearray(data_size))
+        fill(view, file_like, object_ref)
         # As in Ray, an object that is already there stays: objects never change.
         restored = (view.toreadonly(), metadata, owner_address)
         self._objects.setdefault(object_ref, restored)

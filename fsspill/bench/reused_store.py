@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fsspill.object_store import FileLike
+from fsspill.object_store import FileLike, fill
 from fsspill.settings import MIB
 
 __all__ = ["METADATA", "OWNER_ADDRESS", "ReusedStore", "random_bytes"]
@@ -66,14 +66,8 @@ class ReusedStore:
         /,
     ) -> None:
         """Read an object as Ray's core worker does."""
-        view = self._restored[:data_size]
-        filled = 0
-        while filled < data_size:
-            count = file_like.readinto(view[filled:])
-            if not count:
-                raise EOFError(f"expected {data_size} bytes for {object_ref!r}, found {filled}.")
-            filled += count
-        self._length = filled
+        fill(self._restored[:data_size], file_like, object_ref)
+        self._length = data_size
 
     def verify(self, object_ref: bytes) -> None:
         """Compare the object restored last with its source, and overwrite it with zeros.
