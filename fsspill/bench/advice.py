@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from fsspill.bench.contenders import FSSPILL
-from fsspill.bench.measure import Measurements
+from fsspill.bench.measure import Measurements, shown_size
 
 __all__ = ["advise"]
 
@@ -49,7 +49,8 @@ def _compare(changed: Measurements, default: Measurements) -> str:
     variant = changed.contender.variant
     assert variant is not None
     ratios = [ours / theirs for ours, theirs in zip(default.seconds, changed.seconds, strict=True)]
-    setting, objects = f"{variant.name}={variant.value}", f"objects of {changed.batch.size_text}"
+    setting = f"{variant.name}={variant.value}"
+    objects = f"objects of {shown_size(changed.batch.size)}"
     if min(ratios) >= _FASTER:
         return f"{setting}: {objects} took {1 / median(ratios):.0%} of the time."
     before, after = _requests(default), _requests(changed)

@@ -17,7 +17,16 @@ from fsspill.settings import MIB, Settings
 from fsspill.storage.layout import OBJECT_PREFIX
 from fsspill.storage.protocols import protocol_of, traits_of
 
-__all__ = ["FSSPILL", "RAY", "Contender", "Variant", "open_fsspill", "open_ray", "variants"]
+__all__ = [
+    "FSSPILL",
+    "RAY",
+    "Contender",
+    "Variant",
+    "open_fsspill",
+    "open_ray",
+    "variants",
+    "with_store",
+]
 
 FSSPILL = "fsspill"
 RAY = "Ray's own"
@@ -96,6 +105,10 @@ class Contender:
         """Restore one object; Ray requests them one by one."""
         self.storage.restore_spilled_objects([ref], [url])
 
+    def delete(self, urls: Sequence[bytes]) -> None:
+        """Delete spilled objects; Ray's smart_open storage keeps them."""
+        self.storage.delete_spilled_objects(urls)
+
     def requests(self) -> tuple[int, int]:
         """Return the number of writes and of reads so far, as storage bills them."""
         counted = self.count() if self.count else {}
@@ -169,13 +182,13 @@ def open_ray(
     root = settings.uris[0] if settings.node_local else f"{settings.uris[0]}/{session}"
     if settings.local:
         storage = FileSystemStorage(node, root.partition("://")[2])
-        yield Contender(RAY, _with_store(storage, store)), ""
+        yield Contender(RAY, with_store(storage, store)), ""
         return
     # Below the directory of the node: of a file of its own, the name alone begins like that.
     below = f"s3://{root.partition('://')[2]}/{OBJECT_PREFIX}_{node}"
     with _boto3_requests() as requests:
         storage = ExternalStorageSmartOpenImpl(node, below)
-        yield Contender(RAY, _with_store(storage, store), lambda: requests), ""
+        yield Contender(RAY, with_store(storage, store), lambda: requests), ""
 
 
 def _missing(settings: Settings) -> str:
@@ -214,7 +227,7 @@ def _boto3_requests() -> Iterator[Mapping[str, int]]:
         logger.setLevel(level)
 
 
-def _with_store(storage: Any, store: ReusedStore) -> _Storage:
+def with_store(storage: Any, store: ReusedStore) -> _Storage:
     """Make one of Ray's storages use `store` instead of a running core worker."""
     storage._get_objects_from_store = store.get_if_local
     storage._put_object_to_store = store.put_file_like_object

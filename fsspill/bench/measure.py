@@ -11,9 +11,18 @@ from fsspill.bench.contenders import Contender
 from fsspill.bench.reused_store import ReusedStore
 from fsspill.settings import MIB
 
-__all__ = ["MAX_ROUNDS", "Batch", "Measurements", "Sample", "measure"]
+__all__ = [
+    "GIB",
+    "MAX_ROUNDS",
+    "Batch",
+    "Measurements",
+    "Sample",
+    "measure",
+    "shown_size",
+    "time_call",
+]
 
-_GIB = 2**30
+GIB = 2**30
 MAX_ROUNDS = 5
 """Rounds, however fast they are."""
 
@@ -36,14 +45,16 @@ class Batch:
         """Bytes of all objects."""
         return self.count * self.size
 
-    @property
-    def size_text(self) -> str:
-        """The size of an object."""
-        unit, name = (MIB, "MiB") if self.size >= MIB else (2**10, "KiB")
-        return f"{self.size // unit} {name}"
-
     def __str__(self) -> str:
-        return f"{self.count} x {self.size_text}"
+        return f"{self.count} x {shown_size(self.size)}"
+
+
+def shown_size(nbytes: int) -> str:
+    """Return a size in the largest unit not above it."""
+    units = ((GIB, "GiB"), (MIB, "MiB"), (2**10, "KiB"))
+    return next(
+        (f"{nbytes // unit} {name}" for unit, name in units if nbytes >= unit), f"{nbytes} B"
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Measurements:
 
     def cpu_seconds_per_gib(self, samples: Sequence[Sample]) -> float:
         """Return the median of CPU seconds."""
-        return median(each.cpu_seconds for each in samples) * _GIB / self.batch.nbytes
+        return median(each.cpu_seconds for each in samples) * GIB / self.batch.nbytes
 
 
 def measure(
@@ -139,13 +150,18 @@ def _measure_once(measurements: Measurements, store: ReusedStore) -> None:
 
     measurements.restores.append(_sample(contender, restore))
     store.verify(refs[-1])
-    contender.storage.delete_spilled_objects(urls)
+    contender.delete(urls)
 
 
 def _sample(contender: Contender, work: Callable[[], None]) -> Sample:
     writes, reads = contender.requests()
-    cpu_start, start = time.process_time(), time.perf_counter()
-    work()
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    seconds, cpu_seconds = time_call(work)
     writes_after, reads_after = contender.requests()
     return Sample(seconds, cpu_seconds, writes_after - writes, reads_after - reads)
+
+
+def time_call(work: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds of a call, and the CPU seconds of all threads of this process."""
+    cpu_start, start = time.process_time(), time.perf_counter()
+    work()
+    return time.perf_counter() - start, time.process_time() - cpu_start

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, ClassVar
 
+from fsspill.bench.contenders import RAY
 from fsspill.settings import MIB
-from tests.benchmarks.contenders import BUCKET, RAY
+from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case
 from tests.benchmarks.table import shown_requests, shown_size

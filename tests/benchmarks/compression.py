@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from fsspill.bench.contenders import Contender
 from fsspill.bench.reused_store import ReusedStore
 from fsspill.external_storage import ExternalStorage
 from fsspill.ray.malloc import raise_trim_threshold
 from fsspill.settings import MIB
-from tests.benchmarks.contenders import BUCKET, Contender
+from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.measure import Case, Sample, measure, verify
 from tests.benchmarks.samples import KINDS, make

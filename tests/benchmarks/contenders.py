@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
-from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore
+from fsspill.bench.contenders import RAY, Contender, with_store
+from fsspill.bench.reused_store import ReusedStore
 from fsspill.external_storage import ExternalStorage
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.raw_libraries import ObstoreStorage, PyarrowStorage, S3fsStorage
@@ -15,8 +15,6 @@ from tests.benchmarks.raw_libraries import ObstoreStorage, PyarrowStorage, S3fsS
 __all__ = [
     "BUCKET",
     "ENGINES",
-    "RAY",
-    "Contender",
     "copy_contenders",
     "local_contenders",
     "s3_contenders",
@@ -25,56 +23,8 @@ __all__ = [
 BUCKET = "benchmarks"
 _NODE_ID = "0" * 56
 
-RAY = "Ray's own"
-"""The baseline of the comparison."""
-
 ENGINES = ("auto", "fsspec")
 """Values of fsspill's parameter `engine`, a contender for each."""
-
-
-class Storage(Protocol):
-    """The methods of an external storage that Ray calls."""
-
-    def spill_objects(
-        self, object_refs: Sequence[Any], owner_addresses: Sequence[bytes]
-    ) -> list[bytes]: ...
-
-    def restore_spilled_objects(
-        self, object_refs: Sequence[Any], url_with_offset_list: Sequence[bytes]
-    ) -> int: ...
-
-    def delete_spilled_objects(self, urls: Sequence[bytes]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A storage under measurement.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the tables.
-    storage : Storage
-        The storage itself.
-    """
-
-    name: str
-    storage: Storage
-
-    def spill(self, refs: Sequence[bytes]) -> list[bytes]:
-        """Spill all objects, and return their URLs."""
-        urls = self.storage.spill_objects(refs, [OWNER_ADDRESS] * len(refs))
-        if len(urls) != len(refs):
-            raise RuntimeError(f"{self.name} spilled {len(urls)} of {len(refs)} objects")
-        return urls
-
-    def restore(self, ref: bytes, url: bytes) -> None:
-        """Restore one object; Ray requests them one by one."""
-        self.storage.restore_spilled_objects([ref], [url])
-
-    def delete(self, urls: Sequence[bytes]) -> None:
-        """Delete spilled objects; Ray's smart_open storage keeps them."""
-        self.storage.delete_spilled_objects(urls)
 
 
 def local_contenders(directory: str, store: ReusedStore) -> list[Contender]:
@@ -83,7 +33,7 @@ def local_contenders(directory: str, store: ReusedStore) -> list[Contender]:
 
     fsspill = ExternalStorage(f"file://{directory}/fsspill", node_id=_NODE_ID, object_store=store)
     rays = FileSystemStorage(_NODE_ID, f"{directory}/ray")
-    return [Contender("fsspill", fsspill), Contender(RAY, _with_store(rays, store))]
+    return [Contender("fsspill", fsspill), Contender(RAY, with_store(rays, store))]
 
 
 def s3_contenders(server: LinkServer, store: ReusedStore) -> list[Contender]:
@@ -100,7 +50,7 @@ def s3_contenders(server: LinkServer, store: ReusedStore) -> list[Contender]:
     location = (BUCKET, store, server.endpoint_url)
     return [
         *_fsspill_contenders(server, store),
-        Contender(RAY, _with_store(rays, store)),
+        Contender(RAY, with_store(rays, store)),
         Contender("s3fs", S3fsStorage(*location)),
         Contender("pyarrow.fs", PyarrowStorage(*location)),
         Contender("obstore", ObstoreStorage(*location)),
@@ -117,7 +67,7 @@ def copy_contenders(server: LinkServer, store: ReusedStore, directory: str) -> l
     return [
         _on_bucket("fsspill", server, store),
         _on_bucket("fsspill, cache_dir", server, store, cache_dir=copies, cache_max_bytes=2**32),
-        Contender(RAY, _with_store(rays, store)),
+        Contender(RAY, with_store(rays, store)),
     ]
 
 
@@ -139,11 +89,3 @@ def _on_bucket(name: str, server: LinkServer, store: ReusedStore, **options: Any
         **options,
     )
     return Contender(name, storage)
-
-
-def _with_store(storage: Any, store: ReusedStore) -> Storage:
-    """Make one of Ray's storages use `store` instead of a running core worker."""
-    storage._get_objects_from_store = store.get_if_local
-    storage._put_object_to_store = store.put_file_like_object
-    rays: Storage = storage
-    return rays

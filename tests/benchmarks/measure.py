@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
 
+from fsspill.bench.contenders import RAY, Contender
+from fsspill.bench.measure import GIB, Batch, time_call
 from fsspill.bench.reused_store import ReusedStore
 from fsspill.format.url import parse_url_with_offset
 from fsspill.settings import MIB
-from tests.benchmarks.contenders import RAY, Contender
 from tests.benchmarks.link_server import LinkServer, Stats
 from tests.benchmarks.table import shown_requests, shown_size, shown_speed
 
 __all__ = ["Case", "Row", "Sample", "measure", "run_case", "sample", "verify"]
 
-_GIB = 2**30
-
 
 @dataclass(frozen=True)
-class Case:
-    """A batch of objects.
+class Case(Batch):
+    """A batch of objects, some of which are restored.
 
     Attributes
     ----------
-    count, size : int
-        Number of objects, and bytes of each.
     restored : int
         Number of objects restored in a round, spread evenly over the batch.
     """
 
-    count: int
-    size: int
     restored: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all objects."""
-        return self.count * self.size
 
 
 @dataclass(frozen=True)
@@ -119,7 +108,7 @@ class Row:
             contender,
             median(sample.mib_per_second for sample in samples),
             median(sample.mib_per_second / ray.mib_per_second for sample, ray in pairs),
-            median(sample.cpu_seconds * _GIB / sample.nbytes for sample in samples),
+            median(sample.cpu_seconds * GIB / sample.nbytes for sample in samples),
             median(sample.stats.bytes_sent / sample.needed for sample in samples),
             by_requests[len(samples) // 2].stats.requests,
         )
@@ -234,9 +223,7 @@ def sample(
     `urls` is read after the call, which may fill it.
     """
     before = server.stats() if server else Stats()
-    cpu_start, start = time.process_time(), time.perf_counter()
-    work()
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    seconds, cpu_seconds = time_call(work)
     stats = server.stats().since(before) if server else Stats()
     needed = sum(parse_url_with_offset(url.decode()).size for url in urls)
     return Sample(nbytes, needed, seconds, cpu_seconds, stats)

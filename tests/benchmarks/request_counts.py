@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from fsspill.bench.contenders import Contender
 from fsspill.bench.reused_store import ReusedStore
 from fsspill.ray.head import validate_external_storage
-from tests.benchmarks.contenders import BUCKET, Contender
+from tests.benchmarks.contenders import BUCKET
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.table import shown_requests
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fsspill.bench.contenders import Contender
 from fsspill.bench.reused_store import ReusedStore, random_bytes
 from fsspill.settings import MIB
 from tests.benchmarks.contenders import (
-    Contender,
     copy_contenders,
     local_contenders,
     s3_contenders,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from fsspill.bench.chart import shown_speed
-from fsspill.settings import MIB
+from fsspill.bench.measure import shown_size
 
 __all__ = ["TableRow", "aligned", "shown_requests", "shown_size", "shown_speed"]
 
@@ -49,14 +49,6 @@ def _padded(column: Sequence[str]) -> Iterator[str]:
 
 def _is_number(cell: str) -> bool:
     return cell == "-" or cell.replace(",", "").replace(".", "").isdigit()
-
-
-def shown_size(nbytes: int) -> str:
-    """Return a size in the largest unit not above it."""
-    units = ((2**30, "GiB"), (MIB, "MiB"), (2**10, "KiB"))
-    return next(
-        (f"{nbytes // unit} {name}" for unit, name in units if nbytes >= unit), f"{nbytes} B"
-    )
 
 
 def shown_requests(requests: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import fsspec
 import pytest
 
+from fsspill.bench.contenders import RAY, Contender
 from fsspill.bench.reused_store import ReusedStore, random_bytes
 from fsspill.settings import MIB
 from tests.benchmarks import __main__ as command
@@ -19,8 +20,6 @@ from tests.benchmarks.chart import draw
 from tests.benchmarks.contenders import (
     BUCKET,
     ENGINES,
-    RAY,
-    Contender,
     local_contenders,
     s3_contenders,
 )
