@@ -73,10 +73,10 @@ def start_in_child(
 
 def wait_for_children(seconds: float) -> None:
     """Wait until the children that `start_in_child` has started have ended, up to a time limit."""
-    give_up = time.monotonic() + seconds
+    end = time.monotonic() + seconds
     for child in _started:
         with suppress(subprocess.TimeoutExpired):
-            child.wait(max(0.0, give_up - time.monotonic()))
+            child.wait(max(0.0, end - time.monotonic()))
 
 
 def _message(function: Callable[[], object]) -> IO[bytes]:

@@ -31,7 +31,7 @@ _CAPACITY = 1000
 """Incidents that are kept in memory."""
 
 LIMITED = {"limited": True}
-"""What a caller gives as ``extra`` that limits its lines by itself."""
+"""The ``extra`` of a line whose caller limits its lines by itself."""
 
 _LOCATION = re.compile(r"((?:\w+:/)?(?:/[^\s/?]*){1,3})\S*")
 """A URI or path: with its first three components, which are those of a storage and a node."""

@@ -15,7 +15,7 @@ from fsspill.storage.protocols import has_other_provider, protocol_of, traits_of
 __all__ = ["Credentials", "Source", "choose_source", "credentials_of", "plain_variables"]
 
 Source = Literal["role", "secret", "none"]
-"""Where pods get credentials from: a role of their service account, or a Kubernetes secret."""
+"""The place of the credentials of pods: a role of their service account, or a secret."""
 
 
 @dataclass(frozen=True)
