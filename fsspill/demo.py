@@ -10,20 +10,21 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from fsspill.child_process import wait_for_children
 from fsspill.config import make_external_storage
 from fsspill.errors import FsspillError, MissingPackageError
 from fsspill.external_storage import ExternalStorage
+from fsspill.progress import Progress, ignore_progress
 from fsspill.secrets import redact
 from fsspill.settings import MIB
 from fsspill.testing.s3_server import S3Server
 
-__all__ = ["Progress", "Report", "run"]
+__all__ = ["Report", "run"]
 
 OVERCOMMIT = 4
 """Bytes of objects for each byte of the object store."""
@@ -37,11 +38,6 @@ _END_SECONDS = 30.0
 """Seconds that processes of the session may take to end after Ray's."""
 
 _BUCKET = "fsspill-demo"
-
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Receives the step, the number of objects or files done and their number in total, which is 0 for
-what takes a while without a number."""
 
 
 @dataclass
@@ -86,7 +82,7 @@ def run(
     *,
     s3: bool = False,
     object_store_memory: int = 128 * MIB,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = ignore_progress,
 ) -> Report:
     """Run the demo.
 
@@ -100,7 +96,7 @@ def run(
     object_store_memory : int, optional
         Bytes of Ray's object store. The objects are four times as large.
     progress : callable, optional
-        See `Progress`.
+        Receives the number of objects or files done; see `fsspill.progress`.
 
     Returns
     -------

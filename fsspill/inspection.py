@@ -27,7 +27,8 @@ from fsspill.format.compression import CODECS
 from fsspill.format.digest import ALGORITHMS
 from fsspill.format.frame import HEADER_LENGTH, FrameHeader
 from fsspill.format.url import SpillURL
-from fsspill.settings import Settings
+from fsspill.progress import Progress, ignore_progress
+from fsspill.settings import MIB, Settings
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef, SpillLocation
@@ -39,15 +40,10 @@ from fsspill.transfer.base import FrameRef, FrameStream, Transfer
 from fsspill.transfer.local import LocalTransfer
 from fsspill.transfer.remote import RemoteTransfer
 
-__all__ = ["Gap", "InspectedFile", "InspectedFrame", "Progress", "Verdict", "inspect"]
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Receives the step, the MiB done and the MiB in total, which is 0 where it is not known."""
+__all__ = ["Gap", "InspectedFile", "InspectedFrame", "Verdict", "inspect"]
 
 Verdict: TypeAlias = Literal["right", "wrong", "unchecked", "unreadable"]
-"""Whether the bytes of a frame match its digests; unchecked where no URL with digests was given."""
-
-MIB = 2**20
+"""The outcome of a comparison with the digests; unchecked where no URL with digests was given."""
 
 SHOWN_BYTES = 256
 """Bytes that are kept of an owner address and of metadata; Ray's are shorter."""
@@ -175,7 +171,7 @@ def inspect(
     targets: Sequence[str],
     storage_options: Mapping[str, Any] | None = None,
     *,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = ignore_progress,
 ) -> list[InspectedFile]:
     """Return what each file holds.
 
@@ -187,7 +183,7 @@ def inspect(
     storage_options : mapping, optional
         Options for the filesystem, in fsspec's names.
     progress : callable
-        See `Progress`.
+        Receives the MiB done; see `fsspill.progress`.
 
     Returns
     -------
@@ -298,7 +294,8 @@ class _Inspection:
 
     def run(self) -> InspectedFile:
         self._size = self._call(self._ask_size)
-        return InspectedFile(self._file.url, self._size, *self._contents(), *_named(self._file))
+        named = self._file.named_counts or (None, None)
+        return InspectedFile(self._file.url, self._size, *self._contents(), *named)
 
     async def _ask_size(self, client: StorageClient) -> int:
         try:
@@ -473,11 +470,3 @@ def _has_digests(url: SpillURL) -> bool:
 def _first(url: SpillURL, names: Mapping[str, object]) -> str | None:
     """Return the first parameter of a URL that has one of some names."""
     return next((name for name, _ in url.parameters if name in names), None)
-
-
-def _named(file: FileRef) -> tuple[int | None, int | None]:
-    """Return the numbers in the name of a file; see `SpillLocation.new_file`."""
-    objects, _, nbytes = file.name.rpartition("-multi-")[2].partition("-")
-    if "-multi-" in file.name and objects.isdecimal() and nbytes.isdecimal():
-        return int(objects), int(nbytes)
-    return None, None

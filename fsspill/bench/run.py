@@ -19,10 +19,11 @@ from fsspill.error_chain import redact_errors
 from fsspill.errors import ConfigError, FsspillError
 from fsspill.external_storage import ExternalStorage
 from fsspill.log import get_logger
+from fsspill.progress import Progress, ignore_progress
 from fsspill.secrets import redact
 from fsspill.settings import MIB, Settings
 
-__all__ = ["SECONDS", "Progress", "Report", "expect_requests", "run"]
+__all__ = ["SECONDS", "Report", "expect_requests", "run"]
 
 logger = get_logger(__name__)
 
@@ -38,9 +39,6 @@ _OBJECT_SIZE, _SMALL_SIZE, _SMALL_COUNTS = 20 * MIB, MIB, (4, 40)
 _WANTED_ROUNDS = 3
 _SMALL_SHARE = 0.3
 """The part of the time for small objects."""
-
-Progress = Callable[[str, int, int], None]
-"""Receives the step, the number of measurements done, and their number in total."""
 
 
 @dataclass
@@ -90,7 +88,7 @@ def run(
     shared: bool = False,
     nbytes: int | None = None,
     seconds: float = SECONDS,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = ignore_progress,
 ) -> Report:
     """Measure fsspill, some of its parameters, and Ray's own class on a URI.
 
@@ -105,7 +103,7 @@ def run(
     seconds : float, optional
         Time for all rounds.
     progress : callable, optional
-        See `Progress`.
+        Receives the number of measurements done; see `fsspill.progress`.
 
     Returns
     -------
@@ -209,9 +207,8 @@ class _Bench:
     def run(self, nbytes: int | None) -> None:
         """Choose the sizes, and measure both kinds of batches."""
         fsspill = self._open()
-        count = 1 + len(variants(self._settings))
-        size, round_seconds = self._choose_size(fsspill, count, nbytes)
         compared = variants(self._settings)
+        size, round_seconds = self._choose_size(fsspill, 1 + len(compared), nbytes)
         if round_seconds > self._seconds:
             compared = []
             self._report.notes.append("The link is too slow to compare parameters in this time.")

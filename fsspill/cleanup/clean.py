@@ -24,13 +24,11 @@ from fsspill.cleanup.sessions import (
 )
 from fsspill.error_chain import redact_errors
 from fsspill.errors import ConfigError, FsspillError, format_seconds, translate
+from fsspill.progress import Progress, ignore_progress
 from fsspill.storage.client import StorageClient
 from fsspill.storage.layout import HEARTBEAT_DIRECTORY, OBJECT_PREFIX
 
-__all__ = ["Progress", "Summary", "clean"]
-
-Progress = Callable[[str, int, int], None]
-"""Receives the step, the number of files done and the number of files in total."""
+__all__ = ["Summary", "clean"]
 
 _MAX_REQUESTS = 64
 _FILES_PER_STEP = 8000
@@ -74,7 +72,7 @@ def clean(
     nodes: Sequence[str] = (),
     dead_nodes: bool = False,
     dry_run: bool = False,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = ignore_progress,
     stale_after: float = STALE_AFTER,
 ) -> Summary:
     """Remove dead sessions completely, and no file of a session that is alive.

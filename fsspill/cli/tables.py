@@ -6,10 +6,12 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from fsspill.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["UNITS", "Progress", "is_terminal", "print_json", "print_rows", "show_progress"]
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Receives a step, how much of it is done, and how much there is; 0 while that is not known."""
+__all__ = ["UNITS", "is_terminal", "print_json", "print_rows", "show_progress"]
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds of each unit of time, the largest first."""

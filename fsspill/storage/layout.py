@@ -95,8 +95,15 @@ class FileRef(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Length that `SpillLocation.new_file` put into the name, in bytes; 0 for other files."""
-        last = self.path.rpartition("-")[2]
-        return int(last) if self.path.count("-multi-") == 1 and last.isdecimal() else 0
+        counts = self.named_counts
+        return counts[1] if counts else 0
+
+    @property
+    def named_counts(self) -> tuple[int, int] | None:
+        """Objects and bytes that `SpillLocation.new_file` put into the name; None for others."""
+        objects, _, nbytes = self.name.partition("-multi-")[2].partition("-")
+        found = objects.isdecimal() and nbytes.isdecimal()
+        return (int(objects), int(nbytes)) if found else None
 
 
 class SpillLocation:
