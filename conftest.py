@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.testing.s3_server import S3Server
 from tests.faults.fault_proxy import FaultProxy
+from tests.instances import forgotten
 from tests.recording import RequestRecorder
 from tests.running import one_of_few
 from tests.timeouts import PATIENT, cleanup_limit
@@ -159,11 +160,8 @@ def proxy(
     s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
     """Yield a proxy that injects faults before the empty bucket, with its environment."""
-    # fsspec keeps filesystems with the endpoint that they found when they were made.
-    s3 = fsspec.get_filesystem_class("s3")
     with FaultProxy(s3_server.endpoint_url) as proxy:
         for name, value in proxy.environment.items():
             monkeypatch.setenv(name, value)
-        s3.clear_instance_cache()
-        yield proxy
-        s3.clear_instance_cache()
+        with forgotten("s3"):
+            yield proxy

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import fsspec
 import pytest
 
 from fsspill.testing.s3_server import S3Server
+from tests.instances import forgotten
 
 EVERYTHING = json.dumps(
     {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
@@ -45,8 +45,6 @@ def only_user(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret)
     server.check_credentials()
-    s3 = fsspec.get_filesystem_class("s3")
-    s3.clear_instance_cache()
-    yield server
+    with forgotten("s3"):
+        yield server
     iam.close()
-    s3.clear_instance_cache()

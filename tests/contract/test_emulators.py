@@ -29,6 +29,7 @@ from tests.faults.dialects import (
     HierarchicalNamespace,
 )
 from tests.faults.fault_proxy import Dialect, FaultProxy
+from tests.instances import forgotten
 from tests.storage.test_range_reader import round_trip
 
 pytestmark = [pytest.mark.nightly]
@@ -45,7 +46,7 @@ def azure_server(
     tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch
 ) -> Iterator[None]:
     pytest.importorskip("adlfs")
-    with emulators.azure(tmp_path_factory.mktemp("azure")) as variables:
+    with emulators.azure(tmp_path_factory.mktemp("azure")) as variables, forgotten("abfs"):
         for name, value in variables.items():
             environment.setenv(name, value)
         yield
@@ -68,10 +69,10 @@ class TestAzure(ExternalStorageContract):
 def gcs_server(
     tmp_path_factory: pytest.TempPathFactory, environment: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    with emulators.gcs(tmp_path_factory.mktemp("gcs")) as variables:
+    pytest.importorskip("gcsfs")
+    with emulators.gcs(tmp_path_factory.mktemp("gcs")) as variables, forgotten("gs"):
         for name, value in variables.items():
             environment.setenv(name, value)
-        pytest.importorskip("gcsfs")
         environment.setitem(fsspec.config.conf, "gs", {"token": "anon"})
         yield
 
@@ -92,10 +93,8 @@ def namespace(
     with FaultProxy(endpoint) as proxy:
         namespace = HierarchicalNamespace(connection)
         monkeypatch.setenv(variable, connection.replace(endpoint, proxy.endpoint_url))
-        fsspec.get_filesystem_class("abfs").clear_instance_cache()
-        with proxy.speak(namespace):
+        with forgotten("abfs"), proxy.speak(namespace):
             yield namespace
-        fsspec.get_filesystem_class("abfs").clear_instance_cache()
 
 
 class TestAzureHierarchical(ExternalStorageContract):
@@ -211,12 +210,15 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[
 
 class TestS3OfRclone(ExternalStorageContract):
     @pytest.fixture
-    def uri(self, rclone_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    def uri(
+        self, rclone_server: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[str]:
         for name, value in rclone_server.items():
             monkeypatch.setenv(name, value)
         bucket = f"b{uuid.uuid4().hex}"
-        fsspec.filesystem("s3").mkdir(bucket)
-        return f"s3://{bucket}/prefix"
+        with forgotten("s3"):
+            fsspec.filesystem("s3").mkdir(bucket)
+            yield f"s3://{bucket}/prefix"
 
 
 @pytest.fixture(scope="module")

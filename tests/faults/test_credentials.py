@@ -19,6 +19,7 @@ from fsspill.storage.layout import HEAD
 from fsspill.storage.range_reader import S3Reader
 from fsspill.storage.s3 import S3Client
 from fsspill.testing.s3_server import S3Server
+from tests.instances import forgotten
 from tests.running import PROGRAMS, poll
 from tests.users import EVERYTHING, Key, add_user
 
@@ -66,12 +67,10 @@ class StrictServer:
 @pytest.fixture
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the files of the AWS tools as the only source of credentials."""
-    s3 = fsspec.get_filesystem_class("s3")
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE"):
         monkeypatch.delenv(f"AWS_{name}", raising=False)
-    s3.clear_instance_cache()
-    yield
-    s3.clear_instance_cache()
+    with forgotten("s3"):
+        yield
 
 
 @pytest.fixture

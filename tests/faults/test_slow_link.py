@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from fsspill import ExternalStorage, InMemoryObjectStore
@@ -20,6 +19,7 @@ from fsspill.testing.s3_server import S3Server
 from tests import emulators
 from tests.benchmarks.link_server import LinkServer
 from tests.faults.slow_link import SlowLink
+from tests.instances import forgotten
 from tests.timeouts import DEFAULT, FORGIVING, SLOW
 
 MIB = 2**20
@@ -134,7 +134,6 @@ def test_ranges_that_share_a_slow_link_arrive(
     engine: str, s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No range arrives within half of the stall timeout, but bytes do, and then small ranges."""
-    filesystem = fsspec.get_filesystem_class("s3")
     store = InMemoryObjectStore()
     data = os.urandom(10 * MIB)
     store.put(b"ref", data)
@@ -148,9 +147,8 @@ def test_ranges_that_share_a_slow_link_arrive(
     store.delete(b"ref")
     with SlowLink(int(s3_server.endpoint_url.rpartition(":")[2]), 2e6) as link:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{link.port}")
-        filesystem.clear_instance_cache()
-        storage = ExternalStorage("s3://bucket/x", stall_timeout=SLOW, **arguments)
-        storage.restore_spilled_objects([b"ref"], urls)
-        filesystem.clear_instance_cache()
+        with forgotten("s3"):
+            storage = ExternalStorage("s3://bucket/x", stall_timeout=SLOW, **arguments)
+            storage.restore_spilled_objects([b"ref"], urls)
     assert store.get(b"ref") == data
     assert link.down.nbytes > len(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from fsspill.storage.connection import connect
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
+from tests.instances import forgotten
 
 pytest.importorskip("obstore")
 pytest.importorskip("s3fs")
@@ -19,9 +21,10 @@ AZURE_KEY = "a2V5"
 
 
 @pytest.fixture
-def fresh() -> None:
-    """Forget filesystems that were made with another environment."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+def fresh() -> Iterator[None]:
+    """Forget filesystems that were made with another environment, and leave none to others."""
+    with forgotten("s3"):
+        yield
 
 
 def test_anonymous_access_needs_no_credentials(s3_bucket: str, fresh: None) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import fsspec
 import pytest
 
 from fsspill import (
@@ -27,6 +26,7 @@ from fsspill.storage.range_reader import FilesystemReader, ObstoreReader, S3Read
 from fsspill.testing.s3_server import S3Server
 from tests.faults.dialects import OtherRegion
 from tests.faults.fault_proxy import FaultProxy
+from tests.instances import forgotten
 from tests.samples import MIB, random_bytes
 from tests.spilling import restore, spill
 from tests.timeouts import FORGIVING
@@ -49,9 +49,10 @@ def obstore_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fresh() -> None:
-    """Forget filesystems that were made with another environment."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+def fresh() -> Iterator[None]:
+    """Forget filesystems that were made with another environment, and leave none to others."""
+    with forgotten("s3"):
+        yield
 
 
 def round_trip(uri: str, nbytes: int = 100, **arguments: Any) -> bytes:

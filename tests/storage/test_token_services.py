@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import fsspec
 import pytest
 
 from fsspill.testing.s3_server import S3Server
 from tests.forward_proxy import ForwardProxy
+from tests.instances import forgotten
 from tests.storage.test_proxies import no_proxies, round_trip
 
 pytest.importorskip("s3fs")
@@ -88,12 +88,10 @@ def proxy(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://storage.test")
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    s3 = fsspec.get_filesystem_class("s3")
     with ForwardProxy(urlsplit(s3_server.endpoint_url).port or 0) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        s3.clear_instance_cache()
-        yield proxy
-        s3.clear_instance_cache()
+        with forgotten("s3"):
+            yield proxy
 
 
 def hosts(proxy: ForwardProxy) -> set[str | None]:
