@@ -15,8 +15,6 @@ import ray
 
 
 def wait() -> None:
-    # A shell has children in the background ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:
         time.sleep(1)
 
@@ -61,6 +59,8 @@ def main() -> None:
     assert ray.get(refs[0])
     # Memory that is being freed while a signal arrives is Ray's own matter: its handler hangs.
     time.sleep(1)
+    # A shell has children in the background ignore it. Before "ready", which a signal may follow.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("ready", flush=True)
     globals()[sys.argv[1]]()
 
