@@ -27,6 +27,7 @@ from fsspill.errors import (
 from fsspill.format.frame import HEADER_LENGTH, FrameHeader
 from fsspill.interface import Storage
 from fsspill.log import get_logger
+from fsspill.metrics import Stats
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
 from fsspill.placement.file_store import FileStore
 from fsspill.process_local import ProcessLocal
@@ -331,6 +332,17 @@ class ExternalStorage(Storage):
             The storage does not list them.
         """
         return [file.url for file in self.files.transfer.list_files()]
+
+    def stats(self) -> Stats:
+        """Return the metrics of this storage in this process: bytes, requests, failures.
+
+        Returns
+        -------
+        Stats
+            Samples as of a Prometheus endpoint, with ``total`` to sum them. Names, units and labels
+            are in `fsspill.metrics.METRICS`. No request is made.
+        """
+        return self.files.stats()
 
     def destroy_external_storage(self) -> None:
         """Delete every file of this node, and nothing else.

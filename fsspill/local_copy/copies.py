@@ -21,6 +21,7 @@ from fsspill.local_copy.directory import CopyDirectory, remove_unheld
 from fsspill.local_copy.eviction import Bound
 from fsspill.local_copy.writer import CopyWriter
 from fsspill.log import get_logger
+from fsspill.metrics import Metrics
 from fsspill.settings import Settings
 from fsspill.storage.layout import FileRef
 from fsspill.storage.mount import AbandonedError, Calls, Mount, moved
@@ -78,6 +79,8 @@ class LocalCopies:
         Health of the disk.
     on_failure : callable
         Called with the error that took the disk out of use.
+    metrics : Metrics, optional
+        Counts copies that are written, evicted and wrong.
 
     Notes
     -----
@@ -95,13 +98,15 @@ class LocalCopies:
         node_id: str,
         circuit_breaker: CircuitBreaker,
         on_failure: Callable[[FsspillError], None],
+        metrics: Metrics | None = None,
     ) -> None:
         assert settings.cache_dir is not None
         assert settings.cache_max_bytes is not None
         self.root = settings.cache_dir
         self._mount = Mount(self.root, settings.stall_timeout)
         self._directory = CopyDirectory(self.root, session_name, node_id)
-        self._bound = Bound(settings.cache_max_bytes)
+        self._metrics = metrics or Metrics()
+        self._bound = Bound(settings.cache_max_bytes, self._metrics)
         self._circuit_breaker = circuit_breaker
         self._on_failure = on_failure
         self._healthy_until = -inf
@@ -149,6 +154,16 @@ class LocalCopies:
             os.utime(fd)  # the order of evictions
         return fd
 
+    def used_bytes(self) -> int | None:
+        """Return the bytes of all copies of the node; None if the disk does not tell."""
+        try:
+            return self._mount.within(SILENCE).call(self._used) if self._is_healthy() else None
+        except OSError:
+            return None
+
+    def _used(self) -> int:
+        return self._bound.used(self._directory.enter())
+
     def remove(self, files: Iterable[FileRef]) -> None:
         """Remove the copies of files; those that have none are fine."""
         own = [file.name for file in files if file.is_of_this_node]
@@ -173,6 +188,8 @@ class LocalCopies:
                 self.remove([file])  # or each restore of it would take the disk out of use again
             self._on_error(error)
         else:
+            uri = file.location.uri
+            self._metrics.add("fsspill_digest_mismatches", uri=uri, tier="copy")
             logger.warning(
                 "the copy of %s in %s is wrong, and was removed: %s. The bucket has the file.",
                 file.url,

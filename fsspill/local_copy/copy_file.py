@@ -179,6 +179,8 @@ class FileCopy:
         self._close()
         if self.is_dropped:
             self.discard()  # the spill has ended meanwhile: its file may be deleted already
+        else:
+            self._bound.record_copy(nbytes)
         self._name = ""
 
     def _fail(self, error: OSError | None) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from fsspill.local_copy.directory import PART, USAGE
+from fsspill.metrics import Metrics
 from fsspill.storage.local_files import OpenDirectory
 from fsspill.storage.mount import AbandonedError, moved
 
@@ -56,6 +57,8 @@ class Bound:
     ----------
     max_bytes : int
         Bytes of all copies of the node.
+    metrics : Metrics, optional
+        Counts what is written and evicted.
 
     Notes
     -----
@@ -68,8 +71,17 @@ class Bound:
     Methods belong to a thread of the directory's mount.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, metrics: Metrics | None = None) -> None:
         self.max_bytes = max_bytes
+        self._metrics = metrics or Metrics()
+
+    def used(self, directory: OpenDirectory) -> int:
+        """Return the bytes of all copies, without the lock: those of a moment ago."""
+        fd = directory.open(USAGE)
+        try:
+            return _used(directory, fd)
+        finally:
+            os.close(fd)
 
     def create(self, directory: OpenDirectory, name: str, nbytes: int) -> int:
         """Create a file of a length, after the removal of others where that is needed.
@@ -135,13 +147,21 @@ class Bound:
             return used
         batch = max(nbytes, used // _BATCH_SHARE)
         wanted = lacking + batch - nbytes if lacking > 0 else 0
-        used = _evict(directory, self.max_bytes - batch, wanted)
+        used = _evict(directory, self.max_bytes - batch, wanted, self._record_eviction)
         if nbytes > _free_bytes(directory):
             raise OSError(errno.ENOSPC, "a tenth of the disk is to stay free")
         return used
 
+    def record_copy(self, nbytes: int) -> None:
+        """Count a copy that is complete."""
+        self._metrics.add("fsspill_copied_bytes", nbytes)
 
-def _evict(directory: OpenDirectory, room: int, wanted: int) -> int:
+    def _record_eviction(self, nbytes: int) -> None:
+        self._metrics.add("fsspill_copy_evictions")
+        self._metrics.add("fsspill_copy_evicted_bytes", nbytes)
+
+
+def _evict(directory: OpenDirectory, room: int, wanted: int, evicted: Callable[[int], None]) -> int:
     """Remove the least recently used copies, and return the bytes of those that stay.
 
     Parameters
@@ -152,6 +172,8 @@ def _evict(directory: OpenDirectory, room: int, wanted: int) -> int:
         Bytes that may stay.
     wanted : int
         Bytes that the disk needs, whatever the copies may have.
+    evicted : callable
+        Called with the bytes of each copy that was removed.
     """
     found = sorted(_look(directory))
     used, freed = sum(file.nbytes for file in found), 0
@@ -159,6 +181,7 @@ def _evict(directory: OpenDirectory, room: int, wanted: int) -> int:
         if used <= room and freed >= wanted:
             break
         directory.remove(file.name)
+        evicted(file.nbytes)
         used -= file.nbytes
         freed += file.nbytes
         moved()

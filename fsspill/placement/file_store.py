@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
@@ -17,6 +19,8 @@ from fsspill.format.url import SpillURL
 from fsspill.local_copy.checks import probe_directory
 from fsspill.local_copy.copies import OUT_OF_USE, SILENCE, LocalCopies
 from fsspill.log import get_logger
+from fsspill.metrics import Metrics, Stats
+from fsspill.placement.activity import Activity
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.failover import FailoverWriter
@@ -73,6 +77,8 @@ class FileStore:
     ----------
     locations : list of SpillLocation
         The configured URIs, as this node uses them.
+    metrics : Metrics
+        Counts what is done by this store.
     copies : LocalCopies or None
         Local copies of the files that this node has written, if they are configured.
     transfer : Transfer
@@ -106,15 +112,25 @@ class FileStore:
         ]
         self._settings = settings
         self._on_failover = on_failover or _log_failover
-        self._clients = ClientPool(settings.storage_options or {}, settings.engine)
+        self.metrics = Metrics()
+        self._activity = Activity(self.metrics)
+        self._clients = ClientPool(settings.storage_options or {}, settings.engine, self.metrics)
         self.pending_deletions = PendingDeletions()
-        self.refusals = Refusals(on_refusal or _log_refusal)
+        self._on_refusal = on_refusal or _log_refusal
+        self.refusals = Refusals(self._report_refusal)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
         self.copies = _make_copies(
-            settings, session_name, node_id, self._state, on_copy_failure or _log_copy_failure
+            settings,
+            session_name,
+            node_id,
+            self._state,
+            on_copy_failure or _log_copy_failure,
+            self.metrics,
         )
-        self.transfer = _make_transfer(self.locations, self._clients, settings, self.copies)
+        self.transfer = _make_transfer(
+            self.locations, self._clients, settings, self.copies, self.metrics
+        )
         # Not a method: a probe must not keep the store from being collected.
         probe = partial(_probe, self._clients, settings.stall_timeout)
         self.placement = Placement(self.locations, settings, self._state, probe)
@@ -161,9 +177,11 @@ class FileStore:
             Not even the first one could be written.
         """
         writer = FailoverWriter(
-            self.transfer, candidates, self._clients.renew, self.refusals, self._on_failover
+            self.transfer, candidates, self._clients.renew, self.refusals, self._report_failover
         )
+        began = time.perf_counter()
         written = writer.write(files, self._settings.stall_timeout)
+        self._activity.record_spill(written, self.transfer.tier, time.perf_counter() - began)
         self._keep_orphans(writer.orphans)
         if writer.error is not None:
             clear_traceback(writer.error)
@@ -177,6 +195,14 @@ class FileStore:
                     writer.error,
                 )
         return written
+
+    def _report_failover(self, failure: FsspillError) -> None:
+        self._activity.record_failover(failure.uri)
+        self._on_failover(failure)
+
+    def _report_refusal(self, failure: FsspillError) -> None:
+        self._activity.record_refusal()
+        self._on_refusal(failure)
 
     def find_frame(self, url: bytes | str) -> FrameRef:
         """Return the frame that a URL with offset names.
@@ -211,9 +237,14 @@ class FileStore:
         parsed = SpillURL.parse(url)
         return parsed, find_file(self.locations, parsed.base_url)
 
-    def open(self, frame: FrameRef) -> FrameStream:
-        """Begin to read a frame. Raises FsspillError."""
-        return self.transfer.open(frame)
+    @contextmanager
+    def open(self, frame: FrameRef) -> Iterator[FrameStream]:
+        """Open a frame for the block, which restores it unless it raises. Raises FsspillError."""
+        began = time.perf_counter()
+        with self.transfer.open(frame) as stream:
+            yield stream
+            tier = stream.tier
+        self._activity.record_restore(frame, tier, time.perf_counter() - began)
 
     def renew(self, file: FileRef) -> bool:
         """Renew the credentials of a file's URI; return True if a retry makes sense."""
@@ -251,6 +282,7 @@ class FileStore:
         failures |= self.transfer.delete(wanted, seconds=DELETE_SECONDS) if wanted else {}
         deleted = [file for file in wanted if file not in failures]
         self.placement.usage.remove(deleted)
+        self._activity.record_delete(deleted)
         self.pending_deletions.discard(deleted)
         return failures
 
@@ -270,6 +302,20 @@ class FileStore:
             if len(failures) == len(files):
                 return
             count = _FILES_PER_PASS
+
+    def stats(self) -> Stats:
+        """Return the samples of all metrics; see `fsspill.metrics`."""
+        self.update_gauges()
+        return self.metrics.stats()
+
+    def update_gauges(self) -> None:
+        """Set the gauges of what is not counted by events. No request."""
+        for location in self.locations:
+            is_open = self.placement.failure(location) is not None
+            self.metrics.set("fsspill_circuit_open", is_open, uri=location.uri)
+        self.metrics.set("fsspill_pending_deletions", len(self.pending_deletions))
+        if self.copies and (used := self.copies.used_bytes()) is not None:
+            self.metrics.set("fsspill_copy_bytes", used)
 
     def shut_down(self) -> None:
         """Stop all threads, and discard the state shared by the processes of this node."""
@@ -310,9 +356,10 @@ def _make_transfer(
     clients: ClientPool,
     settings: Settings,
     copies: LocalCopies | None,
+    metrics: Metrics,
 ) -> Transfer:
     if settings.local:
-        return LocalTransfer(locations, settings)
+        return LocalTransfer(locations, settings, metrics)
     return RemoteTransfer(locations, clients, settings, copies)
 
 
@@ -322,13 +369,14 @@ def _make_copies(
     node_id: str,
     state: SharedState,
     on_failure: Callable[[FsspillError], None],
+    metrics: Metrics,
 ) -> LocalCopies | None:
     if settings.cache_dir is None:
         return None
     # Not of the copies: a probe must not keep them from being collected.
     probe = partial(_probe_copies, settings.cache_dir)
     breaker = CircuitBreaker(state, settings.cache_dir, probe, "copies are kept there again")
-    return LocalCopies(settings, session_name, node_id, breaker, on_failure)
+    return LocalCopies(settings, session_name, node_id, breaker, on_failure, metrics)
 
 
 def _probe_copies(root: str) -> None:

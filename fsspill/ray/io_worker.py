@@ -34,7 +34,8 @@ from fsspill.ray.driver import DriverNotifier
 from fsspill.ray.heartbeat import Heartbeat, start_node_process
 from fsspill.ray.held_objects import HeldObjects
 from fsspill.ray.malloc import raise_trim_threshold
-from fsspill.ray.restore_failures import RestoreFailures
+from fsspill.ray.metrics import MetricsReporter
+from fsspill.ray.restore_failures import Loss, RestoreFailures
 from fsspill.settings import Settings
 from fsspill.transfer.fuse import name_of
 
@@ -92,6 +93,7 @@ class IOWorkerStorage(Storage):
         self._held = HeldObjects(self._object_store)
         start_process = partial(start_node_process, settings, session_name, node_id)
         self._heartbeat = Heartbeat(self._storage, node_id, before_first=start_process)
+        self._metrics = MetricsReporter(self._storage.files, node_id)
         self._lost_after = settings.lost_after
         self._restoring = ""
         self._failovers: list[FsspillError] = []
@@ -106,6 +108,7 @@ class IOWorkerStorage(Storage):
         so that it falls back to the node's own disk.
         """
         raise_trim_threshold()
+        self._metrics.start()
         urls: list[bytes] = []
         self._failovers.clear()
         try:
@@ -163,19 +166,20 @@ class IOWorkerStorage(Storage):
             An object cannot be reached now. Ray calls again.
         """
         raise_trim_threshold()
+        self._metrics.start()
         return sum(
             self._restore_or_fail(ref, decode_url(url))
             for ref, url in zip(object_refs, url_with_offset_list, strict=True)
         )
 
     def _restore_or_fail(self, object_ref: Any, url: str) -> int:
-        reason = self._restore_failures.lost_reason(url)
-        if reason is None:
+        loss = self._restore_failures.loss(url)
+        if loss is None:
             try:
                 return self._restore_unless_lost(object_ref, url)
             except FsspillError as error:
-                reason = self._loss_reason(url, error)
-                if reason is None:
+                loss = self._loss(url, error)
+                if loss is None:
                     # Ray prints the traceback; those of causes are a filesystem's own, and may
                     # show secrets.
                     raise error.with_traceback(None) from None
@@ -184,7 +188,7 @@ class IOWorkerStorage(Storage):
                 message = f"cannot restore {url}: {error!r}. Ray tries again, and ray.get waits."
                 self._notifier.notify("restore", message)
                 raise
-        self._put_error(object_ref, url, reason)
+        self._put_error(object_ref, url, loss)
         return 0
 
     def _restore_unless_lost(self, object_ref: Any, url: str) -> int:
@@ -210,28 +214,32 @@ class IOWorkerStorage(Storage):
         self._heartbeat.start()
         return nbytes
 
-    def _loss_reason(self, url: str, error: FsspillError) -> str | None:
-        """Return the reason for counting an object as lost; None if it may yet be restored."""
+    def _loss(self, url: str, error: FsspillError) -> Loss | None:
+        """Return the loss of an object; None if it may yet be restored."""
         if _is_loss(error):
-            return str(error)
+            return _loss_of(error)
         seconds = self._restore_failures.record_failure(url)
         if seconds >= self._lost_after:
-            return f"{error} Unreachable for {format_seconds(seconds)} (lost_after)."
+            reason = f"{error} Unreachable for {format_seconds(seconds)} (lost_after)."
+            return Loss("unreachable", reason)
         message = f"{error} Ray tries again, and ray.get waits."
         self._notifier.notify("restore", message, part_of=_topic_of_outage(error))
         return None
 
-    def _put_error(self, object_ref: Any, url: str, reason: str) -> None:
+    def _put_error(self, object_ref: Any, url: str, loss: Loss) -> None:
         from fsspill.ray.errors import SpilledObjectLostError
 
-        error = SpilledObjectLostError(object_ref.hex(), parse_url_with_offset(url).url, reason)
+        error = SpilledObjectLostError(
+            object_ref.hex(), parse_url_with_offset(url).url, loss.reason
+        )
         logger.warning("%s", error)
         self._object_store.put_error(object_ref, error)
+        self._storage.files.metrics.add("fsspill_lost_objects", reason=loss.kind)
 
     def _record_loss(self, failure: BaseException) -> None:
         """Record, before this process ends, that a retry would fail too, so that none is made."""
         if _is_loss(failure):
-            self._restore_failures.mark_lost(self._restoring, str(failure))
+            self._restore_failures.mark_lost(self._restoring, _loss_of(failure))
 
     def delete_spilled_objects(self, urls: Sequence[bytes | str]) -> None:
         """Delete files. Never raises: Ray would swallow the error, and not call again."""
@@ -244,6 +252,7 @@ class IOWorkerStorage(Storage):
         """Delete every file of this node, and nothing else."""
         postpone_abort()
         self._heartbeat.stop()
+        self._metrics.stop()
         self._held.release()
         self._storage.destroy_external_storage()
 
@@ -251,6 +260,11 @@ class IOWorkerStorage(Storage):
 def _topic_of_outage(error: Exception) -> str:
     """Return the topic of a storage that takes no object: one for each class of causes."""
     return f"outage {type(error).__name__}"
+
+
+def _loss_of(error: BaseException) -> Loss:
+    kind = "corrupt" if isinstance(error, CorruptObjectError) else "missing"
+    return Loss(kind, str(error))
 
 
 def _is_loss(error: BaseException) -> bool:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from fsspill.placement.shared_state import SharedState
 
-__all__ = ["RestoreFailures"]
+__all__ = ["Loss", "RestoreFailures"]
 
 _KIND = "restore_failure"
 
 _MAX_GAP = 120.0
 """Seconds between two failures that count at most: an object that was not asked for in between was
 not unreachable all that time, as far as is known. Ray asks again within this time at first."""
+
+
+class Loss(NamedTuple):
+    """The loss of an object.
+
+    Attributes
+    ----------
+    kind : str
+        "missing", "corrupt" or "unreachable", for metrics.
+    reason : str
+        The reason, for the error that ``ray.get`` raises.
+    """
+
+    kind: str
+    reason: str
 
 
 class RestoreFailures:
@@ -32,14 +48,14 @@ class RestoreFailures:
     def __init__(self, state: SharedState) -> None:
         self._state = state
 
-    def lost_reason(self, url: str) -> str | None:
-        """Return the reason of an object's loss; None if it is not known to be lost."""
-        reason: str | None = (self._state.read(_KIND, url) or {}).get("lost")
-        return reason
+    def loss(self, url: str) -> Loss | None:
+        """Return the loss of an object; None if it is not known to be lost."""
+        record = self._state.read(_KIND, url) or {}
+        return Loss(*record["lost"]) if "lost" in record else None
 
-    def mark_lost(self, url: str, reason: str) -> None:
-        """Record the loss of an object with its reason."""
-        self._state.write(_KIND, url, {"lost": reason})
+    def mark_lost(self, url: str, loss: Loss) -> None:
+        """Record the loss of an object."""
+        self._state.write(_KIND, url, {"lost": loss})
 
     def record_failure(self, url: str) -> float:
         """Record a failure to restore an object.

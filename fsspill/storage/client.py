@@ -27,6 +27,7 @@ from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
 from fsspill.storage.layout import FileRef, versioned_path
+from fsspill.storage.meter import Meter, MeteredFileSystem
 from fsspill.storage.retry import Progress, backoff
 
 __all__ = ["MultipartUpload", "StorageClient"]
@@ -77,6 +78,8 @@ class StorageClient:
     ----------
     connection : Connection
         The filesystem.
+    meter : Meter, optional
+        Counts the requests.
 
     Attributes
     ----------
@@ -84,6 +87,8 @@ class StorageClient:
         Path of the URI on the filesystem.
     run : callable
         Calls a coroutine function on the event loop, from any other thread.
+    meter : Meter
+        Counts the requests.
     concurrent : bool
         True if several operations may run concurrently.
     has_directories : bool
@@ -111,14 +116,15 @@ class StorageClient:
     has_multipart = False
     reports_missing_buckets = False
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, meter: Meter | None = None) -> None:
         self.connection = connection
+        self.meter = meter or Meter()
         self.root = connection.root
         self.run = connection.run
         self.concurrent = connection.concurrent
         self.has_directories = connection.traits.has_directories
         self.window = CongestionWindow(concurrent=connection.concurrent)
-        self._fs = connection.fs
+        self._fs: Any = MeteredFileSystem(connection.fs, self.meter)
 
     def path(self, file: FileRef) -> str:
         """Return the path of a file on the filesystem."""
@@ -203,7 +209,8 @@ class StorageClient:
         cancelled = Event()
         write = partial(self._write_stream, path, make_parts, written, cancelled)
         try:
-            await self._in_directory(path, lambda: asyncio.to_thread(write))
+            with self.meter.request("put"):
+                await self._in_directory(path, lambda: asyncio.to_thread(write))
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -333,9 +340,9 @@ class StorageClient:
                 raise
 
     async def _remove(self, path: str) -> None:
-        remove = self._fs._rm_file
+        remove = self.connection.fs._rm_file
         if getattr(remove, "__func__", None) is not AsyncFileSystem._rm_file:
-            await remove(path)
+            await self._fs._rm_file(path)
             return
         # adlfs before 2024 has only the deletion of several files.
         container, key, *_ = self._fs.split_path(path)
@@ -415,6 +422,7 @@ class StorageClient:
                 if not any(is_transient(failure) for failure in failures.values()):
                     return
                 await asyncio.sleep(pause)
+                self.meter.count_retry()
 
         try:
             await within(seconds, retry())

@@ -8,10 +8,12 @@ from math import inf
 from typing import Any, Protocol, TypeVar
 
 from fsspill.errors import FsspillError, StoragePermissionError, original_cause, translate
+from fsspill.metrics import Metrics
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import connect
 from fsspill.storage.instances import forget
 from fsspill.storage.local_client import LocalClient
+from fsspill.storage.meter import Meter
 from fsspill.storage.range_reader import ObstoreReader, RangeReader, make_reader
 from fsspill.storage.retry import Retrier
 from fsspill.storage.s3 import S3Client
@@ -45,6 +47,8 @@ class ClientPool:
         The user's options for the filesystem.
     engine : str
         Library that issues ranged reads; see `fsspill.storage.range_reader`.
+    metrics : Metrics, optional
+        Counts the requests of all clients.
 
     Notes
     -----
@@ -52,9 +56,15 @@ class ClientPool:
     found again: a refusal makes `renew` look for them, at most once a minute for each URI.
     """
 
-    def __init__(self, storage_options: Mapping[str, Any], engine: str = "auto") -> None:
+    def __init__(
+        self,
+        storage_options: Mapping[str, Any],
+        engine: str = "auto",
+        metrics: Metrics | None = None,
+    ) -> None:
         self._storage_options = storage_options
         self._engine = engine
+        self._metrics = metrics
         self._clients: dict[str, StorageClient] = {}
         self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
@@ -62,14 +72,19 @@ class ClientPool:
     def client(self, location: Location) -> StorageClient:
         """Return the client of a URI."""
         if location.uri not in self._clients:
-            self._clients[location.uri] = open_client(location.uri, self._storage_options)
+            self._clients[location.uri] = self._open(location.uri)
         return self._clients[location.uri]
+
+    def _open(self, uri: str, *, renew: bool = False) -> StorageClient:
+        meter = Meter(self._metrics, uri)
+        return open_client(uri, self._storage_options, meter, renew=renew)
 
     def reader(self, location: Location) -> RangeReader:
         """Return the reader of ranges of a URI's files."""
         if location.uri not in self._readers:
-            connection = self.client(location).connection
-            self._readers[location.uri] = make_reader(connection, self._engine)
+            client = self.client(location)
+            reader = make_reader(client.connection, self._engine, client.meter)
+            self._readers[location.uri] = reader
         return self._readers[location.uri]
 
     def check_engine(self, location: Location, path: str, stall_timeout: float) -> None:
@@ -97,7 +112,7 @@ class ClientPool:
             return False
         self._renewed[location.uri] = time.monotonic()
         try:
-            renewed = open_client(location.uri, self._storage_options, renew=True)
+            renewed = self._open(location.uri, renew=True)
         except FsspillError:
             return False  # the refusal of the old credentials is the reason to report
         self._clients[location.uri] = renewed
@@ -151,10 +166,15 @@ class ClientPool:
 
 
 def open_client(
-    uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
+    uri: str,
+    storage_options: Mapping[str, Any],
+    meter: Meter | None = None,
+    *,
+    renew: bool = False,
 ) -> StorageClient:
     """Return the client for a checked URI; parameters, errors and requests as of `connect`."""
     connection = connect(uri, storage_options, renew=renew)
     if connection.traits.is_local:
-        return LocalClient(connection)
-    return (S3Client if connection.traits.client == "s3" else StorageClient)(connection)
+        return LocalClient(connection, meter)
+    client = S3Client if connection.traits.client == "s3" else StorageClient
+    return client(connection, meter)

@@ -18,6 +18,7 @@ from fsspill.log import get_logger
 from fsspill.storage.client import StorageClient
 from fsspill.storage.connection import Connection
 from fsspill.storage.local_files import open_directory, open_file, remove_file
+from fsspill.storage.meter import Meter
 from fsspill.storage.mount import Mount, moved
 
 __all__ = ["LocalClient"]
@@ -38,8 +39,8 @@ class LocalClient(StorageClient):
     does not answer.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, meter: Meter | None = None) -> None:
+        super().__init__(connection, meter)
         self._mount = Mount(self.root, STALL_TIMEOUT)
 
     async def create(self, path: str, body: Any) -> str:

@@ -133,6 +133,7 @@ class Retrier:
         action: str,
         location: object,
         timed_out: Callable[[], None] = lambda: None,
+        retrying: Callable[[], None] = lambda: None,
     ) -> T:
         """Make a request, and retry it if it fails for reasons that may pass.
 
@@ -146,6 +147,8 @@ class Retrier:
             The same; its string is taken when an attempt has failed.
         timed_out : callable, optional
             Called after each attempt that has timed out, before the next one.
+        retrying : callable, optional
+            Called before each further attempt.
 
         Raises
         ------
@@ -179,6 +182,7 @@ class Retrier:
                 return result
             await asyncio.sleep(pause)
             self._advance(pause)
+            retrying()
         raise AssertionError("backoff never ends")
 
     def _advance(self, waited: float) -> None:

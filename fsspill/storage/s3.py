@@ -17,6 +17,7 @@ from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
 from fsspill.storage.internals import s3_client_meta
 from fsspill.storage.layout import versioned_path
+from fsspill.storage.meter import Meter
 from fsspill.storage.retry import Progress
 from fsspill.storage.s3_deletion import BulkDeletion
 from fsspill.storage.s3_requests import BodySender
@@ -57,8 +58,8 @@ class S3Client(StorageClient):
     has_multipart = True
     reports_missing_buckets = True
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, meter: Meter | None = None) -> None:
+        super().__init__(connection, meter)
         self._versions = ObjectVersions(self._fs)
         self._sender = BodySender(self._fs)
         self._deletion = BulkDeletion(self._fs, self._versions)

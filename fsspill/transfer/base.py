@@ -96,6 +96,11 @@ class FrameStream(ABC):
     `CorruptObjectError` when the file ends before the frame does. None returns short.
     """
 
+    @property
+    @abstractmethod
+    def tier(self) -> str:
+        """Source of the bytes, as a label of metrics: "bucket", "copy" or "local"."""
+
     @abstractmethod
     def read(self, length: int) -> bytes:
         """Return the next `length` bytes; fewer only where the frame itself ends."""
@@ -131,7 +136,14 @@ class Transfer(ABC):
     -----
     One thread at a time, as an IO worker calls; others may call `delete` meanwhile. All files are
     under one of the configured URIs.
+
+    Attributes
+    ----------
+    tier : str
+        Destination of the bytes, as a label of metrics: "bucket" or "local".
     """
+
+    tier: str
 
     @abstractmethod
     def write(

@@ -68,6 +68,11 @@ class CopiedFrameStream(BlockStream):
             self.close()
             raise
 
+    @property
+    def tier(self) -> str:
+        """Source of the bytes: "bucket" once one of them came from there."""
+        return self._storage.tier if self._storage else "copy"
+
     def _turn_to_storage(self) -> None:
         """Read all further blocks from the storage."""
         self._close_file()

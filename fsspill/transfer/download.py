@@ -66,6 +66,8 @@ class RemoteFrameStream(BlockStream):
         The block to begin with.
     """
 
+    tier = "bucket"
+
     def __init__(
         self,
         client: StorageClient,
@@ -146,6 +148,7 @@ class _RangeFetcher:
             if digest == self._digests.values[index]:
                 return await self._decompress(index, block)
             wrong[digest] += 1
+            self._client.meter.count_mismatch()
             if wrong[digest] == EQUAL_MISMATCHES:
                 raise digest_mismatch_error(*place)
             await asyncio.sleep(pause)
@@ -175,7 +178,11 @@ class _RangeFetcher:
 
     async def _attempt(self, request: Callable[[], Awaitable[Buffer]]) -> Buffer:
         return await self._retrier.attempt(
-            request, "cannot restore", self._client.place(self._url), self._reader.window.shrink
+            request,
+            "cannot restore",
+            self._client.place(self._url),
+            self._reader.window.shrink,
+            self._client.meter.count_retry,
         )
 
     async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:

@@ -13,9 +13,11 @@ from fsspill.errors import CorruptObjectError, FsspillError, StorageNotFoundErro
 from fsspill.format.digest import Digests, digest_of
 from fsspill.format.encoding import EncodedFrame, FrameEncoder
 from fsspill.log import get_logger
+from fsspill.metrics import Metrics
 from fsspill.settings import Settings
 from fsspill.storage.layout import HEAD, HEARTBEAT_DIRECTORY, FileRef, SpillLocation
 from fsspill.storage.local_files import list_names, open_directory, remove_directory, remove_file
+from fsspill.storage.meter import Meter
 from fsspill.storage.mount import BLOCK_SIZE, Mount, moved
 from fsspill.storage.retry import RequestSkippedError, Retrier, backoff
 from fsspill.transfer.base import FrameRef, FrameStream, Transfer
@@ -51,6 +53,8 @@ class LocalTransfer(Transfer):
         Local ones, shared between nodes or not.
     limits : Settings
         Its ``max_bytes_in_flight`` limits what is held of a frame in a shared directory.
+    metrics : Metrics, optional
+        Counts blocks that do not match their digest.
 
     Notes
     -----
@@ -64,8 +68,16 @@ class LocalTransfer(Transfer):
     time, since a disk gains nothing from more.
     """
 
-    def __init__(self, locations: Sequence[SpillLocation], limits: Settings) -> None:
+    tier = "local"
+
+    def __init__(
+        self,
+        locations: Sequence[SpillLocation],
+        limits: Settings,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._limits = limits
+        self._metrics = metrics
         self._mounts = {
             location: Mount(location.root, limits.stall_timeout) for location in locations
         }
@@ -96,7 +108,9 @@ class LocalTransfer(Transfer):
         try:
             if frame.digests is None:
                 return RawFileStream(mount, frame)
-            return VerifiedFileStream(mount, frame, frame.digests, self._limits.max_bytes_in_flight)
+            meter = Meter(self._metrics, location.uri)
+            room = self._limits.max_bytes_in_flight
+            return VerifiedFileStream(mount, frame, frame.digests, room, meter)
         except StorageNotFoundError as failure:
             if not location.node_local and not _is_visible(mount, location):
                 raise bucket_missing_error(failure, location.root) from failure
@@ -137,6 +151,8 @@ class LocalFrameStream(BlockStream):
     frame : FrameRef
         The frame.
     """
+
+    tier = "local"
 
     def __init__(self, mount: Mount, frame: FrameRef) -> None:
         super().__init__()
@@ -218,8 +234,11 @@ class RawFileStream(LocalFrameStream):
 class VerifiedFileStream(LocalFrameStream):
     """One frame of a file in a directory that nodes share, verified block by block."""
 
-    def __init__(self, mount: Mount, frame: FrameRef, digests: Digests, max_bytes: int) -> None:
+    def __init__(
+        self, mount: Mount, frame: FrameRef, digests: Digests, max_bytes: int, meter: Meter
+    ) -> None:
         super().__init__(mount, frame)
+        self._meter = meter
         self._room = max_bytes
         self._digests = digests
         self._blocks = deque(enumerate(frame.blocks))
@@ -239,6 +258,7 @@ class VerifiedFileStream(LocalFrameStream):
                 self._room -= sum(map(len, block))
                 return block
             wrong[digest] += 1
+            self._meter.count_mismatch(self.tier)
             if wrong[digest] == EQUAL_MISMATCHES:
                 raise digest_mismatch_error(*place)
             time.sleep(pause)

@@ -70,6 +70,8 @@ class RemoteTransfer(Transfer):
     filesystems without an asynchronous interface get one operation at a time.
     """
 
+    tier = "bucket"
+
     def __init__(
         self,
         locations: Sequence[SpillLocation],

@@ -113,8 +113,9 @@ class FileUpload:
         return min(self._client.single_put_size, room)
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
+        client = self._client
         return await self._retrier.attempt(
-            request, "cannot write", self._place, self._client.window.shrink
+            request, "cannot write", self._place, client.window.shrink, client.meter.count_retry
         )
 
     def _room(self, nbytes: int) -> AbstractAsyncContextManager[int]:

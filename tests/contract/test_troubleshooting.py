@@ -22,6 +22,7 @@ OTHER_TEXTS = {
     "deployment/": "what fsspill config prints",
     "http_answer.py": "patterns of the texts of servers",
     "inspection.py": "what is told of a file, in docs/commands.md",
+    "metrics.py": "the meaning of each metric, in docs/metrics.md",
     "ray/internals.py": "what follows where Ray lacks an attribute, for developers",
     "ray_config.py": "the end of a message that is on the page: what to use instead of a parameter",
     "settings.py": "the meaning of each parameter, in the README",

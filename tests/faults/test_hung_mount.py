@@ -221,7 +221,7 @@ def test_a_file_that_cannot_be_closed_after_a_restore_is_no_error(
     node = Node(root, shared=False)
     node.spill()
     frame = node.storage.files.find_frame(node.urls[1])
-    stream = node.storage.files.open(frame)
+    stream = node.storage.files.transfer.open(frame)
     with mount.hung("close"):
         stream.close()
         assert mount.waiting == abandoned(str(root)) == 1

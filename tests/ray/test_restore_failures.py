@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fsspill.placement.shared_state import SharedState
-from fsspill.ray.restore_failures import _MAX_GAP, RestoreFailures
+from fsspill.ray.restore_failures import _MAX_GAP, Loss, RestoreFailures
 
 URL = "s3://b/f?offset=0&size=1"
 
@@ -69,9 +69,10 @@ def test_a_restart_of_the_machine_resets_the_time(clock: Clock) -> None:
 def test_a_lost_object_is_known_to_all_processes() -> None:
     """With the reason; a failure alone does not make it lost."""
     failures().record_failure(URL)
-    assert failures().lost_reason(URL) is None
-    failures().mark_lost(URL, "a later block was wrong")
-    assert failures().lost_reason(URL) == "a later block was wrong"
-    assert failures().lost_reason("another") is None
+    loss = Loss("corrupt", "a later block was wrong")
+    assert failures().loss(URL) is None
+    failures().mark_lost(URL, loss)
+    assert failures().loss(URL) == loss
+    assert failures().loss("another") is None
     failures().clear(URL)
-    assert failures().lost_reason(URL) is None
+    assert failures().loss(URL) is None

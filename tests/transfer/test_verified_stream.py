@@ -24,6 +24,8 @@ BLOCKS: list[list[Buffer]] = [[b"abc", memoryview(b"d")], [b"efgh"], [b"i"]]
 class Blocks(BlockStream):
     """A stream of given blocks."""
 
+    tier = "bucket"
+
     def __init__(self, blocks: Sequence[Sequence[Buffer]]) -> None:
         super().__init__()
         self.left = list(blocks)
