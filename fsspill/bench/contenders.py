@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore
@@ -31,7 +32,8 @@ __all__ = [
 FSSPILL = "fsspill"
 RAY = "Ray's own"
 
-_READS = frozenset({"GetObject", "HeadObject", "HeadBucket"})
+_READS = frozenset({"GetObject", "HeadObject", "HeadBucket", "get", "head"})
+"""Operations that are billed as reads, by their names in boto3 and in `fsspill.metrics`."""
 
 
 class _Storage(Protocol):
@@ -152,9 +154,18 @@ def open_fsspill(
     storage = ExternalStorage(
         Settings.of(settings, **changed), session_name=session, node_id=node, object_store=store
     )
-
+    count = None if settings.local else partial(_requests, storage)
     name = variant.title if variant else FSSPILL
-    return Contender(name, storage, None, variant)
+    return Contender(name, storage, count, variant)
+
+
+def _requests(storage: ExternalStorage) -> Counter[str]:
+    """Return the requests of a storage so far by operation."""
+    counted: Counter[str] = Counter()
+    for sample in storage.stats():
+        if sample.name == "fsspill_requests":
+            counted[sample.labels["operation"]] += int(sample.value)
+    return counted
 
 
 @contextmanager
