@@ -28,6 +28,7 @@ from fsspill.errors import (
 from fsspill.external_storage import ExternalStorage
 from fsspill.format.url import ParsedURL, create_url_with_offset, parse_url_with_offset
 from fsspill.interface import NullStorage, Storage
+from fsspill.metrics import Stats
 from fsspill.object_store import InMemoryObjectStore, ObjectStore
 from fsspill.settings import Settings
 
@@ -49,6 +50,7 @@ __all__ = [
     "ObjectStore",
     "ParsedURL",
     "Settings",
+    "Stats",
     "Storage",
     "StorageFullError",
     "StorageNotFoundError",

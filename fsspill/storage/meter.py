@@ -98,7 +98,7 @@ class MeteredFileSystem:
         return partial(self._call, operation, found) if operation else found
 
     async def _call(self, operation: str, function: Any, *arguments: Any, **options: Any) -> Any:
-        nbytes = _length(arguments[1]) if operation == "put" else 0
+        nbytes = sum(map(_length, arguments[1:])) if operation == "put" else 0
         with self._meter.request(operation, nbytes):
             return await function(*arguments, **options)
 
