@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from fsspill.bench.contenders import Variant
 from fsspill.bench.measure import MAX_ROUNDS
-from fsspill.bench.prices import Price, price_of
 from fsspill.format.planning import SMALLEST_RANGE
 from fsspill.settings import Settings
+from fsspill.storage.prices import Price, price_of
 from fsspill.storage.s3 import PART_SIZE
 
 __all__ = ["Estimate", "estimate"]

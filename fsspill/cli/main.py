@@ -27,6 +27,8 @@ COMMANDS = {
     "inspect": "fsspill.cli.inspect:inspect",
     "config": "fsspill.cli.config:config",
     "bench": "fsspill.cli.bench:bench",
+    "top": "fsspill.cli.top:top",
+    "dashboard": "fsspill.cli.dashboard:dashboard",
 }
 """Module and attribute of each command, in the order of ``--help``. A command returns its exit
 code, or None for 0."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from fsspill.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["UNITS", "is_terminal", "print_json", "print_rows", "show_progress"]
+__all__ = ["UNITS", "is_terminal", "print_json", "print_rows", "render_rows", "show_progress"]
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds of each unit of time, the largest first."""
@@ -28,7 +28,10 @@ UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _STYLES = {
     "alive": "green",
     "right": "green",
+    "closed": "green",
     "dead": "red",
+    "no answer": "red",
+    "open": "bold red",
     "wrong": "bold red",
     "unknown": "yellow",
     "unchecked": "yellow",
@@ -75,12 +78,20 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], *, names: i
     from rich.console import Console
 
     console = Console(highlight=False)
+    console.print(render_rows(console, header, rows, names=names), soft_wrap=True)
+
+
+def render_rows(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 0
+) -> RenderableType:
+    """Return what `print_rows` prints on a terminal, for rich."""
+    from rich.console import Group
+
     table = _make_table(header, rows)
     wide = console.options.update(width=_WIDEST)
     if console.measure(table, options=wide).maximum <= console.width:
-        console.print(table)
-    else:
-        _print_blocks(console, header, rows, names)
+        return table
+    return Group(*_block_lines(console.width, header, rows, names))
 
 
 def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -97,17 +108,17 @@ def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _print_blocks(
-    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], names: int
-) -> None:
-    """Print the name of each row on a line, and its other cells with their titles below it."""
+def _block_lines(
+    width: int, header: Sequence[str], rows: Sequence[Sequence[str]], names: int
+) -> Iterator[Text]:
+    """Yield the name of each row on a line, and its other cells with their titles below it."""
     from rich.text import Text
 
     for row in rows:
         named = [name for name in row[:names] if name != "-"]
         if named:
             indent = "  " * (len(named) - 1)
-            console.print(Text(indent + named[-1], style="bold"), soft_wrap=True)
+            yield Text(indent + named[-1], style="bold")
         indent = "  " * len(named)
         cells = zip(header[names:], row[names:], strict=True)
         shown = [
@@ -115,8 +126,8 @@ def _print_blocks(
             for title, cell in cells
             if cell != "-"
         ]
-        for line in _fill(shown, console.width - len(indent)):
-            console.print(Text(indent) + line, soft_wrap=True)
+        for line in _fill(shown, width - len(indent)):
+            yield Text(indent) + line
 
 
 def _fill(words: Sequence[Text], width: int) -> list[Text]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fsspill.bench.prices import price_of
+from fsspill.storage.prices import price_of
 
 
 @pytest.fixture(autouse=True)

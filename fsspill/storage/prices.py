@@ -1,4 +1,4 @@
-"""Prices of requests, to say beforehand what a measurement costs."""
+"""Prices of requests: what a measurement will cost, and what a cluster spends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fsspill.storage.protocols import has_other_provider, traits_of
 
-__all__ = ["Price", "price_of"]
+__all__ = ["PRICES", "Price", "price_of"]
 
 
 class Price(NamedTuple):
@@ -25,7 +25,7 @@ class Price(NamedTuple):
     source: str
 
 
-_PRICES = {
+PRICES = {
     "s3": Price(0.005e-3, 0.0004e-3, "S3 Standard, us-east-1: aws.amazon.com/s3/pricing"),
     "gcs": Price(0.005e-3, 0.0004e-3, "Standard: cloud.google.com/storage/pricing-examples"),
     "azure": Price(
@@ -35,8 +35,9 @@ _PRICES = {
         "learn.microsoft.com/azure/storage/blobs/blob-storage-estimate-costs",
     ),
 }
+"""By the extra that installs the package of a protocol."""
 
 
 def price_of(uri: str) -> Price | None:
     """Return the price of requests to a URI; None if they cost nothing, or nobody knows what."""
-    return None if has_other_provider(uri) else _PRICES.get(traits_of(uri).extra or "")
+    return None if has_other_provider(uri) else PRICES.get(traits_of(uri).extra or "")

@@ -1,0 +1,47 @@
+"""The endpoints of the Ray cluster on this machine, as its head lists them for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from fsspill.errors import ConfigError
+
+__all__ = ["discover"]
+
+_FILE = "prom_metrics_service_discovery.json"
+"""Name of the list, which Ray's dashboard writes every 5 seconds."""
+
+_EXPECTED = (
+    "Expected a cluster whose head runs here, with ray[default] and its dashboard; or the address "
+    "of a head, as in 'fsspill top 10.0.0.1:6379'; or --metrics URL."
+)
+
+
+def discover() -> list[str]:
+    """Return the host and port of each endpoint of the cluster on this machine.
+
+    Raises
+    ------
+    ConfigError
+        There is no list of them, or it cannot be read.
+    """
+    path = os.path.join(_system_directory(), "ray", _FILE)
+    try:
+        with open(path) as file:
+            return [target for group in json.load(file) for target in group["targets"]]
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"found no cluster with metrics: there is no {path}. {_EXPECTED}"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"cannot read the list of metrics {path}: {error}. {_EXPECTED}"
+        ) from error
+
+
+def _system_directory() -> str:
+    """Return the directory in which Ray has its own, by Ray's rules."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    return next((os.environ[name] for name in names if name in os.environ), "/tmp")
