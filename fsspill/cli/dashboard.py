@@ -36,14 +36,14 @@ def dashboard(out: str, force: bool) -> None:
         changed = [path for path, text in texts.items() if _differs(path, text)]
         if changed and not force:
             raise ConfigError(
-                f"cannot write {changed[0]!r}: there is another file of that name. Expected "
+                f"cannot write to {out!r}: its {os.path.basename(changed[0])} differs. Expected "
                 "--force, or another --out."
             )
         os.makedirs(out, exist_ok=True)
         for path, text in texts.items():
             with open(path, "w") as file:
                 file.write(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"cannot write to {out!r}: {error}") from error
     for path in texts:
         click.echo(f"wrote {path}")
@@ -56,7 +56,7 @@ def dashboard(out: str, force: bool) -> None:
 def _differs(path: str, text: str) -> bool:
     """Return True if there is a file that is not what would be written."""
     try:
-        with open(path) as file:
-            return file.read() != text
+        with open(path, "rb") as file:
+            return file.read() != text.encode()
     except FileNotFoundError:
         return False

@@ -35,8 +35,8 @@ _WINDOW = 3
 """Intervals over which the rates of the live view are taken, so that they do not flicker."""
 
 _MOVED = ("node", "tier", "spilled/s", "restored/s", "spill s", "restore s")
-_STATE = ("node", "errors/s", "retries/s", "circuit", "in flight", "deletions", "lost")
-_NO_ANSWER = ("-", "-", "no answer", "-", "-", "-")
+_STATE = ("node", "errors/s", "retries/s", "circuit", "in flight", "deletions")
+_NO_ANSWER = ("-", "-", "no answer", "-", "-")
 
 
 @click.command(
@@ -191,7 +191,6 @@ def _state(name: str, node: NodeReport) -> Sequence[str]:
         "open" if node.open_circuits else "closed",
         in_flight,
         f"{node.pending_deletions:,}",
-        f"{sum(node.lost_objects.values()):,}",
     )
 
 

@@ -14,8 +14,8 @@ _FILE = "prom_metrics_service_discovery.json"
 """Name of the list, which Ray's dashboard writes every 5 seconds."""
 
 _EXPECTED = (
-    "Expected a cluster whose head runs here, with ray[default] and its dashboard; or the address "
-    "of a head, as in 'fsspill top 10.0.0.1:6379'; or --metrics URL."
+    "The head of a cluster that runs here writes it, with ray[default] and its dashboard. Else "
+    "name a head, as in 'fsspill top 10.0.0.1:6379', or endpoints by --metrics URL."
 )
 
 
@@ -33,11 +33,11 @@ def discover() -> list[str]:
             return [target for group in json.load(file) for target in group["targets"]]
     except FileNotFoundError as error:
         raise ConfigError(
-            f"found no cluster with metrics: there is no {path}. {_EXPECTED}"
+            f"found no cluster with metrics: expected the file {path}. {_EXPECTED}"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(
-            f"cannot read the list of metrics {path}: {error}. {_EXPECTED}"
+            f"cannot read the list of endpoints {path}: {error}. {_EXPECTED}"
         ) from error
 
 

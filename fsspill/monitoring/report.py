@@ -1,4 +1,4 @@
-"""What ``fsspill top`` tells of each node."""
+"""The report of a running cluster, by node and tier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class TierReport:
-    """What one node moves to and from one tier.
+    """The bytes that a node moves to and from one tier.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class TierReport:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What one node does, or all nodes together.
+    """The activity of one node, or of all nodes together.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a cluster does.
+    """The activity of a cluster.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Report:
 
 
 def make_report(before: Scrape | None, after: Scrape) -> Report:
-    """Return what a cluster does, from its last scrape and an earlier one, if there is one."""
+    """Return the activity of a cluster between two scrapes, or at the last one if it is alone."""
     changes = compare(before, after)
     nodes = [_report(node, each) for node, each in changes.by_node().items()]
     return Report(

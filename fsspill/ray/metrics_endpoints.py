@@ -43,7 +43,7 @@ def metrics_endpoints(address: str) -> list[str]:
     except Exception as error:
         raise ConfigError(
             f"cannot ask the head at {address} for its nodes: {error}. Expected the address of "
-            "Ray's head, of the same version."
+            "Ray's head, with the Ray of this environment."
         ) from error
     return [
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

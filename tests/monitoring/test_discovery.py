@@ -31,7 +31,7 @@ def test_the_list_of_ray_is_read(listed: Path) -> None:
 def test_without_a_list_the_message_says_what_it_takes(listed: Path) -> None:
     """No cluster runs, or it has no metrics."""
     with pytest.raises(
-        ConfigError, match=r"found no cluster with metrics: there is no .*/ray/prom"
+        ConfigError, match=r"found no cluster with metrics: expected the file .*/ray/prom"
     ):
         discover()
 
@@ -40,7 +40,7 @@ def test_without_a_list_the_message_says_what_it_takes(listed: Path) -> None:
 def test_another_file_is_named(listed: Path, text: str) -> None:
     """With what is wrong."""
     listed.write_text(text)
-    with pytest.raises(ConfigError, match=f"cannot read the list of metrics .*{NAME}"):
+    with pytest.raises(ConfigError, match=f"cannot read the list of endpoints .*{NAME}"):
         discover()
 
 
