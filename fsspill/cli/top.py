@@ -23,7 +23,7 @@ from fsspill.settings import MIB
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["top"]
+__all__ = ["render", "top"]
 
 _Find: TypeAlias = Callable[[], Sequence[str]]
 """Returns the endpoints of the nodes that are alive now."""
@@ -110,10 +110,10 @@ def _look_twice(find: _Find, interval: float) -> Report:
 def _first_look(find: _Find) -> Scrape:
     found = scrape(find())
     if not found.samples:
-        place, reason = next(iter(found.failures.items()), ("no endpoint", "there is none"))
+        first = [f" ({place}: {reason})" for place, reason in found.failures.items()][:1]
         raise ConfigError(
-            f"no node answers at its endpoint for metrics, such as {place}: {reason}. Expected a "
-            "cluster that runs, and ray[default] on its nodes."
+            f"no node answers at its endpoint for metrics{''.join(first)}. Expected a cluster that "
+            "runs, and ray[default] on its nodes."
         )
     return found
 
@@ -128,16 +128,18 @@ def _show_live(find: _Find, interval: float) -> None:
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             before = scrapes[0] if len(scrapes) > 1 else None
-            live.update(_render(console, make_report(before, scrapes[-1])), refresh=True)
+            shown = render(console, make_report(before, scrapes[-1]), time.strftime("%H:%M:%S"))
+            live.update(shown, refresh=True)
             time.sleep(interval)
             scrapes.append(scrape(find()))
 
 
-def _render(console: Console, report: Report) -> RenderableType:
+def render(console: Console, report: Report, clock: str) -> RenderableType:
+    """Return what the live view shows at a time of the day, for rich."""
     from rich.console import Group
     from rich.text import Text
 
-    title = Text(f"{time.strftime('%H:%M:%S')}  {_title(report)}  Ctrl-C ends", style="dim")
+    title = Text(f"{clock}  {_title(report)}  Ctrl-C ends", style="dim")
     tables = [
         render_rows(console, header, rows, names=1) for header, rows in _tables(report) if rows
     ]
@@ -209,12 +211,13 @@ def _remarks(report: Report) -> Iterator[str]:
     """Yield a line for each thing that has to be told by its name."""
     if not report.nodes:
         yield "No metrics of fsspill yet: nothing was spilled, or it was not reported so far."
-    names = _names(report.nodes)
-    for node in report.nodes:
-        for uri in node.open_circuits:
-            yield f"{names[node.node]} does not write to {uri}: it is unhealthy"
-        for reason, count in node.lost_objects.items():
-            yield f"{names[node.node]} has lost objects: {count:,} {reason}"
+    for uri in report.cluster.open_circuits:
+        nodes = [node.address for node in report.nodes if uri in node.open_circuits]
+        named = f"{nodes[0]} does" if len(nodes) == 1 else f"{len(nodes)} nodes do"
+        yield f"{named} not write to {uri}: it is unhealthy"
+    for reason, count in report.cluster.lost_objects.items():
+        if count:
+            yield f"objects lost so far, {reason}: {count:,}"
     for place, reason in report.failures.items():
         yield f"{place} does not answer: {reason}"
 

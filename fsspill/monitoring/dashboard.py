@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 from fsspill.monitoring.panels import ROWS, Panel
 
 __all__ = ["make_dashboard"]
 
-_WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
-"""Size of a panel in Grafana's grid, which is 24 wide."""
+_WIDTH, _HEIGHT, _COLUMNS = 24, 8, 3
+"""Width of Grafana's grid, height of a panel in it, and panels side by side at most."""
 
 _SCHEMA = 36
 """Version of Grafana's format: of Grafana 9, which later ones read."""
@@ -24,7 +25,6 @@ def make_dashboard() -> str:
     dashboard = {
         "title": "fsspill",
         "uid": "fsspill",
-        "description": "What a Ray cluster spills and restores with fsspill.",
         "tags": ["ray", "fsspill"],
         "schemaVersion": _SCHEMA,
         "editable": True,
@@ -63,17 +63,18 @@ def _variable(label: str) -> dict[str, Any]:
 
 
 def _panels() -> Iterator[dict[str, Any]]:
-    y = 0
+    y, numbers = 0, count(1)
     for title, panels in ROWS.items():
-        place = {"x": 0, "y": y, "w": _WIDTH * _COLUMNS, "h": 1}
-        yield {"type": "row", "title": title, "id": 100 + y, "gridPos": place, "panels": []}
+        place = {"x": 0, "y": y, "w": _WIDTH, "h": 1}
+        yield {"id": next(numbers), "type": "row", "title": title, "gridPos": place, "panels": []}
         y += 1
+        columns = min(_COLUMNS, len(panels))
+        width = _WIDTH // columns
         for index, panel in enumerate(panels):
-            row, column = divmod(index, _COLUMNS)
-            x, top = column * _WIDTH, y + row * _HEIGHT
-            size = {"x": x, "y": top, "w": _WIDTH, "h": _HEIGHT}
-            yield {"id": 100 * (column + 2) + top, "gridPos": size, **_panel(panel)}
-        y += -(-len(panels) // _COLUMNS) * _HEIGHT
+            row, column = divmod(index, columns)
+            place = {"x": column * width, "y": y + row * _HEIGHT, "w": width, "h": _HEIGHT}
+            yield {"id": next(numbers), "gridPos": place, **_panel(panel)}
+        y += -(-len(panels) // columns) * _HEIGHT
 
 
 def _panel(panel: Panel) -> dict[str, Any]:

@@ -79,17 +79,6 @@ _THROUGHPUT = (
         "copy: from a local copy on the node's disk, without a request to the bucket.",
     ),
     Panel(
-        "Stored bytes for each spilled byte",
-        "percentunit",
-        [
-            Query(
-                f"{rate('uri', 'fsspill_stored_bytes')} / {rate('uri', 'fsspill_spilled_bytes')}",
-                _BY_URI,
-            )
-        ],
-        "What compression leaves.",
-    ),
-    Panel(
         "Spilled objects, by tier",
         "ops",
         [Query(rate("tier", "fsspill_spilled_objects"), _BY_TIER)],
@@ -107,16 +96,16 @@ _THROUGHPUT = (
             Query(rate("uri", "fsspill_deleted_files"), "deleted from {{uri}}"),
         ],
     ),
-)
-
-_LATENCY = (
-    Panel("Time to spill a batch", "s", _quantiles("fsspill_spill_seconds")),
-    Panel("Time to restore an object", "s", _quantiles("fsspill_restore_seconds")),
     Panel(
         "Requests, by operation",
         "reqps",
         [Query(rate("operation", "fsspill_requests"), "{{operation}}")],
     ),
+)
+
+_LATENCY = (
+    Panel("Time to spill a batch", "s", _quantiles("fsspill_spill_seconds")),
+    Panel("Time to restore an object", "s", _quantiles("fsspill_restore_seconds")),
 )
 
 _ERRORS = (
@@ -192,21 +181,40 @@ _COSTS = (
         "stat",
     ),
     Panel(
-        "Local copies",
-        "bytes",
+        "Stored bytes for each spilled byte",
+        "percentunit",
         [
-            Query(f"max by ({_NODE}) ({series('fsspill_copy_bytes')})", _BY_NODE),
-            Query(rate("", "fsspill_copied_bytes"), "written in a second"),
-            Query(rate("", "fsspill_copy_evicted_bytes"), "evicted in a second"),
+            Query(
+                f"{rate('uri', 'fsspill_stored_bytes')} / {rate('uri', 'fsspill_spilled_bytes')}",
+                _BY_URI,
+            )
+        ],
+        "What compression leaves.",
+    ),
+)
+
+_COPIES = (
+    Panel(
+        "Local copies, by node",
+        "bytes",
+        [Query(f"max by ({_NODE}) ({series('fsspill_copy_bytes')})", _BY_NODE)],
+    ),
+    Panel(
+        "Written to and evicted from local copies",
+        "binBps",
+        [
+            Query(rate("", "fsspill_copied_bytes"), "written"),
+            Query(rate("", "fsspill_copy_evicted_bytes"), "evicted"),
         ],
     ),
 )
 
 ROWS = {
     "Throughput": _THROUGHPUT,
-    "Latency and requests": _LATENCY,
+    "Latency": _LATENCY,
     "Errors and circuit": _ERRORS,
     "Backlog": _BACKLOG,
-    "Cost, and local copies": _COSTS,
+    "Cost": _COSTS,
+    "Local copies": _COPIES,
 }
 """The panels, by the title of their row."""

@@ -101,8 +101,16 @@ def test_what_is_wrong_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "10.0.0.1 0 0 open 0 0" in lines
     assert lines[-2:] == [
         f"10.0.0.1 does not write to {BUCKET}: it is unhealthy",
-        "10.0.0.1 has lost objects: 3 corrupt",
+        "objects lost so far, corrupt: 3",
     ]
+
+
+def test_nodes_with_the_same_trouble_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """There may be hundreds."""
+    lines = [line("circuit_open", 1, address, uri=BUCKET) for address in NODES]
+    with serve("\n".join(lines)) as place:
+        shown = printed(capsys, "--metrics", place, "--once")
+    assert shown[-1] == f"2 nodes do not write to {BUCKET}: it is unhealthy"
 
 
 def test_nodes_with_one_address_have_their_ids(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +137,8 @@ def test_without_an_answer_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
     """The cluster has ended, or has no agents that answer."""
     assert main(["top", "--metrics", "127.0.0.1:9"]) == 1
     assert capsys.readouterr().err == (
-        "fsspill: no node answers at its endpoint for metrics, such as 127.0.0.1:9: Connection "
-        "refused. Expected a cluster that runs, and ray[default] on its nodes.\n"
+        "fsspill: no node answers at its endpoint for metrics (127.0.0.1:9: Connection refused). "
+        "Expected a cluster that runs, and ray[default] on its nodes.\n"
     )
 
 

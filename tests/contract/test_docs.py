@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.cli.main import COMMANDS, main
 from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys
+from tests.monitoring.samples import node, serve
 from tests.running import Program, poll, processes, ray_environment
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +41,8 @@ RUN_HERE = (
     "fsspill inspect",
     "fsspill config",
     "fsspill bench",
+    "fsspill top",
+    "fsspill dashboard",
     "ray start",
     "python -m",
 )
@@ -91,7 +95,8 @@ def test_every_block_is_run(page: Path) -> None:
     """A page has no code block but programs and commands."""
     text = page.read_text()
     languages = {match[1] for match in FENCE.finditer(text)}
-    # tests/deployment/test_manifests.py compares the YAML with what is printed.
+    # tests/deployment/test_manifests.py compares the YAML with what is printed, and
+    # tests/monitoring/test_alerts.py has it checked by Prometheus.
     assert languages <= {"python", "console", "yaml"}
     assert len(FENCE.findall(text)) * 2 == text.count("```")
 
@@ -151,7 +156,6 @@ def test_the_ray_start_command_starts_a_validated_head(
 def config_of_raylet(directory: str) -> str | None:
     """Return the spilling configuration in the raylet's session, as Ray itself recorded it."""
     import base64
-    import json
 
     for pid in processes(directory):
         try:
@@ -223,6 +227,37 @@ def test_the_config_command_prints(command: str, capsys: pytest.CaptureFixture[s
     """It names the bucket."""
     assert main(shlex.split(command)[1:]) == 0
     assert "s3://my-bucket/spill" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands("fsspill top"))
+def test_the_top_command_reads_the_endpoints(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of nodes, by any of the ways to name them."""
+    with serve(node()) as place:
+        listed = tmp_path / "ray" / "prom_metrics_service_discovery.json"
+        listed.parent.mkdir()
+        listed.write_text(json.dumps([{"targets": [place]}]))
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        # Addresses of the pages are of other machines.
+        monkeypatch.setattr("fsspill.ray.metrics_endpoints.metrics_endpoints", lambda _: [place])
+        monkeypatch.setattr("fsspill.cli.top.time.sleep", lambda seconds: None)
+        words = [f"http://{place}" if "://" in word else word for word in shlex.split(command)]
+        assert main([*words[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cluster"]["requests_in_flight"] == 16
+
+
+@pytest.mark.parametrize("command", commands("fsspill dashboard"))
+def test_the_dashboard_command_writes_files(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the directory that it names."""
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 0
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
 
 
 @pytest.mark.nightly

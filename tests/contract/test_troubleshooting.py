@@ -24,6 +24,7 @@ OTHER_TEXTS = {
     "inspection.py": "what is told of a file, in docs/commands.md",
     "metrics.py": "the meaning of each metric, in docs/metrics.md",
     "monitoring/alerts.py": "the text of alerts, which says what to do",
+    "monitoring/expressions.py": "expressions of PromQL",
     "monitoring/panels.py": "titles of the dashboard",
     "ray/internals.py": "what follows where Ray lacks an attribute, for developers",
     "ray_config.py": "the end of a message that is on the page: what to use instead of a parameter",

@@ -100,7 +100,7 @@ def serve(*pages: str) -> Iterator[str]:
     """Serve pages, one for each request and the last one for all others; yield host and port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.pages = list(pages)  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"127.0.0.1:{server.server_port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ import yaml
 
 from fsspill.monitoring.alerts import ALERTS, Alert, make_rules
 from fsspill.monitoring.panels import ROWS
-from tests.monitoring.promtool import find_prometheus
+from tests.monitoring.pictures import with_values
+from tests.monitoring.prometheus import find_programs
+
+PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 
 Promtool = Callable[..., str]
 
@@ -19,7 +23,7 @@ Promtool = Callable[..., str]
 @pytest.fixture(scope="module")
 def promtool(tmp_path_factory: pytest.TempPathFactory) -> Promtool:
     """Return a function that runs promtool, and returns what it prints."""
-    program = find_prometheus(tmp_path_factory.mktemp("prometheus")) / "promtool"
+    program = find_programs(tmp_path_factory.mktemp("prometheus")) / "promtool"
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
@@ -29,6 +33,18 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> Promtool:
         return done.stdout
 
     return run
+
+
+def test_promtool_accepts_the_configuration_of_the_documentation(
+    promtool: Promtool, tmp_path: Path
+) -> None:
+    """It has the endpoints of Ray, and the rules as fsspill dashboard writes them."""
+    [text] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    text = text.replace("/etc/prometheus/", f"{tmp_path}/")
+    (tmp_path / "fsspill-alerts.yml").write_text(make_rules())
+    (tmp_path / "prometheus.yml").write_text(text)
+    shown = promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    assert f"{len(ALERTS)} rules found" in shown
 
 
 def test_the_rules_are_yaml_with_every_alert() -> None:
@@ -63,15 +79,6 @@ def test_promtool_accepts_every_expression_of_the_dashboard(
     file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     assert f"{len(expressions)} rules found" in promtool("check", "rules", str(file))
-
-
-def with_values(expression: str) -> str:
-    """Return an expression with values for the variables of Grafana."""
-    values = {"$__rate_interval": "1m", "$__range": "1h", "$node": ".*", "$uri": ".*"}
-    for name, value in values.items():
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-    return expression
 
 
 NODE = 'node="n1",NodeAddress="10.0.0.1"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -38,13 +39,29 @@ def test_another_page_is_no_answer() -> None:
         assert scrape([f"http://{place}/other"]).failures == {place: "Not Found"}
 
 
+def test_a_silent_endpoint_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for."""
+    monkeypatch.setattr("fsspill.monitoring.scrape._TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert scrape([metrics_url(place)]).failures == {place: "timed out"}
+
+
 def test_what_is_no_http_is_no_answer() -> None:
     """Whatever listens there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = f"127.0.0.1:{listener.getsockname()[1]}"
-        listener.settimeout(0)
-        found = scrape([f"http://{place}/metrics"])
-    assert list(found.failures) == [place]
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 ready\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert scrape([metrics_url(place)]).failures == {place: "220 ready\r\n"}
+        thread.join()
 
 
 def test_no_proxy_is_between(monkeypatch: pytest.MonkeyPatch) -> None:

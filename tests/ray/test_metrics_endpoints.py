@@ -71,5 +71,5 @@ def test_without_ray_endpoints_can_be_named(head: Head, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "h", "", "127.0.0.1:x", "[::1]:99999"])
 def test_ray_is_not_asked_where_nothing_listens(address: str) -> None:
     """Its client would end the process after a minute."""
-    with pytest.raises(ConfigError, match="cannot reach a head of Ray at .* Expected its host"):
+    with pytest.raises(ConfigError, match=r"cannot reach a head of Ray at .* Expected its host"):
         metrics_endpoints(address)
