@@ -42,7 +42,7 @@ _NAMES = {f"ray_{name}{SUFFIXES[metric.kind]}": name for name, metric in METRICS
 def parse(text: str) -> Iterator[Sample]:
     """Yield the samples of fsspill's metrics, and nothing of other lines.
 
-    Ray before 2.55 exports each counter a second time, as a gauge without ``_total``.
+    Older Rays export each counter a second time, as a gauge without ``_total``.
     """
     for line in text.splitlines():
         match = _LINE.match(line)
