@@ -143,7 +143,8 @@ def render(console: Console, report: Report, clock: str) -> RenderableType:
     tables = [
         render_rows(console, header, rows, names=1) for header, rows in _tables(report) if rows
     ]
-    return Group(title, *tables, *map(Text, _remarks(report)))
+    # The end may have no room.
+    return Group(title, *map(Text, _remarks(report)), *tables)
 
 
 def _print(report: Report) -> None:
