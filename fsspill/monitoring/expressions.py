@@ -1,6 +1,6 @@
 """Expressions of PromQL about fsspill's metrics, as Ray exports them.
 
-`NODE` and `URI` select nothing but what the variables of the dashboard do; alerts have neither.
+Those of the dashboard select by its variables; those of alerts have none.
 """
 
 from __future__ import annotations
