@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from fsspill.monitoring.names import METRICS
+from fsspill.metrics import METRICS, Sample
 
-__all__ = ["SUFFIXES", "Sample", "parse"]
+__all__ = ["SUFFIXES", "parse"]
 
 SUFFIXES = {"counter": "_total", "gauge": "", "histogram": "_bucket"}
 """Ends of the names of the samples that are read, by kind of their metric."""
@@ -17,30 +16,11 @@ _LINE = re.compile(r"(ray_fsspill_\w+)(?:\{(.*)\})?\s+(\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 
-
-class Sample(NamedTuple):
-    """One line of an endpoint.
-
-    Attributes
-    ----------
-    name : str
-        Name of the metric, as in the table of metrics.
-    labels : mapping
-        Its labels; those of a histogram's bucket have its upper bound as ``le``.
-    value : float
-        Its value; for a bucket the number of observations up to its bound.
-    """
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
 _NAMES = {f"ray_{name}{SUFFIXES[metric.kind]}": name for name, metric in METRICS.items()}
 
 
 def parse(text: str) -> Iterator[Sample]:
-    """Yield the samples of fsspill's metrics, and nothing of other lines.
+    """Yield the samples of fsspill's metrics under the names of `METRICS`; of histograms, buckets.
 
     Older Rays export each counter a second time, as a gauge without ``_total``.
     """

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from fsspill.metrics import METRICS
 from fsspill.monitoring.exposition import SUFFIXES
-from fsspill.monitoring.names import METRICS
 from fsspill.storage.prices import PRICES
 from fsspill.storage.protocols import PROTOCOLS
 

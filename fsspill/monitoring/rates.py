@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from fsspill.monitoring.exposition import Sample
+from fsspill.metrics import Sample
 from fsspill.monitoring.scrape import Scrape
 
 __all__ = ["Change", "Changes", "compare"]

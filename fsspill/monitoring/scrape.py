@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fsspill.errors import ConfigError
-from fsspill.monitoring.exposition import Sample, parse
+from fsspill.metrics import Sample
+from fsspill.monitoring.exposition import parse
 
 __all__ = ["Scrape", "metrics_url", "scrape"]
 

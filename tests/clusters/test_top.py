@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fsspill.monitoring.names import METRICS
+from fsspill.metrics import METRICS
 from tests.running import Program, poll, ray_environment
 
 pytestmark = [pytest.mark.ray]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fsspill.monitoring.exposition import Sample, parse
+from fsspill.metrics import Sample
+from fsspill.monitoring.exposition import parse
 from tests.monitoring.samples import NODES, line
 
 

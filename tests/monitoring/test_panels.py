@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from fsspill.metrics import METRICS
 from fsspill.monitoring.alerts import ALERTS, Alert
 from fsspill.monitoring.exposition import SUFFIXES
-from fsspill.monitoring.names import METRICS
 from fsspill.monitoring.panels import NOT_SHOWN, ROWS, Panel
 
 PANELS = [panel for panels in ROWS.values() for panel in panels]
