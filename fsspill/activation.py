@@ -11,7 +11,7 @@ import sys
 
 from fsspill.log import get_logger
 
-__all__ = ["hook_directories", "is_armed", "warn_unless_armed"]
+__all__ = ["activation_advice", "hook_directories", "is_armed", "warn_unless_armed"]
 
 logger = get_logger(__name__)
 
@@ -35,11 +35,17 @@ def warn_unless_armed() -> None:
     """
     if is_armed() or os.environ.get("FSSPILL_HOOK") == "0":
         return
-    directories = hook_directories()
     logger.warning(
         "fsspill was imported from %s, where Python ran no .pth file: a Ray that is started from "
-        "this interpreter takes a URI to spill to for a directory. Set PYTHONPATH=%s for it, start "
-        "nodes by 'python -m fsspill.ray start', or call fsspill.ray.install() before ray.init().",
-        directories[-1],
-        os.pathsep.join(directories),
+        "this interpreter takes a URI to spill to for a directory. %s",
+        hook_directories()[-1],
+        activation_advice(),
+    )
+
+
+def activation_advice() -> str:
+    """Return what makes the hook active in the Rays that are started from this interpreter."""
+    return (
+        f"Set PYTHONPATH={os.pathsep.join(hook_directories())} for it, start nodes by "
+        "'python -m fsspill.ray start', or call fsspill.ray.install() before ray.init()."
     )

@@ -13,7 +13,7 @@ from fsspill.errors import ConfigError
 from fsspill.secrets import redact_options
 from fsspill.settings import Settings
 
-__all__ = ["require_same_parameters", "with_environment"]
+__all__ = ["require_same_parameters", "variable_of", "with_environment"]
 
 _PREFIX = "FSSPILL_"
 _NO_PARAMETERS = ("FSSPILL_HOOK",)
@@ -49,7 +49,7 @@ def with_environment(
         parameter.name: _value(parameter)
         for parameter in fields(Settings)
         if parameter.metadata["scope"] == scope
-        and os.environ.get(_variable(parameter.name))
+        and os.environ.get(variable_of(parameter.name))
         and parameter.name not in without
     }
     given = {name: value for name, value in params.items() if name not in without}
@@ -73,7 +73,7 @@ def require_same_parameters(config: Mapping[str, Any]) -> None:
     _check_variables()
     params = config.get("params") or {}
     for parameter in fields(Settings):
-        variable = _variable(parameter.name)
+        variable = variable_of(parameter.name)
         common = parameter.metadata["scope"] == "cluster" and parameter.name != "uri"
         if not common or not os.environ.get(variable):
             continue
@@ -92,13 +92,14 @@ def _shown(value: Any) -> str:
     return repr(redact_options(value, False) if isinstance(value, Mapping) else value)
 
 
-def _variable(name: str) -> str:
+def variable_of(name: str) -> str:
+    """Return the variable that sets a parameter."""
     return _PREFIX + name.upper()
 
 
 def _value(parameter: Field[Any]) -> Any:
     """Return a value of the type of its parameter; texts are as they are, all else is JSON."""
-    variable = _variable(parameter.name)
+    variable = variable_of(parameter.name)
     text = os.environ[variable]
     is_text = str(parameter.type).startswith("str")
     value = text if is_text and not text.startswith("[") else _parsed(text)
@@ -115,7 +116,7 @@ def _parsed(text: str) -> Any:
 
 def _check_variables() -> None:
     """Raise ConfigError for a variable whose name is nearly that of a parameter."""
-    known = [_variable(parameter.name) for parameter in fields(Settings)]
+    known = [variable_of(parameter.name) for parameter in fields(Settings)]
     for variable in os.environ:
         if variable.startswith(_PREFIX) and variable not in (*known, *_NO_PARAMETERS):
             nearest = get_close_matches(variable, known, n=1, cutoff=0.85)

@@ -134,7 +134,7 @@ class Listing:
 
     def age_of(self, info: Info) -> float | None:
         """Return the age of a file or an upload in seconds; None if that is not known."""
-        time = _time_of(info)
+        time = time_of(info)
         return None if time is None or self.now is None else max(0.0, self.now - time)
 
     def add_directory(self, path: str) -> None:
@@ -242,7 +242,7 @@ async def _list_all(client: StorageClient, uri: str, stale_after: float) -> List
             f"cannot list {uri}: expected every file that exists, found a file that was just "
             "written missing in the listing. Try again later."
         )
-    listing = Listing(uri, client.root, _time_of(entries.pop(probe)), stale_after)
+    listing = Listing(uri, client.root, time_of(entries.pop(probe)), stale_after)
     for path in sorted(entries):
         if entries[path]["type"] == "directory":
             listing.add_directory(path)
@@ -358,7 +358,7 @@ def _node(session: Session, node_id: str) -> Node:
     return session.nodes.setdefault(node_id, Node(node_id))
 
 
-def _time_of(info: Info) -> float | None:
+def time_of(info: Info) -> float | None:
     """Return the time of the last write in seconds; None if the filesystem reports none."""
     for key in _TIMES:
         value = info.get(key)

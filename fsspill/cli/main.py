@@ -26,6 +26,7 @@ COMMANDS = {
     "clean": "fsspill.cli.clean:clean",
     "inspect": "fsspill.cli.inspect:inspect",
     "config": "fsspill.cli.config:config",
+    "check": "fsspill.cli.check:check",
     "bench": "fsspill.cli.bench:bench",
     "top": "fsspill.cli.top:top",
     "dashboard": "fsspill.cli.dashboard:dashboard",

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["UNITS", "is_terminal", "print_json", "print_rows", "render_rows", "show_progress"]
+__all__ = [
+    "UNITS",
+    "is_terminal",
+    "print_json",
+    "print_prose",
+    "print_rows",
+    "render_rows",
+    "show_progress",
+]
 
 UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 """Seconds of each unit of time, the largest first."""
@@ -35,6 +43,10 @@ _STYLES = {
     "wrong": "bold red",
     "unknown": "yellow",
     "unchecked": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "failed": "bold red",
+    "skipped": "dim",
 }
 """Styles of cells, by their text."""
 
@@ -92,6 +104,28 @@ def render_rows(
     if console.measure(table, options=wide).maximum <= console.width:
         return table
     return Group(*_block_lines(console.width, header, rows, names))
+
+
+def print_prose(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows whose last cell is a text: it is wrapped beside the others on a terminal.
+
+    Elsewhere each row is a line of words.
+    """
+    if not is_terminal():
+        for row in rows:
+            print(*filter(None, row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 1))
+    last = len(rows[0]) - 1
+    for number in range(last + 1):
+        table.add_column(no_wrap=number < last, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
 
 
 def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

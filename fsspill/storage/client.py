@@ -61,6 +61,9 @@ class Place(NamedTuple):
 class MultipartUpload(Protocol):
     """A file that is being uploaded in parts; see `fsspill.storage.s3.S3Upload`."""
 
+    target: Mapping[str, str]
+    """The upload, as `StorageClient.abort_uploads` takes it."""
+
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
 

@@ -22,9 +22,11 @@ __all__ = [
     "Internal",
     "check_client",
     "describe_versions",
+    "endpoint_url",
     "known_config",
     "missing",
     "s3_client_meta",
+    "soft_delete_days",
     "stop_automatic_md5",
 ]
 
@@ -213,6 +215,27 @@ def known_config(options: Mapping[str, Any]) -> dict[str, Any]:
 def s3_client_meta(fs: Any) -> Any:
     """Return endpoint and region of botocore's client, or None until s3fs has made it."""
     return getattr(getattr(fs, "_s3", None), "meta", None)
+
+
+def endpoint_url(fs: Any, kind: str | None) -> str:
+    """Return the URL of the server of a filesystem for S3, GCS or Azure; "" if it is not known."""
+    if kind == "s3":
+        return str(getattr(s3_client_meta(fs), "endpoint_url", ""))
+    if kind == "gcs":
+        return str(getattr(fs, "_location", ""))
+    service = getattr(fs, "service_client", None) if kind == "azure" else None
+    return str(getattr(service, "url", "")).partition("?")[0]
+
+
+async def soft_delete_days(fs: Any, kind: str, bucket: str) -> float:
+    """Return the days for which GCS or Azure keeps what is deleted; 0 for none. One request."""
+    if kind == "gcs":
+        found = await fs._call("GET", "b/{}", bucket, json_out=True)
+        policy = found.get("softDeletePolicy") or {}
+        return int(policy.get("retentionDurationSeconds") or 0) / 86400
+    found = await fs.service_client.get_service_properties()
+    policy = found.get("delete_retention_policy")
+    return int(policy.days or 0) if policy and policy.enabled else 0
 
 
 def stop_automatic_md5(client: Any) -> None:

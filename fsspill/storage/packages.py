@@ -22,7 +22,13 @@ from fsspill.errors import ConfigError, FsspillError, MissingPackageError
 from fsspill.log import get_logger
 from fsspill.storage.protocols import traits_of
 
-__all__ = ["PACKAGES", "describe_conflicts", "import_failure", "reporting_conflicts"]
+__all__ = [
+    "PACKAGES",
+    "describe_conflicts",
+    "import_failure",
+    "repair_command",
+    "reporting_conflicts",
+]
 
 logger = get_logger(__name__)
 
@@ -125,7 +131,7 @@ def _describe_import_error(extra: str | None, error: Exception) -> str:
     broken = "" if conflicts else _broken_package(package, first)
     return (
         f"{package} {installed} is installed and cannot be imported ({reason}). Install packages "
-        f"that fit together, on every node: {_repair_command(extra, broken)}"
+        f"that fit together, on every node: {repair_command(extra, broken)}"
     )
 
 
@@ -161,7 +167,7 @@ def reporting_conflicts(uri: str) -> Iterator[None]:
     """
     extra = traits_of(uri).extra
     conflicts = describe_conflicts(extra)
-    advice = f"{conflicts}. Install packages that fit together: {_repair_command(extra)}"
+    advice = f"{conflicts}. Install packages that fit together: {repair_command(extra)}"
     try:
         yield
     except FsspillError as error:
@@ -172,7 +178,7 @@ def reporting_conflicts(uri: str) -> Iterator[None]:
         logger.warning("packages for %s do not fit together: %s", uri, advice)
 
 
-def _repair_command(extra: str | None, broken: str = "") -> str:
+def repair_command(extra: str | None, broken: str = "") -> str:
     """Return the command that mends packages, for the Python of this process.
 
     `broken` is one whose version fits and whose files do not: there an installer has nothing to do.

@@ -170,6 +170,11 @@ class S3Client(StorageClient):
             return is_missing(error, self.root)
         return False
 
+    async def setting(self, operation: str) -> Mapping[str, Any]:
+        """Return S3's answer to a request about the bucket, such as ``get_bucket_versioning``."""
+        answer: Mapping[str, Any] = await self._fs._call_s3(operation, Bucket=self.bucket)
+        return answer
+
     @property
     def bucket(self) -> str:
         """Name of the bucket, or the ARN of an access point."""
@@ -242,7 +247,7 @@ class S3Upload(MultipartUpload):
     fs : s3fs.S3FileSystem
         The filesystem.
     target : mapping
-        Its Bucket, Key and UploadId.
+        Its Bucket, Key and UploadId; an attribute too.
     sender : BodySender
         Sends the parts.
     versions : ObjectVersions
@@ -255,32 +260,32 @@ class S3Upload(MultipartUpload):
         self._fs = fs
         self._sender = sender
         self._versions = versions
-        self._target = target
+        self.target = target
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
-        sent = await self._sender.send("upload_part", body, **self._target, PartNumber=number)
-        path = "/".join((self._target["Bucket"], self._target["Key"]))
+        sent = await self._sender.send("upload_part", body, **self.target, PartNumber=number)
+        path = "/".join((self.target["Bucket"], self.target["Key"]))
         return {"PartNumber": number, "ETag": _required("ETag", sent, path)}
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
         """Complete the file from its parts, and return its version."""
         answer = await self._fs._call_s3(
-            "complete_multipart_upload", **self._target, MultipartUpload={"Parts": list(parts)}
+            "complete_multipart_upload", **self.target, MultipartUpload={"Parts": list(parts)}
         )
         return self._versions.note(answer)
 
     async def abort(self) -> None:
         """Abort the upload. Never raises: a failure here must not hide the one before it."""
         try:
-            abort = self._fs._call_s3("abort_multipart_upload", **self._target)
+            abort = self._fs._call_s3("abort_multipart_upload", **self.target)
             await within(ABORT_TIMEOUT, abort)
         except Exception as error:
             logger.warning(
                 "could not abort the upload %s of s3://%s/%s: %s. 'fsspill clean' removes it.",
-                self._target["UploadId"],
-                self._target["Bucket"],
-                self._target["Key"],
+                self.target["UploadId"],
+                self.target["Bucket"],
+                self.target["Key"],
                 error,
             )
 

@@ -31,6 +31,8 @@ __all__ = [
     "RemoteSmallFiles",
     "SmallFiles",
     "check_location",
+    "is_listed",
+    "open_small_files",
     "parse_heartbeat",
     "write_heartbeats",
 ]
@@ -275,7 +277,7 @@ def check_location(
         if not location.local:
             path = clients.client(location).path(file)
             clients.check_engine(location, path, min(stall_timeout, CHECK_SECONDS))
-        listed = probe is not None or _is_listed(files, file, *context)
+        listed = probe is not None or is_listed(files, file, *context)
     except Exception:
         # It may be there: an attempt whose answer was lost has written it.
         files.discard(file, CHECK_REMOVAL_SECONDS)
@@ -311,7 +313,7 @@ def check_location(
         )
 
 
-def _is_listed(files: SmallFiles, file: FileRef, action: str, where: str) -> bool:
+def is_listed(files: SmallFiles, file: FileRef, action: str, where: str) -> bool:
     """Return True if a file that was written is in a listing, or soon is."""
     waited = 0.0
     for pause in backoff():
