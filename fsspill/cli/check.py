@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fsspill.cli.options import json_option
-from fsspill.cli.tables import print_json, print_prose, print_rows, show_progress
+from fsspill.cli.tables import print_json, print_prose, show_progress
 from fsspill.diagnosis.parameters import Parameter
 from fsspill.diagnosis.run import Diagnosis, diagnose
 from fsspill.diagnosis.verdict import Verdict
@@ -54,18 +54,24 @@ def check(uris: tuple[str, ...], shared: bool, speed: bool, as_json: bool) -> in
 
 def _print_diagnosis(found: Diagnosis) -> None:
     if found.parameters:
-        print_rows(("parameter", "value", "from"), [_row(each) for each in found.parameters])
+        _print_section("Parameters", [_row(each) for each in found.parameters])
     for uri in dict.fromkeys(verdict.uri for verdict in found.verdicts):
-        click.echo(uri or "This machine")
-        print_prose([_cells(each) for each in found.verdicts if each.uri == uri])
+        rows = [_cells(each) for each in found.verdicts if each.uri == uri]
+        _print_section(uri or "This machine", rows)
     _print_advice(found.verdicts)
     click.echo(_summary(found))
+
+
+def _print_section(title: str, rows: Sequence[Sequence[str]]) -> None:
+    click.echo(title)
+    print_prose(rows)
+    click.echo()
 
 
 def _row(parameter: Parameter) -> tuple[str, str, str]:
     value = parameter.value
     shown = ", ".join(value) if isinstance(value, list) else str(value)
-    return parameter.name, "-" if value in (None, "") else shown, parameter.source
+    return parameter.name, parameter.source, "none" if value in (None, "") else shown
 
 
 def _cells(verdict: Verdict) -> tuple[str, str, str]:
@@ -75,8 +81,7 @@ def _cells(verdict: Verdict) -> tuple[str, str, str]:
 def _print_advice(verdicts: Iterable[Verdict]) -> None:
     advice = [("", each.name, each.advice) for each in verdicts if each.advice]
     if advice:
-        click.echo("To do")
-        print_prose(advice)
+        _print_section("To do", advice)
 
 
 def _summary(found: Diagnosis) -> str:

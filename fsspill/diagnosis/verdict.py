@@ -146,7 +146,7 @@ class Checklist:
             return check()
         except Exception as error:
             failure = translate(error, "cannot check", self._uri or "this machine")
-            self._is_silent = is_transient(failure)
+            self._is_silent = failure is error and is_transient(failure)
             return Finding(otherwise, *_split(failure))
 
 

@@ -352,7 +352,8 @@ def _remove_heartbeats(location: SpillLocation, session_name: str) -> None:
     """Remove the heartbeats that are no longer true, and directories that are empty then."""
     try:
         with open_directory(location.root, "") as root:
-            with root.enter(session_name) as session:
+            # Without a cluster, as in a library, a session has no heartbeats.
+            with root.enter(session_name) as session, suppress(FileNotFoundError):
                 with session.enter(HEARTBEAT_DIRECTORY) as heartbeats:
                     if location.node_id != HEAD:
                         heartbeats.remove(location.node_id)
