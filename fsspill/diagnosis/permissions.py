@@ -124,6 +124,7 @@ def _at(trial: Trial) -> str:
 
 def _delete(trial: Trial) -> Finding:
     trial.small_files.delete(trial.file("file"), "cannot delete from", trial.uri)
+    trial.forget("file")
     return ok("one file")
 
 
@@ -133,6 +134,8 @@ def _delete_many(trial: Trial) -> Finding:
     left = client.run(client.delete_with_retry, paths, len(paths), trial.seconds)
     for error in left.values():
         raise error
+    for name in _SEVERAL:
+        trial.forget(name)
     return ok(f"{len(paths)} files")
 
 
@@ -154,7 +157,7 @@ async def _upload_part(client: StorageClient, path: str) -> None:
 
 
 def _abort(trial: Trial) -> Finding:
-    path = trial.client.path(trial.file("aborted"))
+    path = trial.client.path(trial.location.probe_file("aborted"))
     left = trial.ask(partial(_begin_and_abort, path=path), "cannot abort an upload to")
     for error in left.values():
         return warning(

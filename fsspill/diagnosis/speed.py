@@ -56,7 +56,7 @@ def check_speed(trial: Trial, checks: Checklist) -> None:
     -----
     Moves up to 66 MiB, less over a slow link, with about 150 requests.
     """
-    needs = ("read", "delete")
+    needs = ("read", "list", "delete")  # all that removes what it writes
     bandwidth = _Bandwidth(trial)
     checks.run("latency", partial(_latency, trial), needs=needs, otherwise="warning")
     checks.run("1 connection", bandwidth.of_one, needs=needs, otherwise="warning")
@@ -86,10 +86,11 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Bytes a second of a write and of a read."""
+    """Bytes a second of a write and of a read, and the number of files that were stored."""
 
     write: float
     read: float
+    stored: int
 
     def __str__(self) -> str:
         return f"writes {self.write / MIB:,.3g} MiB/s, reads {self.read / MIB:,.3g} MiB/s"
@@ -107,7 +108,7 @@ class _Bandwidth:
         self._size = _FIRST_SIZE
         rate = self._measure(1).write
         self._size = int(min(max(rate * _SECONDS, _FIRST_SIZE), _LARGEST))
-        return ok(str(self._measure(1)))
+        return self._judge(1)
 
     def of_many(self) -> Finding:
         """Write many files, and read one file in many ranges, over many connections."""
@@ -115,7 +116,16 @@ class _Bandwidth:
             return NOT_OF_THIS_STORAGE
         if not self._trial.client.concurrent:
             return skipped("this filesystem makes one request at a time")
-        return ok(str(self._measure(_CONNECTIONS)))
+        return self._judge(_CONNECTIONS)
+
+    def _judge(self, connections: int) -> Finding:
+        rates = self._measure(connections)
+        if rates.stored == connections:
+            return ok(str(rates))
+        return warning(
+            f"only {rates.stored} of {connections} files were stored",
+            "Check the limits of the storage: it takes single files, and not all of many.",
+        )
 
     def _measure(self, connections: int) -> _Rates:
         size = self._size // connections
@@ -132,10 +142,11 @@ class _Bandwidth:
         for number, ref in enumerate(refs):
             store.put(ref, memoryview(data)[number * size : (number + 1) * size])
         self._trial.is_written = True
-        written = _seconds(lambda: storage.spill_objects(refs))
+        stored: list[bytes] = []
+        written = _seconds(lambda: stored.extend(storage.spill_objects(refs)))
         store.put(b"whole", data)
         # Not measured: of one connection it is the file that was measured.
         urls = storage.spill_objects([b"whole"])
         store.delete(b"whole")
         read = _seconds(lambda: storage.restore_spilled_objects([b"whole"], urls))
-        return _Rates(len(data) / written, len(data) / read)
+        return _Rates(len(data) / written, len(data) / read, len(stored))

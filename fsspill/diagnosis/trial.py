@@ -27,6 +27,9 @@ T = TypeVar("T")
 _OPENING_SECONDS = 30.0
 """Seconds for making the filesystem, which may look for credentials, or connect."""
 
+_REMOVAL_SECONDS = 5.0
+"""Seconds to delete the files whose names are known, before all others."""
+
 
 class Trial(AbstractContextManager["Trial"]):
     """One URI under check, with a session of its own for all files. A context manager.
@@ -66,6 +69,7 @@ class Trial(AbstractContextManager["Trial"]):
         self.clients = ClientPool(settings.storage_options or {}, settings.engine)
         self.small_files = open_small_files(self.clients, self.location, self.seconds)
         self.is_written = False
+        self._files: dict[str, FileRef] = {}
 
     def __exit__(self, *exception: object) -> None:
         self.remove_files()
@@ -96,13 +100,19 @@ class Trial(AbstractContextManager["Trial"]):
         )
 
     def file(self, name: str) -> FileRef:
-        """Return a file of the session."""
-        return self.location.probe_file(name)
+        """Return a file of the session, which is there or may be written now."""
+        return self._files.setdefault(name, self.location.probe_file(name))
 
     def put(self, name: str, data: bytes) -> FileRef:
         """Write a file of the session."""
         self.is_written = True
-        return self.small_files.put(self.file(name), data, "cannot write to", self.uri)
+        action = "cannot write to", self.uri
+        self._files[name] = self.small_files.put(self.file(name), data, *action)
+        return self._files[name]
+
+    def forget(self, name: str) -> None:
+        """Leave a file to itself, which has been deleted."""
+        self._files.pop(name, None)
 
     def ask(self, request: Callable[[StorageClient], Awaitable[T]], action: str) -> T:
         """Make a request, with retries within the time of a check.
@@ -130,6 +140,10 @@ class Trial(AbstractContextManager["Trial"]):
     def remove_files(self) -> None:
         """Remove all files of the session. Never raises: what is left is logged."""
         if self.is_written:
+            client = self.client
+            # By their names: these credentials may not list.
+            paths = [client.deletion_path(file) for file in self._files.values()]
+            client.run(client.delete_with_retry, paths, len(paths) or 1, _REMOVAL_SECONDS)
             self._storage.destroy_external_storage()
             self.is_written = False
 

@@ -77,11 +77,24 @@ def test_a_refused_permission_is_named(
     assert outcomes(verdicts, *others) == ["ok"] * len(others)
 
 
+def test_what_cannot_be_listed_is_removed(proxy: FaultProxy) -> None:
+    """By its name; and nothing is measured that could not be removed."""
+    with proxy.inject(Fault.FORBIDDEN, method="GET", where=lambda path: "list-type" in path):
+        verdicts = check("s3://bucket/x", speed=True)
+    assert verdicts["list"].outcome == "failed"
+    assert outcomes(verdicts, "latency", "1 connection", "64 connections") == ["skipped"] * 3
+    assert keys() == []
+
+
 def test_what_cannot_be_deleted_is_said_to_be_left(proxy: FaultProxy) -> None:
     """With the command that removes it."""
     with proxy.inject(Fault.DELETE_DENIED):
         verdicts = check("s3://bucket/x")
-    assert outcomes(verdicts, "delete", "delete many", "clean-up") == ["failed", "failed", "warning"]
+    assert outcomes(verdicts, "delete", "delete many", "clean-up") == [
+        "failed",
+        "failed",
+        "warning",
+    ]
     assert "fsspill clean s3://bucket/x --session fsspill-check-" in verdicts["clean-up"].advice
 
 
