@@ -23,7 +23,7 @@ from fsspill.ray.processes import is_alive, open_log
 from fsspill.settings import Settings
 from fsspill.storage.protocols import traits_of
 
-__all__ = ["NodeWatch", "start_node_watch", "watch_until_exit"]
+__all__ = ["NodeWatch", "requirement_of", "start_node_watch", "watch_until_exit"]
 
 logger = get_logger(__name__)
 
@@ -70,14 +70,14 @@ def start_node_watch(settings: Settings, gcs_address: str, pid: int, log: str) -
     -----
     It has 65 MB of memory, mostly Ray's code (measured), and makes one request every 7 seconds.
     """
-    function = partial(watch_until_exit, _requirement(settings), gcs_address, pid)
+    function = partial(watch_until_exit, requirement_of(settings.uris), gcs_address, pid)
     with open_log(log) as output:
         start_in_child(function, output=output)
 
 
-def _requirement(settings: Settings) -> str:
-    """Return what pip has to install on a node."""
-    extras = sorted({extra for uri in settings.uris if (extra := traits_of(uri).extra)})
+def requirement_of(uris: Iterable[str]) -> str:
+    """Return what pip has to install on a node that spills to some URIs."""
+    extras = sorted({extra for uri in uris if (extra := traits_of(uri).extra)})
     listed = f"[{','.join(extras)}]" if extras else ""
     return f"fsspill{listed}=={fsspill.__version__}"
 

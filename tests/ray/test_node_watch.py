@@ -17,8 +17,7 @@ pytest.importorskip("ray")
 import fsspill
 from fsspill.child_process import start_in_child
 from fsspill.ray.announcement import announce, key_of
-from fsspill.ray.node_watch import NodeWatch, _requirement, watch_until_exit
-from fsspill.settings import Settings
+from fsspill.ray.node_watch import NodeWatch, requirement_of, watch_until_exit
 from tests.running import PATIENCE
 
 ALIVE, DEAD = 0, 1
@@ -196,8 +195,8 @@ def test_a_look_that_fails_is_logged(cluster: Cluster, caplog: pytest.LogCapture
 
 def test_the_command_names_the_extras_of_the_uris() -> None:
     """And the version of the head."""
-    assert _requirement(Settings("s3://b/x")) == f"fsspill[s3]=={fsspill.__version__}"
-    assert _requirement(Settings("file:///x")) == f"fsspill=={fsspill.__version__}"
+    assert requirement_of(["s3://b/x"]) == f"fsspill[s3]=={fsspill.__version__}"
+    assert requirement_of(["file:///x"]) == f"fsspill=={fsspill.__version__}"
 
 
 def test_it_ends_with_rays_head_process_whatever_is_not_answered() -> None:
