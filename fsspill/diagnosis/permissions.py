@@ -89,12 +89,12 @@ def _write(trial: Trial) -> Finding:
 
 def _read(trial: Trial) -> Finding:
     file = trial.file("file")
-    return _compare(trial.small_files.read(file, 9, "cannot read from", trial.uri), _DATA)
+    return _compare(trial.small_files.read(file, 9, "cannot read", trial.uri), _DATA)
 
 
 def _read_range(trial: Trial) -> Finding:
     file = trial.file("file")
-    found = trial.small_files.read(file, 1, "cannot read from", trial.uri, start=1)
+    found = trial.small_files.read(file, 1, "cannot read", trial.uri, start=1)
     trial.clients.check_engine(trial.location, trial.client.path(file), trial.seconds)
     return _compare(found, _DATA[1:])
 
@@ -123,7 +123,7 @@ def _at(trial: Trial) -> str:
 
 
 def _delete(trial: Trial) -> Finding:
-    trial.small_files.delete(trial.file("file"), "cannot delete from", trial.uri)
+    trial.small_files.delete(trial.file("file"), "cannot delete", trial.uri)
     trial.forget("file")
     return ok("one file")
 

@@ -66,7 +66,7 @@ def check_speed(trial: Trial, checks: Checklist) -> None:
 
 def _latency(trial: Trial) -> Finding:
     file = trial.put("latency", b"x")
-    read = partial(trial.small_files.read, file, 1, "cannot read from", trial.uri)
+    read = partial(trial.small_files.read, file, 1, "cannot read", trial.uri)
     milliseconds = median(_seconds(read) for _ in range(_READS)) * 1000
     found = f"{milliseconds:.3g} ms to read a byte"
     if milliseconds < _SLOW * 1000:

@@ -106,7 +106,7 @@ class Trial(AbstractContextManager["Trial"]):
     def put(self, name: str, data: bytes) -> FileRef:
         """Write a file of the session."""
         self.is_written = True
-        action = "cannot write to", self.uri
+        action = "cannot write", self.uri
         self._files[name] = self.small_files.put(self.file(name), data, *action)
         return self._files[name]
 

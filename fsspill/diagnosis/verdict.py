@@ -131,7 +131,7 @@ class Checklist:
         """
         self._progress(name, 0, 0)
         reason = self._obstacle(needs)
-        finding = skipped(f"not tried: {reason}") if reason else self._make(check, otherwise)
+        finding = skipped(f"not tried: {reason}") if reason else self._make(name, check, otherwise)
         self.verdicts.append(Verdict(self._uri, name, *finding))
 
     def _obstacle(self, needs: Sequence[str]) -> str:
@@ -141,11 +141,11 @@ class Checklist:
         lacking = [need for need in needs if outcomes.get(need) not in ("ok", "warning")]
         return f"it needs {lacking[0]}" if lacking else ""
 
-    def _make(self, check: Callable[[], Finding], otherwise: Outcome) -> Finding:
+    def _make(self, name: str, check: Callable[[], Finding], otherwise: Outcome) -> Finding:
         try:
             return check()
         except Exception as error:
-            failure = translate(error, "cannot check", self._uri or "this machine")
+            failure = translate(error, "cannot check", f"{name} {self._uri}".strip())
             self._is_silent = failure is error and is_transient(failure)
             return Finding(otherwise, *_split(failure))
 

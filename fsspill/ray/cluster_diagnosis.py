@@ -179,7 +179,8 @@ def diagnose_cluster(
     """
     with _connected(address) as ray:
         params: dict[str, Any] = {"uri": list(uris), **({"shared": True} if shared else {})}
-        config = {"type": "fsspec", "params": params} if uris else _config_of_cluster(ray)
+        given: Mapping[str, Any] = {"type": "fsspec", "params": params}
+        config = given if uris else _config_of_cluster(ray)
         source = "command line" if uris else "cluster"
         nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         if speed is None:

@@ -43,6 +43,7 @@ RUN_HERE = (
     "fsspill bench",
     "fsspill top",
     "fsspill dashboard",
+    "fsspill check",
     "ray start",
     "python -m",
 )
@@ -258,6 +259,19 @@ def test_the_dashboard_command_writes_files(
     monkeypatch.chdir(tmp_path)
     assert main(shlex.split(command)[1:]) == 0
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+@pytest.mark.parametrize("command", commands("fsspill check"))
+def test_the_check_commands_leave_the_bucket_empty(
+    command: str, s3_bucket: str, s3_server: S3Server
+) -> None:
+    """Each checks the bucket that it names; tests/clusters/test_check.py has a real cluster."""
+    s3_server.create_bucket("my-bucket")
+    seen = len(s3_server.requests())
+    arguments = [word for word in shlex.split(command)[1:] if word != "--cluster"]
+    assert main(arguments) == 0
+    assert asked_buckets(s3_server, seen) == {"my-bucket"}
+    assert keys("my-bucket") == []
 
 
 @pytest.mark.nightly

@@ -21,7 +21,7 @@ def test_a_check_that_raises_is_a_verdict_and_stops_no_other() -> None:
     a, b, c = checks.verdicts
     assert a == ("s3://b", "a", "failed", "cannot a: it is so.", "Expected that: do this.")
     assert b.outcome == "warning"
-    assert b.found.startswith("cannot check s3://b: KeyError")
+    assert b.found.startswith("cannot check b s3://b: KeyError")
     assert c == ("s3://b", "c", "ok", "all", "")
 
 

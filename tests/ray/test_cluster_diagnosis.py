@@ -89,7 +89,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     strategies.NodeAffinitySchedulingStrategy = lambda node_id, soft: SimpleNamespace(  # type: ignore[attr-defined]
         node_id=node_id, soft=soft
     )
-    monkeypatch.setitem(sys.modules, "ray", cluster)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray", cluster)
     monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
     return cluster
 
