@@ -109,9 +109,10 @@ def _print_diagnosis(found: Diagnosis) -> None:
     if found.parameters:
         _print_section("Parameters", [_row(each) for each in found.parameters])
     for uri in dict.fromkeys(verdict.uri for verdict in found.verdicts):
-        rows = [_cells(each) for each in found.verdicts if each.uri == uri]
-        _print_section(uri or "This machine", rows)
-    _print_advice([("", each.name, each.advice) for each in found.verdicts if each.advice])
+        _print_section(
+            uri or "This machine", _rows([each for each in found.verdicts if each.uri == uri])
+        )
+    _print_advice(_advice(found.verdicts))
     verb = "can" if found.can_spill else "cannot"
     click.echo(f"This machine {verb} spill there: {_counts(found.verdicts)}.")
 
@@ -128,8 +129,27 @@ def _row(parameter: Parameter) -> tuple[str, str, str]:
     return parameter.name, parameter.source, "none" if value in (None, "") else shown
 
 
-def _cells(verdict: Verdict) -> tuple[str, str, str]:
-    return verdict.outcome, verdict.name, verdict.found
+def _rows(verdicts: Iterable[Verdict]) -> list[tuple[str, str, str]]:
+    """Return a row for each check that was made, and one for all that were skipped for a reason."""
+    skipped: dict[str, list[str]] = {}
+    rows = []
+    for each in verdicts:
+        if each.outcome == "skipped":
+            skipped.setdefault(each.found, []).append(each.name)
+        else:
+            rows.append((each.outcome, each.name, each.found))
+    return [
+        *rows,
+        *(("skipped", "", f"{', '.join(names)}: {found}") for found, names in skipped.items()),
+    ]
+
+
+def _advice(verdicts: Iterable[Verdict]) -> list[tuple[str, str, str]]:
+    """Return what to do, once where several checks ask for the same."""
+    first: dict[str, str] = {}
+    for each in verdicts:
+        first.setdefault(each.advice, each.name)
+    return [("", name, advice) for advice, name in first.items() if advice]
 
 
 def _print_advice(rows: Sequence[Sequence[str]]) -> None:

@@ -83,7 +83,9 @@ def _of_setting(operation: str, judge: _Judge, trial: Trial) -> Finding:
         return NOT_OF_THIS_STORAGE
     try:
         return judge(trial, _ask(trial, operation))
-    except StoragePermissionError:
+    except StoragePermissionError as error:
+        if not HttpAnswer.of(error):
+            raise
         return skipped(f"these credentials may not read it (it takes {_PERMISSIONS[operation]})")
     except StorageRefusedError:
         return skipped("the storage does not tell")

@@ -107,6 +107,8 @@ def _disk(settings: Settings) -> Finding:
         directory = os.environ.get("RAY_TMPDIR") or gettempdir()
         use = ", which Ray uses while the storage is down"
     found = Mount(directory, CHECK_SECONDS).call(_usage, directory)
+    if not found["total"]:
+        return skipped(f"the file system of {directory} has no size")
     text = f"{_size(found['free'])} of {_size(found['total'])} free at {directory}{use}"
     least = max(settings.min_free_bytes, _SHARE_OF_RAY * found["total"])
     if found["free"] > least:

@@ -14,7 +14,8 @@ from fsspill.diagnosis.verdict import (
     ok,
     warning,
 )
-from fsspill.errors import FsspillError, StoragePermissionError, is_transient
+from fsspill.errors import FsspillError, StoragePermissionError
+from fsspill.http_answer import HttpAnswer
 from fsspill.storage.client import StorageClient
 from fsspill.storage.small_files import is_listed
 
@@ -72,7 +73,8 @@ def _naming_action(trial: Trial, name: str, check: Callable[[Trial], Finding]) -
     try:
         return check(trial)
     except StoragePermissionError as error:
-        if trial.client.connection.traits.client != "s3":
+        # Without an answer it is about credentials that were not found.
+        if trial.client.connection.traits.client != "s3" or not HttpAnswer.of(error):
             raise
         raise StoragePermissionError(f"{error} On S3 this takes {_ACTIONS[name]}.") from error
 
@@ -80,9 +82,8 @@ def _naming_action(trial: Trial, name: str, check: Callable[[Trial], Finding]) -
 def _write(trial: Trial) -> Finding:
     try:
         trial.put("file", _DATA)
-    except FsspillError as error:
-        # One whose answer was lost may be there.
-        trial.is_written = is_transient(error)
+    except FsspillError:
+        trial.discard("file")
         raise
     return ok(f"{len(_DATA)} bytes")
 
@@ -179,6 +180,8 @@ def _list_uploads(trial: Trial) -> Finding:
     try:
         found = trial.ask(lambda client: client.list_uploads(directory), "cannot list uploads of")
     except StoragePermissionError as error:
+        if not HttpAnswer.of(error):
+            raise
         return warning(
             str(error),
             "Allow s3:ListBucketMultipartUploads: 'fsspill clean' finds no incomplete uploads.",

@@ -18,7 +18,7 @@ from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import FileRef
 from fsspill.storage.mount import Mount
 from fsspill.storage.retry import Retrier
-from fsspill.storage.small_files import CHECK_SECONDS, open_small_files
+from fsspill.storage.small_files import CHECK_REMOVAL_SECONDS, CHECK_SECONDS, open_small_files
 
 __all__ = ["Trial"]
 
@@ -109,6 +109,12 @@ class Trial(AbstractContextManager["Trial"]):
         action = "cannot write", self.uri
         self._files[name] = self.small_files.put(self.file(name), data, *action)
         return self._files[name]
+
+    def discard(self, name: str) -> None:
+        """Delete the first file, whose writing has failed: its answer may have been lost."""
+        self.small_files.discard(self.file(name), CHECK_REMOVAL_SECONDS)
+        self.forget(name)
+        self.is_written = False
 
     def forget(self, name: str) -> None:
         """Leave a file to itself, which has been deleted."""

@@ -147,7 +147,8 @@ class Checklist:
         except Exception as error:
             failure = translate(error, "cannot check", f"{name} {self._uri}".strip())
             self._is_silent = failure is error and is_transient(failure)
-            return Finding(otherwise, *_split(failure))
+            found, advice = _split(failure)
+            return Finding(otherwise, found, "" if otherwise == "skipped" else advice)
 
 
 def _split(error: FsspillError) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from fsspill.storage.mount import Mount
 from fsspill.storage.retry import Retrier, backoff
 
 __all__ = [
+    "CHECK_REMOVAL_SECONDS",
     "CHECK_SECONDS",
     "LocalSmallFiles",
     "RemoteSmallFiles",

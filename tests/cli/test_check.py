@@ -54,6 +54,16 @@ def test_a_uri_that_cannot_be_is_a_verdict(uri: str, capsys: pytest.CaptureFixtu
     assert captured.err == ""
 
 
+def test_what_was_skipped_for_one_reason_is_one_line(
+    s3_bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what several checks ask for is said once."""
+    assert main(["check", "s3://no-such-bucket/x"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("create it, or correct the URI") == 1
+    assert "skipped read, list, delete, delete many, multipart, clock" in printed
+
+
 def test_json_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For programs."""
     assert main(["check", f"file://{tmp_path}", "--shared", "--no-speed", "--json"]) == 0

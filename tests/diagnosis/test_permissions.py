@@ -121,6 +121,22 @@ def test_a_storage_that_does_not_answer_is_asked_once(proxy: FaultProxy) -> None
     assert {verdicts[name].found for name in others} == {"not tried: the storage does not answer"}
 
 
+def test_missing_credentials_are_no_lack_of_a_permission(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There are none at all."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    verdicts = check(f"s3://{s3_bucket}/x")
+    assert outcomes(verdicts, "write", "lifecycle") == ["failed", "skipped"]
+    assert "credentials that this process can find" in verdicts["write"].advice
+    said = [each.found + each.advice for each in verdicts.values()]
+    assert "s3:" not in "".join(said).replace("s3://", "")
+
+
 def test_a_missing_bucket_is_said_once(s3_bucket: str) -> None:
     """With what to do."""
     verdicts = check("s3://no-such-bucket/x")
