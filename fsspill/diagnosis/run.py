@@ -21,6 +21,7 @@ from fsspill.diagnosis.verdict import Checklist, Finding, Verdict, ok, warning
 from fsspill.errors import ConfigError
 from fsspill.progress import Progress, ignore_progress
 from fsspill.settings import COPY_PARAMETERS, Settings
+from fsspill.storage.protocols import traits_of
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -139,7 +140,13 @@ def _check_uri(settings: Settings, uri: str, speed: bool, progress: Progress) ->
 
 def _open(trial: Trial) -> Finding:
     fs = trial.open().connection.sync_fs
-    return ok(f"{type(fs).__name__} of {type(fs).__module__.partition('.')[0]}")
+    found = f"{type(fs).__name__} of {type(fs).__module__.partition('.')[0]}"
+    if traits_of(trial.uri).is_per_process:
+        return warning(
+            f"{found}: every process has a storage of its own, and Ray has many",
+            "Use it as a library, or choose another URI for Ray.",
+        )
+    return ok(found)
 
 
 def _clean_up(trial: Trial) -> Finding:

@@ -54,6 +54,11 @@ def test_a_wrong_local_copy_alone_is_a_warning(memory_uri: str) -> None:
     assert verdicts["write"].outcome == "ok"
 
 
+def test_a_storage_of_each_process_is_a_warning(memory_uri: str) -> None:
+    """Ray's start refuses it."""
+    assert check(memory_uri)["filesystem"].outcome == "warning"
+
+
 def test_a_filesystem_that_cannot_be_made_is_a_verdict(s3_bucket: str) -> None:
     """All that needs it is skipped."""
     verdicts = check(f"s3://{s3_bucket}/x", storage_options={"endpont_url": "http://x"})
