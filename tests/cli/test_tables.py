@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fsspill.cli.tables import is_terminal, print_json, print_rows, show_progress
+from fsspill.cli.tables import is_terminal, print_json, print_prose, print_rows, show_progress
 
 NODE = "4f0c8e2ab1d34c5e9f60718293a4b5c6d7e8f9011223344556677889"
 SESSION = "session_2026-11-28_03-38-23_123456_1234567"
@@ -66,6 +66,30 @@ def test_without_its_package_there_is_no_table(
     assert not is_terminal()
     print_rows(("a", "b"), [("1", "x")])
     assert shown.getvalue() == "a b\n1 x\n"
+
+
+PROSE = [("warning", "https", "others on the network see the objects"), ("ok", "read", "2 bytes")]
+
+
+def test_prose_is_wrapped_beside_its_other_cells(screen: Screen) -> None:
+    """No line is wider than the terminal; elsewhere a row is one line."""
+    shown = screen(40)
+    print_prose(PROSE)
+    assert [line.rstrip() for line in plain(shown).splitlines()] == [
+        "warning  https  others on the network",
+        "                see the objects",
+        "ok       read   2 bytes",
+    ]
+
+
+def test_elsewhere_prose_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells that are empty leave no gap."""
+    print_prose([*PROSE, ("", "https", "Use it.")])
+    assert capsys.readouterr().out.splitlines() == [
+        "warning https others on the network see the objects",
+        "ok read 2 bytes",
+        "https Use it.",
+    ]
 
 
 @pytest.mark.parametrize("columns", [60, 80])
