@@ -49,7 +49,7 @@ Examples:
 @click.option(
     "--speed/--no-speed",
     default=None,
-    help="Measure the speed, with up to 66 MiB (default: yes, except in clusters of more than 20 "
+    help="Measure the speed, with up to 65 MiB (default: yes, except in clusters of more than 20 "
     "nodes).",
 )
 @json_option

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
@@ -18,6 +17,7 @@ from fsspill.diagnosis.verdict import (
     skipped,
     warning,
 )
+from fsspill.external_storage import ExternalStorage
 from fsspill.object_store import InMemoryObjectStore
 from fsspill.settings import MIB
 
@@ -33,7 +33,7 @@ _FIRST_SIZE = MIB
 """Bytes whose time tells how many there is time for."""
 
 _LARGEST = 16 * MIB
-"""Bytes of each measurement, one request of S3: so four measurements move 64 MiB."""
+"""Bytes of each measurement, one request of S3: four of them, and the first, move 65 MiB."""
 
 _SECONDS = 3.0
 """Seconds that a measurement over one connection may take."""
@@ -54,7 +54,7 @@ def check_speed(trial: Trial, checks: Checklist) -> None:
 
     Notes
     -----
-    Moves up to 66 MiB, less over a slow link, with about 150 requests.
+    Moves up to 65 MiB, less over a slow link, with about 150 requests.
     """
     needs = ("read", "list", "delete")  # all that removes what it writes
     bandwidth = _Bandwidth(trial)
@@ -84,31 +84,21 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-@dataclass(frozen=True)
-class _Rates:
-    """Bytes a second of a write and of a read, and the number of files that were stored."""
-
-    write: float
-    read: float
-    stored: int
-
-    def __str__(self) -> str:
-        return f"writes {self.write / MIB:,.3g} MiB/s, reads {self.read / MIB:,.3g} MiB/s"
-
-
 class _Bandwidth:
     """The bandwidth of one URI, by spills and restores in the session of its trial."""
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self._size = _FIRST_SIZE
+        self._url = b""
 
     def of_one(self) -> Finding:
         """Write and read one file over one connection."""
-        self._size = _FIRST_SIZE
-        rate = self._measure(1).write
-        self._size = int(min(max(rate * _SECONDS, _FIRST_SIZE), _LARGEST))
-        return self._judge(1)
+        seconds, _ = self._spill(1, _FIRST_SIZE)
+        size = _FIRST_SIZE * _SECONDS / seconds
+        self._size = int(min(max(size, _FIRST_SIZE), _LARGEST))
+        seconds, [self._url] = self._spill(1, self._size)
+        return self._describe(seconds, self._restore(1))
 
     def of_many(self) -> Finding:
         """Write many files, and read one file in many ranges, over many connections."""
@@ -116,37 +106,41 @@ class _Bandwidth:
             return NOT_OF_THIS_STORAGE
         if not self._trial.client.concurrent:
             return skipped("this filesystem makes one request at a time")
-        return self._judge(_CONNECTIONS)
+        seconds, urls = self._spill(_CONNECTIONS, self._size // _CONNECTIONS)
+        if len(urls) < _CONNECTIONS:
+            return warning(
+                f"only {len(urls)} of {_CONNECTIONS} files were stored",
+                "Check the limits of the storage: it takes single files, and not all of many.",
+            )
+        return self._describe(seconds, self._restore(_CONNECTIONS))
 
-    def _judge(self, connections: int) -> Finding:
-        rates = self._measure(connections)
-        if rates.stored == connections:
-            return ok(str(rates))
-        return warning(
-            f"only {rates.stored} of {connections} files were stored",
-            "Check the limits of the storage: it takes single files, and not all of many.",
-        )
+    def _describe(self, write_seconds: float, read_seconds: float) -> Finding:
+        mebibytes = self._size / MIB
+        write, read = mebibytes / write_seconds, mebibytes / read_seconds
+        return ok(f"writes {write:,.3g} MiB/s, reads {read:,.3g} MiB/s")
 
-    def _measure(self, connections: int) -> _Rates:
-        size = self._size // connections
-        data = os.urandom(size * connections)
+    def _spill(self, count: int, size: int) -> tuple[float, list[bytes]]:
+        """Write so many files over as many connections; return the seconds and the URLs."""
         store = InMemoryObjectStore()
-        storage = self._trial.open_storage(
+        storage = self._open(store, count, size)
+        refs = [str(number).encode() for number in range(count)]
+        for ref in refs:
+            store.put(ref, os.urandom(size))
+        self._trial.is_written = True
+        urls: list[bytes] = []
+        seconds = _seconds(lambda: urls.extend(storage.spill_objects(refs)))
+        return seconds, urls
+
+    def _restore(self, connections: int) -> float:
+        """Read the largest file over so many connections; return the seconds."""
+        storage = self._open(InMemoryObjectStore(), connections, self._size // connections)
+        return _seconds(lambda: storage.restore_spilled_objects([b"ref"], [self._url]))
+
+    def _open(self, store: InMemoryObjectStore, connections: int, size: int) -> ExternalStorage:
+        return self._trial.open_storage(
             store,
             max_requests_in_flight=connections,
             file_size=size,
             range_size=min(size, _LARGEST_RANGE),
             compression=None,
         )
-        refs = [str(number).encode() for number in range(connections)]
-        for number, ref in enumerate(refs):
-            store.put(ref, memoryview(data)[number * size : (number + 1) * size])
-        self._trial.is_written = True
-        stored: list[bytes] = []
-        written = _seconds(lambda: stored.extend(storage.spill_objects(refs)))
-        store.put(b"whole", data)
-        # Not measured: of one connection it is the file that was measured.
-        urls = storage.spill_objects([b"whole"])
-        store.delete(b"whole")
-        read = _seconds(lambda: storage.restore_spilled_objects([b"whole"], urls))
-        return _Rates(len(data) / written, len(data) / read, len(stored))

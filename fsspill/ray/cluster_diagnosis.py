@@ -25,7 +25,7 @@ _END_SECONDS = 15.0
 """Seconds in which a check that was cancelled removes what it has written."""
 
 _MOST_MEASURED = 20
-"""Nodes up to which their speed is measured unless that is asked for: each moves 66 MiB."""
+"""Nodes up to which their speed is measured unless that is asked for: each moves 65 MiB."""
 
 _LONGEST_ID = 12
 """Digits of a node's id, as Ray's own tables show it."""

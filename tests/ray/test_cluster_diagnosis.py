@@ -187,7 +187,7 @@ def test_ctrl_c_cancels_all_checks(cluster: Cluster, memory_uri: str) -> None:
 def test_the_speed_of_many_nodes_is_not_measured_unasked(
     cluster: Cluster, memory_uri: str, monkeypatch: pytest.MonkeyPatch, most: int, measured: bool
 ) -> None:
-    """All measure at once, and each moves 66 MiB."""
+    """All measure at once, and each moves 65 MiB."""
     monkeypatch.setattr(cluster_diagnosis, "_MOST_MEASURED", most)
     cluster.outcomes = {node_id: RuntimeError("x") for node_id in IDS}
     diagnose_cluster("auto", [memory_uri])
