@@ -79,6 +79,11 @@ INTERNALS = (
     Internal("ray._raylet.GcsClientOptions.create", _UNCHECKED, required=False),
     Internal("ray._private.state.GlobalState.get_system_config", _UNCHECKED, required=False),
     Internal("ray._private.state.GlobalState._initialize_global_state", _UNCHECKED, required=False),
+    Internal(
+        "ray._private.state.state.get_system_config",
+        "fsspill check --cluster has to be given a URI",
+        required=False,
+    ),
     Internal("node.node_id", _UNREPORTED, required=False),
     Internal("node.node_ip_address", _UNREPORTED, required=False),
     Internal("node.get_gcs_client", _UNREPORTED, required=False),
