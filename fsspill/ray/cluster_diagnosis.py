@@ -108,14 +108,14 @@ class ClusterDiagnosis:
     @property
     def can_spill(self) -> bool:
         """True if every node can."""
-        return all(node.can_spill for node in self.nodes)
+        return all(each.can_spill for each in self.nodes)
 
     @property
     def differences(self) -> list[Difference]:
         """Versions and parameters that are not the same on all nodes."""
-        answered = [node for node in self.nodes if node.found]
-        versions = {node.node: node.versions for node in answered}
-        parameters = {node.node: _parameters(node) for node in answered}
+        answered = [each for each in self.nodes if each.found]
+        versions = {each.node: each.versions for each in answered}
+        parameters = {each.node: _parameters(each) for each in answered}
         return [*_differences(versions), *_differences(parameters)]
 
     def as_json(self) -> dict[str, Any]:
@@ -123,13 +123,13 @@ class ClusterDiagnosis:
         return {
             "can_spill": self.can_spill,
             "uris": self.uris,
-            "nodes": [{"can_spill": node.can_spill, **asdict(node)} for node in self.nodes],
+            "nodes": [{"can_spill": each.can_spill, **asdict(each)} for each in self.nodes],
             "differences": [asdict(each) for each in self.differences],
         }
 
 
-def _parameters(node: NodeDiagnosis) -> dict[str, str]:
-    found = node.found["parameters"] if node.found else []
+def _parameters(diagnosis: NodeDiagnosis) -> dict[str, str]:
+    found = diagnosis.found["parameters"] if diagnosis.found else []
     return {each["name"]: str(each["value"]) for each in found}
 
 
