@@ -220,7 +220,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 def _config_of_cluster(ray: Any) -> Mapping[str, Any]:
     """Return the configuration that the head distributes."""
-    state = getattr(ray._private.state, "state", None)
+    state: Any = getattr(ray._private.state, "state", None)
     system_config = state.get_system_config() if hasattr(state, "get_system_config") else {}
     config: Mapping[str, Any] = json.loads(system_config.get("object_spilling_config") or "{}")
     if config.get("type") != "fsspec":
