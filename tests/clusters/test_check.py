@@ -27,6 +27,7 @@ def check(*arguments: str, environment: dict[str, str]) -> tuple[int, dict[str, 
         capture_output=True,
         text=True,
         timeout=PATIENCE,
+        cwd="/",  # Ray adds the working directory to the paths of the nodes
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)

@@ -21,6 +21,8 @@ import fsspill
 fsspill.__version__ = "0.0.1"
 """
 
+_ABSENT = "raise ModuleNotFoundError(\"No module named 'fsspill'\", name='fsspill')\n"
+
 
 def main() -> None:
     uri, lack = sys.argv[1:]
@@ -43,7 +45,7 @@ def _lacking(lack: str, directory: Path) -> dict[str, str]:
     if lack == "off":
         return {"FSSPILL_HOOK": "0"}
     if lack == "absent":
-        (directory / "fsspill.py").write_text("raise ModuleNotFoundError('fsspill')\n")
+        (directory / "fsspill.py").write_text(_ABSENT)
         (directory / "_fsspill_startup.py").write_text("def start(): pass\n")
         return {"PYTHONPATH": str(directory)}
     if lack == "other":
