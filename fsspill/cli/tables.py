@@ -99,7 +99,7 @@ def render_rows(
     """Return what `print_rows` prints on a terminal, for rich."""
     from rich.console import Group
 
-    table = _make_table(header, rows)
+    table = _make_table(header, rows, names)
     wide = console.options.update(width=_WIDEST)
     if console.measure(table, options=wide).maximum <= console.width:
         return table
@@ -128,14 +128,15 @@ def print_prose(rows: Sequence[Sequence[str]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _make_table(header: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE, show_header=any(header))
-    for title, cells in zip(header, zip(*rows, strict=True) if rows else header, strict=True):
-        is_number = all(map(_NUMBER.fullmatch, cells))
+    columns = zip(*rows, strict=True) if rows else header
+    for index, (title, cells) in enumerate(zip(header, columns, strict=True)):
+        is_number = index >= names and all(map(_NUMBER.fullmatch, cells))
         table.add_column(title, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))

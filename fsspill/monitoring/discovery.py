@@ -13,6 +13,9 @@ __all__ = ["discover"]
 _FILE = "prom_metrics_service_discovery.json"
 """Name of the list, which Ray's dashboard writes every 5 seconds."""
 
+_NO_NODES = (":44217", ":44227")
+"""Ports of Ray's autoscaler and dashboard, which are listed too, whether they listen or not."""
+
 _EXPECTED = (
     "The head of a cluster that runs here writes it, with ray[default] and its dashboard. Else "
     "name a head, as in 'fsspill top 10.0.0.1:6379', or endpoints by --metrics URL."
@@ -30,12 +33,13 @@ def discover() -> list[str]:
     path = os.path.join(_system_directory(), "ray", _FILE)
     try:
         with open(path) as file:
-            return [target for group in json.load(file) for target in group["targets"]]
+            targets = [target for group in json.load(file) for target in group["targets"]]
+        return [target for target in targets if not target.endswith(_NO_NODES)]
     except FileNotFoundError as error:
         raise ConfigError(
             f"found no cluster with metrics: expected the file {path}. {_EXPECTED}"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"cannot read the list of endpoints {path}: {error}. {_EXPECTED}"
         ) from error

@@ -117,6 +117,14 @@ def test_a_table_is_printed_where_it_fits(screen: Screen) -> None:
     assert header.index("files") + len("files") == rows[0].index("1,234") + len("1,234")
 
 
+def test_names_are_aligned_to_the_left(screen: Screen) -> None:
+    """Also those that look like numbers, as the addresses of nodes."""
+    shown = screen(80)
+    print_rows(("a long title", "number"), [("10.0.0.1", "7")], names=1)
+    [header, _, row] = [line for line in plain(shown).splitlines() if line.strip()]
+    assert header.index("a long title") == row.index("10.0.0.1")
+
+
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colours_are_for_terminals_that_want_them(
     screen: Screen, variables: dict[str, str]

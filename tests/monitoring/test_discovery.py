@@ -28,6 +28,13 @@ def test_the_list_of_ray_is_read(listed: Path) -> None:
     assert discover() == targets
 
 
+def test_what_is_no_node_is_left_out(listed: Path) -> None:
+    """Ray lists its autoscaler and its dashboard too, which may not answer."""
+    targets = ["10.0.0.1:8080", "10.0.0.1:44217", "10.0.0.1:44227"]
+    listed.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))
+    assert discover() == ["10.0.0.1:8080"]
+
+
 def test_without_a_list_the_message_says_what_it_takes(listed: Path) -> None:
     """No cluster runs, or it has no metrics."""
     with pytest.raises(
@@ -36,7 +43,7 @@ def test_without_a_list_the_message_says_what_it_takes(listed: Path) -> None:
         discover()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"labels": {}}]'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"labels": {}}]', '[{"targets": [1]}]'])
 def test_another_file_is_named(listed: Path, text: str) -> None:
     """With what is wrong."""
     listed.write_text(text)
