@@ -48,7 +48,8 @@ def metrics_endpoints(address: str) -> list[str]:
     return [
         f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for info in nodes
-        if info.state == _ALIVE and (port := info.metrics_export_port)
+        if info.state == _ALIVE
+        and (port := info.metrics_export_port) > 0  # -1 without ray[default]
         for host in [info.node_manager_address]
     ]
 

@@ -50,7 +50,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
 
 def test_live_nodes_are_named(head: Head) -> None:
     """By host and port; not those that are dead, or export nothing."""
-    address = head([(0, "10.0.0.1", 8080), (1, "10.0.0.2", 8080), (0, "::1", 1), (0, "h", 0)])
+    address = head([(0, "10.0.0.1", 8080), (1, "10.0.0.2", 8080), (0, "::1", 1), (0, "h", -1)])
     assert metrics_endpoints(address) == ["10.0.0.1:8080", "[::1]:1"]
 
 
