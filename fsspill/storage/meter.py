@@ -9,7 +9,7 @@ from typing import Any
 
 from fsspill.errors import StorageNotFoundError, is_timeout, is_transient, translate
 from fsspill.http_answer import HttpAnswer
-from fsspill.metrics import Metrics
+from fsspill.metrics import Metrics, Series
 
 __all__ = ["Meter", "MeteredFileSystem"]
 
@@ -30,11 +30,13 @@ class Meter:
     def __init__(self, metrics: Metrics | None = None, uri: str = "") -> None:
         self._metrics = metrics or Metrics()
         self._uri = uri
+        self._requests = Series("fsspill_requests_in_flight", (uri,))
+        self._bytes = Series("fsspill_bytes_in_flight", (uri,))
 
     @contextmanager
     def request(self, operation: str, nbytes: int = 0) -> Iterator[None]:
         """Count a request that is made in the block, and the `nbytes` that it moves while it is."""
-        self._change_in_flight(1, nbytes)
+        self._metrics.change((self._requests, 1), (self._bytes, nbytes))
         outcome = "success"
         try:
             yield
@@ -42,14 +44,8 @@ class Meter:
             outcome = _outcome(error)
             raise
         finally:
-            self._change_in_flight(-1, -nbytes)
-            self._metrics.add(
-                "fsspill_requests", uri=self._uri, operation=operation, outcome=outcome
-            )
-
-    def _change_in_flight(self, requests: int, nbytes: int) -> None:
-        self._metrics.add("fsspill_requests_in_flight", requests, uri=self._uri)
-        self._metrics.add("fsspill_bytes_in_flight", nbytes, uri=self._uri)
+            ended = Series("fsspill_requests", (self._uri, operation, outcome))
+            self._metrics.change((self._requests, -1), (self._bytes, -nbytes), (ended, 1))
 
     def count_retry(self) -> None:
         """Count a request that is made again after a failure."""
