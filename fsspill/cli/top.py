@@ -14,7 +14,7 @@ import click
 
 from fsspill.cli.options import json_option
 from fsspill.cli.tables import is_terminal, print_json, print_rows, render_rows
-from fsspill.errors import ConfigError
+from fsspill.errors import ConfigError, format_seconds
 from fsspill.monitoring.discovery import discover
 from fsspill.monitoring.report import NodeReport, Quantiles, Report, make_report
 from fsspill.monitoring.scrape import Scrape, metrics_url, scrape
@@ -160,7 +160,7 @@ def _title(report: Report) -> str:
     nodes = f"{len(report.nodes)} node{'s' * (len(report.nodes) != 1)}"
     if report.seconds is None:
         return f"{nodes}  rates follow"
-    return f"{nodes}  rates over {report.seconds:.0f} s"
+    return f"{nodes}  rates over {format_seconds(report.seconds)}"
 
 
 def _tables(report: Report) -> Iterator[tuple[Sequence[str], list[Sequence[str]]]]:

@@ -19,7 +19,12 @@ from fsspill.diagnosis.verdict import (
     skipped,
     warning,
 )
-from fsspill.errors import FsspillError, StoragePermissionError, StorageRefusedError
+from fsspill.errors import (
+    FsspillError,
+    StoragePermissionError,
+    StorageRefusedError,
+    format_seconds,
+)
 from fsspill.http_answer import HttpAnswer
 from fsspill.storage.client import StorageClient
 from fsspill.storage.internals import endpoint_url, s3_client_meta, soft_delete_days
@@ -155,7 +160,7 @@ def _clock(trial: Trial) -> Finding:
     if there is None:
         return skipped("the storage tells no time")
     difference = there - here
-    amount = "less than a second" if abs(difference) < 1 else f"{abs(difference):,.0f} s"
+    amount = "less than a second" if abs(difference) < 1 else format_seconds(abs(difference))
     found = f"this machine is {amount} {'behind' if difference > 0 else 'ahead of'} the storage"
     if abs(difference) <= max(_LARGEST_SKEW, time.time() - before):
         return ok(found)

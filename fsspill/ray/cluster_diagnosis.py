@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspill.diagnosis.parameters import Scope
 from fsspill.diagnosis.run import diagnose
-from fsspill.errors import ConfigError, FsspillError, MissingPackageError
+from fsspill.errors import ConfigError, FsspillError, MissingPackageError, format_seconds
 from fsspill.progress import Progress, ignore_progress
 from fsspill.ray.node_watch import requirement_of
 from fsspill.secrets import redact
@@ -267,7 +267,7 @@ def _collect(
             progress("checking nodes", len(found), len(refs))
     finally:
         _cancel(ray, waiting)
-    silent = f"no answer within {NODE_SECONDS:.0f} s"
+    silent = f"no answer within {format_seconds(NODE_SECONDS)}"
     return [
         found.get(node) or NodeDiagnosis(node, None, silent, _ADVICE_SILENT)
         for node in refs.values()

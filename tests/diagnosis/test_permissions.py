@@ -12,6 +12,7 @@ from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys
 from tests.diagnosis.verdicts import check, outcomes
 from tests.faults.fault_proxy import Fault, FaultProxy, is_bulk_delete, is_object
+from tests.timeouts import IMPATIENT
 from tests.users import only_user
 
 ALL = (
@@ -115,7 +116,7 @@ def test_a_proxy_that_alters_bytes_is_named(proxy: FaultProxy) -> None:
 def test_a_storage_that_does_not_answer_is_asked_once(proxy: FaultProxy) -> None:
     """Everything else is skipped, and says so."""
     with proxy.inject(Fault.UNAVAILABLE):
-        verdicts = check("s3://bucket/x", stall_timeout=1)
+        verdicts = check("s3://bucket/x", stall_timeout=IMPATIENT)
     assert verdicts["write"].outcome == "failed"
     others = [*ALL[1:], "region", "clock", "versioning", "clean-up"]
     assert {verdicts[name].found for name in others} == {"not tried: the storage does not answer"}

@@ -55,7 +55,7 @@ def chains(path: Path) -> Iterator[str]:
 
 PUBLIC = {
     "__init__", "cancel", "connected", "init", "is_initialized", "nodes", "remote", "shutdown",
-    "wait", "util", "scheduling_strategies", "NodeAffinitySchedulingStrategy",
+    "wait", "util", "scheduling_strategies", "NodeAffinitySchedulingStrategy", "metrics",
 }  # fmt: skip
 
 
