@@ -18,7 +18,6 @@ from tests.running import PATIENCE, Program, poll
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
-pytest.importorskip("prometheus_client", reason="Ray exports metrics with ray[default] only")
 
 URI = "s3://bucket/prefix"
 ARGUMENTS = {
@@ -73,10 +72,11 @@ def stored_bytes() -> int:
 
 
 def test_metrics_are_those_that_the_server_counted(
-    environment: dict[str, str], recorder: RequestRecorder
+    environment: dict[str, str], metrics_agent: dict[str, str], recorder: RequestRecorder
 ) -> None:
     """Files, bytes and requests of a spill, of restores and of deletions, over all IO workers."""
     counted: Counter[str] = Counter()
+    environment |= metrics_agent
     with Program("metered.py", json.dumps(ARGUMENTS), environment=environment) as program:
         endpoint = Endpoint(program.expect("endpoint").split()[1])
         program.expect("verified")

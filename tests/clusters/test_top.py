@@ -15,7 +15,6 @@ from tests.running import Program, poll, ray_environment
 
 pytestmark = [pytest.mark.ray]
 pytest.importorskip("ray")
-pytest.importorskip("prometheus_client", reason="Ray exports metrics with ray[default] only")
 
 TABLE = {name: (metric.kind, metric.labels) for name, metric in METRICS.items()}
 
@@ -29,10 +28,13 @@ def top(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dashboard", [True, False])
-def test_top_reads_what_the_processes_of_a_node_report(dashboard: bool) -> None:
+def test_top_reads_what_the_processes_of_a_node_report(
+    dashboard: bool, metrics_agent: dict[str, str]
+) -> None:
     """By Ray's list on this machine, or from its head where no dashboard writes that list."""
     arguments = {"num_cpus": 1, "include_dashboard": dashboard, "object_store_memory": 100_000_000}
-    with ray_environment({"RAY_metrics_report_interval_ms": "1000"}) as environment:
+    variables = {"RAY_metrics_report_interval_ms": "1000", **metrics_agent}
+    with ray_environment(variables) as environment:
         words = json.dumps(arguments), json.dumps(TABLE)
         with Program("reporting.py", *words, environment=environment) as program:
             _, address, node_id = program.expect("reported").split()
