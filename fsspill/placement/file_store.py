@@ -116,8 +116,9 @@ class FileStore:
         self._activity = Activity(self.metrics)
         self._clients = ClientPool(settings.storage_options or {}, settings.engine, self.metrics)
         self.pending_deletions = PendingDeletions()
-        self._on_refusal = on_refusal or _log_refusal
-        self.refusals = Refusals(self._report_refusal)
+        # Not a method, which would keep the store, and with it its threads, from being collected.
+        report = partial(_report_refusal, self._activity, on_refusal or _log_refusal)
+        self.refusals = Refusals(report)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
         self._state = SharedState(session_name, node_id)
         self.copies = _make_copies(
@@ -199,10 +200,6 @@ class FileStore:
     def _report_failover(self, failure: FsspillError) -> None:
         self._activity.record_failover(failure.uri)
         self._on_failover(failure)
-
-    def _report_refusal(self, failure: FsspillError) -> None:
-        self._activity.record_refusal()
-        self._on_refusal(failure)
 
     def find_frame(self, url: bytes | str) -> FrameRef:
         """Return the frame that a URL with offset names.
@@ -345,6 +342,13 @@ class FileStore:
 
 def _probe(clients: ClientPool, stall_timeout: float, location: SpillLocation, name: str) -> None:
     check_location(clients, location, stall_timeout, name)
+
+
+def _report_refusal(
+    activity: Activity, report: Callable[[FsspillError], None], failure: FsspillError
+) -> None:
+    activity.record_refusal()
+    report(failure)
 
 
 def _destroy(settings: Settings, session_name: str, node_id: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -248,3 +250,15 @@ def test_a_forked_child_retries_its_own_deletions(tmp_path: Path) -> None:
     )
     assert ran.stdout == "7\n", ran.stderr
     assert files(tmp_path) == []
+
+
+def test_a_dropped_store_is_collected_at_once(memory_uri: str) -> None:
+    """Its threads end with it, and do not wait for the garbage collector."""
+    gc.disable()
+    try:
+        storage = ExternalStorage(memory_uri)
+        store = weakref.ref(storage.files)
+        del storage
+        assert store() is None
+    finally:
+        gc.enable()
