@@ -7,13 +7,18 @@ the server takes as little as possible of the CPU that it shares with the measur
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import exp
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
+
+from tests.benchmarks.wire import TlsWire, Wire
 
 __all__ = ["Handler", "Link", "Request", "Response", "serve"]
 
@@ -32,17 +37,31 @@ class Link:
     Attributes
     ----------
     latency : float
-        Seconds from the end of a request to the start of its response.
+        Seconds from the end of a request to the start of its response, at the median.
     bandwidth : float
         Bytes per second, connection and direction; 0 for unlimited.
+    sigma : float
+        Standard deviation of the logarithm of the latency: 0 for one that is constant.
+    lost : float
+        Share of the requests that are never answered.
     bytes_received, bytes_sent : int
         As seen by the server, without headers and control requests.
     """
 
     latency: float = 0.0
     bandwidth: float = 0.0
+    sigma: float = 0.0
+    lost: float = 0.0
     bytes_received: int = 0
     bytes_sent: int = 0
+
+    def draw_latency(self) -> float:
+        """Return the latency of one request in seconds."""
+        return self.latency * exp(random.gauss(0, self.sigma)) if self.sigma else self.latency
+
+    def loses(self) -> bool:
+        """Return True for a request that is not answered."""
+        return random.random() < self.lost
 
     @property
     def chunk(self) -> int:
@@ -113,9 +132,8 @@ class _Pace:
 class _Connection:
     """One client's connection."""
 
-    def __init__(self, sock: socket.socket, link: Link) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._sock = sock
+    def __init__(self, wire: Wire, link: Link) -> None:
+        self._wire = wire
         self._link = link
         self._ahead = bytearray()  # received with the lines before it, not yet used
 
@@ -138,8 +156,16 @@ class _Connection:
         if response.control:
             await self._send(b"".join([response.head, *response.segments]))
             return
-        await asyncio.sleep(self._link.latency)
+        if self._link.loses():
+            await self._wait_for_end()
+        await asyncio.sleep(self._link.draw_latency())
         await self._send_paced(response)
+
+    async def _wait_for_end(self) -> None:
+        """Wait until the client closes the connection, which it raises."""
+        while await self._wire.receive(_MIN_CHUNK):
+            pass
+        raise ConnectionResetError
 
     async def _send_paced(self, response: Response) -> None:
         pace, sent = _Pace(self._link.bandwidth), 0
@@ -157,7 +183,7 @@ class _Connection:
 
     async def _send(self, data: bytes | memoryview) -> None:
         if data:
-            await self._loop.sock_sendall(self._sock, data)
+            await self._wire.send(data)
 
     async def _read_body(self, headers: Mapping[str, str]) -> bytearray:
         if headers.get("transfer-encoding", "").lower() == "chunked":
@@ -184,7 +210,7 @@ class _Connection:
         while filled < len(view):
             await pace.wait(filled)
             room = view[filled : filled + self._link.chunk]
-            count = await self._loop.sock_recv_into(self._sock, room)
+            count = await self._wire.receive_into(room)
             if not count:
                 raise ConnectionResetError("the client closed the connection within a body")
             filled += count
@@ -194,7 +220,7 @@ class _Connection:
     async def _read_to(self, end: bytes) -> bytes:
         """Return the bytes before `end`, or none if the connection ends first."""
         while (found := self._ahead.find(end)) < 0:
-            data = await self._loop.sock_recv(self._sock, _MIN_CHUNK)
+            data = await self._wire.receive(_MIN_CHUNK)
             if not data:
                 return b""
             self._ahead += data
@@ -213,26 +239,33 @@ def _chunks(segments: Sequence[bytes | memoryview], size: int) -> list[memoryvie
     return [view[start : start + size] for view in views for start in range(0, len(view), size)]
 
 
-async def serve(listener: socket.socket, link: Link, handle: Handler) -> None:
-    """Answer requests on every connection that `listener` accepts, until cancelled."""
+async def serve(
+    listener: socket.socket, link: Link, handle: Handler, context: ssl.SSLContext | None = None
+) -> None:
+    """Answer requests on every connection that `listener` accepts, until cancelled.
+
+    With a `context` they speak TLS.
+    """
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
     tasks: set[asyncio.Task[None]] = set()
     while True:
         sock, _ = await loop.sock_accept(listener)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = loop.create_task(_converse(sock, link, handle))
+        wire = TlsWire(sock, context) if context else Wire(sock)
+        task = loop.create_task(_converse(wire, link, handle))
         # The event loop itself holds tasks only weakly.
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-async def _converse(sock: socket.socket, link: Link, handle: Handler) -> None:
-    connection = _Connection(sock, link)
+async def _converse(wire: Wire, link: Link, handle: Handler) -> None:
+    connection = _Connection(wire, link)
     try:
+        await wire.open()
         while request := await connection.receive():
             await connection.send(handle(request))
-    except ConnectionError:
+    except (ConnectionError, ssl.SSLError):
         pass  # the client closed the connection
     finally:
-        sock.close()
+        wire.close()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from itertools import chain
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.benchmarks.buckets import decode_aws_chunked
-from tests.benchmarks.link_server import LinkServer
+from tests.benchmarks.http_server import Link
+from tests.benchmarks.link_server import TAIL, LinkServer
 
 DATA = os.urandom(300_000)
 
@@ -207,3 +209,45 @@ def test_neither_direction_is_faster_than_the_link() -> None:
             call(link, method, "/bucket/key", body)
             assert time.monotonic() - start >= 0.05 + len(DATA) / 3e6
         link.close()
+
+
+def test_a_server_that_speaks_tls_has_a_certificate_for_its_address() -> None:
+    """The environment names the authority, and the bytes are the same as without TLS."""
+    with LinkServer(0, None, tls=True) as server:
+        server.create_bucket("bucket")
+        context = ssl.create_default_context(cafile=server.environment["AWS_CA_BUNDLE"])
+        link = HTTPSConnection(urlsplit(server.endpoint_url).netloc, context=context)
+        call(link, "PUT", "/bucket/key", 10 * DATA)
+        assert call(link, "GET", "/bucket/key")[1] == 10 * DATA
+        link.close()
+
+
+def test_a_tail_is_as_long_as_it_says() -> None:
+    """One latency in twenty is above 200 ms, and half of them are above the median."""
+    link = Link(0.03, sigma=TAIL["sigma"], lost=TAIL["lost"])
+    drawn = sorted(link.draw_latency() for _ in range(20_000))
+    assert 0.027 < drawn[10_000] < 0.033
+    assert 0.18 < drawn[19_000] < 0.22
+    assert 0 < sum(link.loses() for _ in range(100_000)) < 300
+
+
+def test_a_lost_request_is_never_answered(server: LinkServer) -> None:
+    """The connection stays open, as behind a load balancer that has forgotten it."""
+    server.set_link(0, None, lost=1.0)
+    link = HTTPConnection(urlsplit(server.endpoint_url).netloc, timeout=0.5)
+    with pytest.raises(TimeoutError):
+        call(link, "GET", "/bucket/key")
+    link.close()
+    server.set_link(0, None)
+
+
+def test_requests_above_the_rate_are_refused(
+    connection: HTTPConnection, server: LinkServer
+) -> None:
+    """They get status 503 and are counted, and requests later on are answered."""
+    server.set_link(0, None, requests_per_second=20)
+    statuses = [call(connection, "GET", "/bucket/none")[0].status for _ in range(100)]
+    assert statuses.count(503) == server.stats().requests["SlowDown"] > 0
+    while call(connection, "GET", "/bucket/none")[0].status == 503:
+        time.sleep(0.05)
+    server.set_link(0, None)
