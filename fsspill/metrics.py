@@ -71,6 +71,12 @@ METRICS = {
     "fsspill_retries": Metric(
         "counter", "requests", ("uri",), "Requests made again after a failure."
     ),
+    "fsspill_hedges": Metric(
+        "counter",
+        "requests",
+        ("uri", "operation", "winner"),
+        "Requests made a second time because the first took longer than usual.",
+    ),
     "fsspill_digest_mismatches": Metric(
         "counter", "blocks", _PLACE, "Blocks read that did not match their digest."
     ),

@@ -12,13 +12,18 @@ from fsspill.log import LIMITED, get_logger
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.shared_state import SharedState
 
-__all__ = ["CircuitBreaker"]
+__all__ = ["CircuitBreaker", "is_open"]
 
 logger = get_logger(__name__)
 
 _KIND, _CHANGE = "circuit", "circuit-change"
 """Kinds of the record, and of the lock for changes of it: the record's own is held by the process
 that probes, for as long as a probe takes."""
+
+
+def is_open(state: SharedState, uri: str) -> bool:
+    """Return True if a process of the node has opened the circuit of a URI. Starts no probes."""
+    return state.read(_KIND, uri) is not None
 
 
 class CircuitBreaker:

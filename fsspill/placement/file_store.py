@@ -22,6 +22,7 @@ from fsspill.log import get_logger
 from fsspill.metrics import Metrics, Stats
 from fsspill.placement.activity import Activity
 from fsspill.placement.background import BackgroundTask
+from fsspill.placement import circuit_breaker
 from fsspill.placement.circuit_breaker import CircuitBreaker
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
@@ -114,13 +115,18 @@ class FileStore:
         self._on_failover = on_failover or _log_failover
         self.metrics = Metrics()
         self._activity = Activity(self.metrics)
-        self._clients = ClientPool(settings.storage_options or {}, settings.engine, self.metrics)
+        self._state = SharedState(session_name, node_id)
+        self._clients = ClientPool(
+            settings.storage_options or {},
+            settings.engine,
+            self.metrics,
+            partial(circuit_breaker.is_open, self._state),
+        )
         self.pending_deletions = PendingDeletions()
         # Not a method, which would keep the store, and with it its threads, from being collected.
         report = partial(_report_refusal, self._activity, on_refusal or _log_refusal)
         self.refusals = Refusals(report)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
-        self._state = SharedState(session_name, node_id)
         self.copies = _make_copies(
             settings,
             session_name,

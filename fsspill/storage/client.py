@@ -26,6 +26,7 @@ from fsspill.log import get_logger
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
+from fsspill.storage.hedging import Hedging
 from fsspill.storage.layout import FileRef, versioned_path
 from fsspill.storage.meter import Meter, MeteredFileSystem
 from fsspill.storage.retry import Progress, backoff
@@ -63,6 +64,10 @@ class MultipartUpload(Protocol):
 
     target: Mapping[str, str]
     """The upload, as `StorageClient.abort_uploads` takes it."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True if a part may be sent twice concurrently, and either answer completes the file."""
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
@@ -102,6 +107,8 @@ class StorageClient:
         True if a body must be one `bytes`, for which the objects' memory is copied.
     window : CongestionWindow
         Limit of what is in flight on the way up. The caller keeps to it.
+    hedging : Hedging
+        Second requests for parts that are late.
     reports_missing_buckets : bool
         True if the listing of a bucket that is not there is an error, and not empty.
     has_multipart : bool
@@ -127,6 +134,7 @@ class StorageClient:
         self.concurrent = connection.concurrent
         self.has_directories = connection.traits.has_directories
         self.window = CongestionWindow(concurrent=connection.concurrent)
+        self.hedging = Hedging("put_part", self.window, self.meter)
         self._fs: Any = MeteredFileSystem(connection.fs, self.meter)
 
     def path(self, file: FileRef) -> str:

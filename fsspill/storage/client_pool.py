@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Protocol, TypeVar
 
@@ -49,6 +50,8 @@ class ClientPool:
         Library that issues ranged reads; see `fsspill.storage.range_reader`.
     metrics : Metrics, optional
         Counts the requests of all clients.
+    is_unhealthy : callable, optional
+        Returns True for a URI whose circuit is open: reads from it are not hedged.
 
     Notes
     -----
@@ -61,10 +64,12 @@ class ClientPool:
         storage_options: Mapping[str, Any],
         engine: str = "auto",
         metrics: Metrics | None = None,
+        is_unhealthy: Callable[[str], bool] = lambda uri: False,
     ) -> None:
         self._storage_options = storage_options
         self._engine = engine
         self._metrics = metrics
+        self._is_unhealthy = is_unhealthy
         self._clients: dict[str, StorageClient] = {}
         self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
@@ -84,6 +89,7 @@ class ClientPool:
         if location.uri not in self._readers:
             client = self.client(location)
             reader = make_reader(client.connection, self._engine, client.meter)
+            reader.hedging.is_unhealthy = partial(self._is_unhealthy, location.uri)
             self._readers[location.uri] = reader
         return self._readers[location.uri]
 

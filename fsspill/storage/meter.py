@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,11 @@ from fsspill.errors import StorageNotFoundError, is_timeout, is_transient, trans
 from fsspill.http_answer import HttpAnswer
 from fsspill.metrics import Metrics, Series
 
-__all__ = ["Meter", "MeteredFileSystem"]
+__all__ = ["Meter", "MeteredFileSystem", "superseded"]
 
-_THROTTLED = frozenset({429, 503})
+superseded: ContextVar[Callable[[], bool]] = ContextVar("superseded", default=lambda: False)
+"""Returns True for the requests of a task that is cancelled because another request for the same
+bytes has succeeded: none of them has failed."""
 
 
 class Meter:
@@ -51,6 +54,10 @@ class Meter:
         """Count a request that is made again after a failure."""
         self._metrics.add("fsspill_retries", uri=self._uri)
 
+    def count_hedge(self, operation: str, winner: str) -> None:
+        """Count a request that was made twice, by which of the two was faster."""
+        self._metrics.add("fsspill_hedges", uri=self._uri, operation=operation, winner=winner)
+
     def count_mismatch(self, tier: str = "bucket") -> None:
         """Count a block that did not match its digest."""
         self._metrics.add("fsspill_digest_mismatches", uri=self._uri, tier=tier)
@@ -59,9 +66,9 @@ class Meter:
 def _outcome(error: BaseException) -> str:
     """Return the outcome of a request that raised."""
     if not isinstance(error, Exception):
-        return "cancelled"
+        return "superseded" if superseded.get()() else "cancelled"
     answer = HttpAnswer.of(error)
-    if answer and (answer.status in _THROTTLED or answer.is_slow_down):
+    if answer and answer.is_throttled:
         return "throttled"
     if is_timeout(error):
         return "timeout"

@@ -24,6 +24,7 @@ from fsspill.secrets import redact
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
+from fsspill.storage.hedging import Hedging
 from fsspill.storage.meter import Meter
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
@@ -67,6 +68,9 @@ class RangeReader(Protocol):
     window: CongestionWindow
     """Limit of what is in flight on the way down. The caller keeps to it."""
 
+    hedging: Hedging
+    """Second requests for those that are late. The caller makes its reads through it."""
+
     async def read(
         self, path: str, start: int, stop: int, moved: Moved = _ignore
     ) -> bytes | memoryview:
@@ -102,6 +106,7 @@ class FilesystemReader:
         self.window = CongestionWindow(concurrent=concurrent)
         self._fs = fs
         self._meter = meter or Meter()
+        self.hedging = Hedging("get", self.window, self._meter)
 
     async def read(
         self, path: str, start: int, stop: int, moved: Moved = _ignore
@@ -180,6 +185,7 @@ class ObstoreReader:
         self._meter = meter or Meter()
         self._filesystem = (S3Reader if kind == "s3" else FilesystemReader)(fs, self._meter)
         self.window = self._filesystem.window
+        self.hedging = self._filesystem.hedging
         self._kind = kind
         self._buckets: dict[str, asyncio.Task[Any]] = {}
         self._elsewhere: set[str] = set()

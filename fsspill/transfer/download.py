@@ -44,6 +44,10 @@ CONNECTION_BUFFER_SHARE = 8
 """The part of what may be in flight that connections hold, in addition to the ranges that they
 fill: bytes received and not yet handed on (measured: 0.3 to 0.5 MiB each, of 64)."""
 
+HEDGE_SHARE = 16
+"""The part of the same that hedges may hold. It is half of that of the connections: a request that
+is late has as a rule received nothing yet, so that both together hold what one was to."""
+
 
 class RemoteFrameStream(BlockStream):
     """One frame, read ahead in ranges.
@@ -135,6 +139,7 @@ class _RangeFetcher:
         self._moved = partial(self._retrier.progress, further=False)
         max_requests = limits.max_requests_in_flight if client.concurrent else 1
         self._requests = asyncio.Semaphore(max_requests)
+        self._hedge_room = limits.max_bytes_in_flight // HEDGE_SHARE
 
     async def fetch_block(self, index: int, ranges: Sequence[Range]) -> list[Buffer]:
         """Return a block that matches its digest, decompressed."""
@@ -188,7 +193,8 @@ class _RangeFetcher:
     async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:
         """Read as much from the start of a range as one request may have."""
         async with self._reader.window.request(stop - start, self._retrier) as nbytes:
-            return await self._read(read, start, start + nbytes)
+            request = partial(self._read, read, start, start + nbytes)
+            return await self._reader.hedging.race(request, nbytes, room=self._hedge_room)
 
     async def _read(self, read: Read, start: int, stop: int) -> Buffer:
         """Read the bytes of one request in full."""

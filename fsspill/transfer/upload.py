@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import wait
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from fsspill.storage.client import (
     StorageClient,
 )
 from fsspill.storage.layout import FileRef
-from fsspill.storage.retry import Retrier
+from fsspill.storage.retry import Progress, Retrier
 from fsspill.transfer.cpu import COMPRESS
 from fsspill.transfer.limiter import InFlightLimiter, gather_or_cancel
 from fsspill.transfer.part_source import Part, PartSource, copied_bytes
@@ -219,12 +219,12 @@ class FileUpload:
         async with entering as part:
             if part is None:
                 return None
-            number = part.number
-            with self._client.body(part.buffers, self._retrier.progress) as body:
+            sending = _PartSending(self._client, multipart, part, self._retrier)
+            with closing(sending):
 
                 async def put() -> Mapping[str, Any]:
-                    async with self._room(len(body)):
-                        return await multipart.put_part(number, body)
+                    async with self._room(sending.nbytes):
+                        return await sending.run()
 
                 async with self._copied(part.offset, part.buffers):
                     return await self._attempt(put)
@@ -237,3 +237,46 @@ class FileUpload:
             # An attempt whose answer was lost has completed it: then there is no such upload.
             if await self._attempt(lambda: self._client.size(self._path)) != self._source.nbytes:
                 raise
+
+
+class _PartSending:
+    """The requests that send one part: a second one too, if the first takes longer than usual.
+
+    Both store the same bytes under the same number. A whole file is never sent twice: a bucket with
+    versions would keep both, and no answer names the one that lost.
+    """
+
+    def __init__(
+        self, client: StorageClient, multipart: MultipartUpload, part: Part, retrier: Retrier
+    ) -> None:
+        self._client = client
+        self._multipart = multipart
+        self._part = part
+        self._retrier = retrier
+        self._bodies = ExitStack()
+        self._body = self._open(retrier.progress)
+        self.nbytes = len(self._body)
+
+    async def run(self) -> Mapping[str, Any]:
+        """Send the part, and return its entry for `MultipartUpload.complete`."""
+        if not self._multipart.is_repeatable:
+            return await self._send()
+        return await self._client.hedging.race(self._send, self.nbytes, self._send_again)
+
+    async def _send(self) -> Mapping[str, Any]:
+        return await self._multipart.put_part(self._part.number, self._body)
+
+    async def _send_again(self) -> Mapping[str, Any]:
+        # A body of its own, which has a position of its own.
+        return await self._multipart.put_part(self._part.number, self._open(self._moved))
+
+    def _moved(self, *, further: bool) -> None:
+        """Record that bytes of a second body have moved, which the first may have sent before."""
+        self._retrier.progress(further=False)
+
+    def _open(self, progress: Progress) -> Any:
+        return self._bodies.enter_context(self._client.body(self._part.buffers, progress))
+
+    def close(self) -> None:
+        """Release the bodies, also that of a request that is being cancelled."""
+        self._bodies.close()
