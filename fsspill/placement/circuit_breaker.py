@@ -12,7 +12,7 @@ from fsspill.log import LIMITED, get_logger
 from fsspill.placement.background import BackgroundTask
 from fsspill.placement.shared_state import SharedState
 
-__all__ = ["CircuitBreaker", "is_open"]
+__all__ = ["CircuitBreaker", "is_circuit_open"]
 
 logger = get_logger(__name__)
 
@@ -21,7 +21,7 @@ _KIND, _CHANGE = "circuit", "circuit-change"
 that probes, for as long as a probe takes."""
 
 
-def is_open(state: SharedState, uri: str) -> bool:
+def is_circuit_open(state: SharedState, uri: str) -> bool:
     """Return True if a process of the node has opened the circuit of a URI. Starts no probes."""
     return state.read(_KIND, uri) is not None
 

@@ -22,8 +22,7 @@ from fsspill.log import get_logger
 from fsspill.metrics import Metrics, Stats
 from fsspill.placement.activity import Activity
 from fsspill.placement.background import BackgroundTask
-from fsspill.placement import circuit_breaker
-from fsspill.placement.circuit_breaker import CircuitBreaker
+from fsspill.placement.circuit_breaker import CircuitBreaker, is_circuit_open
 from fsspill.placement.failover import FailoverWriter
 from fsspill.placement.pending_deletions import PendingDeletions
 from fsspill.placement.placement import Candidates, Placement
@@ -120,7 +119,7 @@ class FileStore:
             settings.storage_options or {},
             settings.engine,
             self.metrics,
-            partial(circuit_breaker.is_open, self._state),
+            partial(is_circuit_open, self._state),
         )
         self.pending_deletions = PendingDeletions()
         # Not a method, which would keep the store, and with it its threads, from being collected.
