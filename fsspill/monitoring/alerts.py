@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fsspill.monitoring.expressions import grew, quantile, rate, series
+from fsspill.monitoring.expressions import FAILED, grew, quantile, rate, series
 
 __all__ = ["ALERTS", "Alert", "make_rules"]
 
@@ -38,7 +38,6 @@ class Alert(NamedTuple):
 
 
 _NODE = "node, NodeAddress"
-_FAILED = 'outcome!~"success|missing"'
 
 ALERTS = (
     Alert(
@@ -59,7 +58,7 @@ ALERTS = (
     ),
     Alert(
         "FsspillRequestsFail",
-        f"{rate('uri', 'fsspill_requests', _FAILED, over='10m')}"
+        f"{rate('uri', 'fsspill_requests', FAILED, over='10m')}"
         f" / {rate('uri', 'fsspill_requests', over='10m')} > 0.05",
         "10m",
         "warning",

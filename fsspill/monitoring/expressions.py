@@ -12,12 +12,19 @@ from fsspill.monitoring.exposition import SUFFIXES
 from fsspill.storage.prices import PRICES
 from fsspill.storage.protocols import PROTOCOLS
 
-__all__ = ["dollars", "grew", "quantile", "rate", "series"]
+__all__ = ["FAILED", "SUCCESSFUL", "dollars", "grew", "quantile", "rate", "series"]
 
 _VARIABLES = {"node": "$node", "uri": "$uri"}
 """Variables of the dashboard, by the label that each selects."""
 
-_CHARGED = "success|missing|refused"
+SUCCESSFUL = ("success", "missing", "superseded")
+"""Outcomes of requests that are no errors: a file that is looked for may be missing, and of two
+requests for the same bytes one is cancelled."""
+
+FAILED = f'outcome!~"{"|".join(SUCCESSFUL)}"'
+"""The others."""
+
+_CHARGED = "success|missing|superseded|refused"
 """Outcomes of requests that are paid for: answers of the storage that are no error of its own."""
 
 _OPERATIONS = {

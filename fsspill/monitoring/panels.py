@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fsspill.monitoring.expressions import dollars, quantile, rate, series
+from fsspill.monitoring.expressions import FAILED, dollars, quantile, rate, series
 
 __all__ = ["NOT_SHOWN", "ROWS", "Panel", "Query"]
 
@@ -113,10 +113,12 @@ _ERRORS = (
         "Failed requests and retries",
         "reqps",
         [
-            Query(rate("outcome", "fsspill_requests", 'outcome!~"success|missing"'), "{{outcome}}"),
+            Query(rate("outcome", "fsspill_requests", FAILED), "{{outcome}}"),
             Query(rate("uri", "fsspill_retries"), "retries {{uri}}"),
+            Query(rate("uri", "fsspill_hedges"), "hedges {{uri}}"),
         ],
-        "Each attempt counts. Those that are tried again with success cost only time.",
+        "Each attempt counts. Those that are tried again with success cost only time; hedges, made "
+        "a second time because they were late, save it.",
     ),
     Panel(
         "Circuit open",

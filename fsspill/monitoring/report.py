@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fsspill.monitoring.expressions import SUCCESSFUL
 from fsspill.monitoring.rates import Changes, compare
 from fsspill.monitoring.scrape import Scrape
 
@@ -12,9 +13,6 @@ __all__ = ["ALL", "NodeReport", "Quantiles", "Report", "TierReport", "make_repor
 
 ALL = "all nodes"
 """Name of the report of a whole cluster."""
-
-_SUCCESSFUL = ("success", "missing")
-"""Outcomes of requests that are no errors: a file that is looked for may be missing."""
 
 
 @dataclass(frozen=True)
@@ -158,5 +156,5 @@ def _quantiles(name: str, tier: str, changes: Changes) -> Quantiles:
 
 def _errors(changes: Changes) -> float | None:
     total = changes.rate("fsspill_requests")
-    successes = [changes.rate("fsspill_requests", outcome=outcome) for outcome in _SUCCESSFUL]
+    successes = [changes.rate("fsspill_requests", outcome=outcome) for outcome in SUCCESSFUL]
     return None if total is None else max(0.0, total - sum(rate or 0.0 for rate in successes))

@@ -34,9 +34,9 @@ _RESERVE = 2
 """Hedges of these that are kept for requests which are later still: they may be lost."""
 
 QUANTILE = 0.97
-"""Share of the requests that are answered before they are late. With 0.95 the late ones would use
-up all of the budget, and some of them would wait for it; the 99th percentile of 18 requests together
-is the same (computed for a log-normal tail with one in twenty above 200 ms)."""
+"""Share of the requests that are answered before they are late. Of 0.95 the late ones would use up
+all of the budget and wait for it, and the slowest of 18 requests would have the same 99th percentile
+(computed for a log-normal tail with one in twenty above 200 ms)."""
 
 _MEDIANS, _NOISE = 3, 0.01
 """A request that takes no longer than this many medians and seconds is not late, on a link whose

@@ -101,7 +101,8 @@ CASES = {
     ),
     "FsspillRequestsFail": (
         {
-            f'ray_fsspill_requests_total{{uri="s3://b",outcome="success",{NODE}}}': "0+90x60",
+            f'ray_fsspill_requests_total{{uri="s3://b",outcome="success",{NODE}}}': "0+70x60",
+            f'ray_fsspill_requests_total{{uri="s3://b",outcome="superseded",{NODE}}}': "0+20x60",
             f'ray_fsspill_requests_total{{uri="s3://b",outcome="throttled",{NODE}}}': "0+10x60",
         },
         "25m",
