@@ -14,7 +14,6 @@ from contextlib import suppress
 from math import inf
 from typing import TypeVar
 
-from fsspill.http_answer import HttpAnswer
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.deadline import cancel
 from fsspill.storage.meter import Meter, superseded
@@ -35,8 +34,8 @@ _RESERVE = 2
 
 QUANTILE = 0.97
 """Share of the requests that are answered before they are late. Of 0.95 the late ones would use up
-all of the budget and wait for it, and the slowest of 18 requests would have the same 99th percentile
-(computed for a log-normal tail with one in twenty above 200 ms)."""
+all of the budget and wait for it, and the 99th percentile of the slowest of 18 requests would be
+the same (computed for a log-normal tail with one in twenty above 200 ms)."""
 
 _MEDIANS, _NOISE = 3, 0.01
 """A request that takes no longer than this many medians and seconds is not late, on a link whose
@@ -66,7 +65,7 @@ class Hedging:
     window : CongestionWindow
         Window of the same requests. While it is not open the link is slow, not a request of it.
     meter : Meter
-        Counts the hedges.
+        Counts the hedges, and has counted the answers that throttle.
 
     Attributes
     ----------
@@ -89,6 +88,7 @@ class Hedging:
         self._meter = meter
         self._durations: defaultdict[int, _Durations] = defaultdict(_Durations)
         self._budget = 0.0
+        self._throttled = 0
         self._quiet_until = -inf
         self._held = 0
 
@@ -118,6 +118,7 @@ class Hedging:
         Exception
             Whatever the request raises: the first one, if both do.
         """
+        self._note_throttling()
         self._budget = min(_LONGEST_BURST, self._budget + SHARE)
         durations = self._durations[nbytes.bit_length()]
         clock = asyncio.get_running_loop().time
@@ -125,7 +126,7 @@ class Hedging:
         if self._window.is_open and durations.delay < inf and SHARE:
             result = await self._race(request, again or request, durations.delay, nbytes, room)
         else:
-            result = await self._make(request)
+            result = await request()
         if self._window.is_open:
             # Of a request that lost, how long it took at least: longer than the delay, which is all
             # that a quantile has to know.
@@ -133,47 +134,42 @@ class Hedging:
         return result
 
     async def _race(
-        self, first: Request[T], second: Request[T], delay: float, nbytes: int, room: float
+        self, request: Request[T], again: Request[T], delay: float, nbytes: int, room: float
     ) -> T:
         is_over = asyncio.Event()
-        tasks = [self._start(first, is_over)]
+        first = _start(request, is_over)
+        try:
+            is_late = await self._is_late(first, delay, nbytes, room)
+        except asyncio.CancelledError:
+            cancel(first)
+            raise
+        if not is_late:
+            return first.result()
+        self._budget -= 1
+        self._held += nbytes
+        return await self._decide([first, _start(again, is_over)], is_over, nbytes)
+
+    async def _decide(
+        self, tasks: Sequence[asyncio.Task[T]], is_over: asyncio.Event, nbytes: int
+    ) -> T:
+        """Return the first success of two requests, and cancel the other one."""
+        first, second = tasks
         winner: asyncio.Task[T] | None = None
         try:
-            if await self._is_late(tasks[0], delay, nbytes, room):
-                self._budget -= 1
-                self._held += nbytes
-                tasks.append(self._start(second, is_over))
             winner = await _first_success(tasks)
-            return (winner or tasks[0]).result()
+            return (winner or first).result()
         finally:
             if winner:
                 is_over.set()
             for task in tasks:
                 cancel(task)
-            if len(tasks) > 1:
-                names = {None: "none", tasks[0]: "first", tasks[1]: "second"}
-                self._meter.count_hedge(self._operation, names[winner])
-                loser = tasks[winner is tasks[0]]
-                loser.add_done_callback(lambda _: self._release(nbytes))
+            names = {None: "none", first: "first", second: "second"}
+            self._meter.count_hedge(self._operation, names[winner])
+            loser = second if winner is first else first
+            loser.add_done_callback(lambda _: self._release(nbytes))
 
     def _release(self, nbytes: int) -> None:
         self._held -= nbytes
-
-    def _start(self, request: Request[T], is_over: asyncio.Event) -> asyncio.Task[T]:
-        async def run() -> T:
-            superseded.set(is_over.is_set)
-            return await self._make(request)
-
-        return asyncio.get_running_loop().create_task(run())
-
-    async def _make(self, request: Request[T]) -> T:
-        try:
-            return await request()
-        except Exception as error:
-            answer = HttpAnswer.of(error)
-            if answer and answer.is_throttled:
-                self._quiet_until = asyncio.get_running_loop().time() + _QUIET
-            raise
 
     async def _is_late(self, task: asyncio.Task[T], delay: float, nbytes: int, room: float) -> bool:
         """Wait until a request is late and may be hedged, or has ended; return True if it may."""
@@ -185,8 +181,24 @@ class Hedging:
         return False
 
     def _is_calm(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._window.is_open and now >= self._quiet_until and not self.is_unhealthy()
+        self._note_throttling()
+        quiet = asyncio.get_running_loop().time() < self._quiet_until
+        return self._window.is_open and not quiet and not self.is_unhealthy()
+
+    def _note_throttling(self) -> None:
+        if self._throttled < self._meter.throttled:
+            self._throttled = self._meter.throttled
+            self._quiet_until = asyncio.get_running_loop().time() + _QUIET
+
+
+def _start(request: Request[T], is_over: asyncio.Event) -> asyncio.Task[T]:
+    """Begin a request, which is superseded if it is cancelled once the race is over."""
+
+    async def run() -> T:
+        superseded.set(is_over.is_set)
+        return await request()
+
+    return asyncio.get_running_loop().create_task(run())
 
 
 async def _ends_within(task: asyncio.Task[T], seconds: float) -> bool:

@@ -14,6 +14,8 @@ from fsspill.metrics import Metrics, Series
 
 __all__ = ["Meter", "MeteredFileSystem", "superseded"]
 
+_THROTTLED = frozenset({429, 503})
+
 superseded: ContextVar[Callable[[], bool]] = ContextVar("superseded", default=lambda: False)
 """Returns True for the requests of a task that is cancelled because another request for the same
 bytes has succeeded: none of them has failed."""
@@ -28,9 +30,15 @@ class Meter:
         Counts its events; nobody reads them if not given.
     uri : str
         The URI.
+
+    Attributes
+    ----------
+    throttled : int
+        Answers that asked for fewer requests.
     """
 
     def __init__(self, metrics: Metrics | None = None, uri: str = "") -> None:
+        self.throttled = 0
         self._metrics = metrics or Metrics()
         self._uri = uri
         self._requests = Series("fsspill_requests_in_flight", (uri,))
@@ -45,6 +53,7 @@ class Meter:
             yield
         except BaseException as error:
             outcome = _outcome(error)
+            self.throttled += outcome == "throttled"
             raise
         finally:
             ended = Series("fsspill_requests", (self._uri, operation, outcome))
@@ -68,7 +77,7 @@ def _outcome(error: BaseException) -> str:
     if not isinstance(error, Exception):
         return "superseded" if superseded.get()() else "cancelled"
     answer = HttpAnswer.of(error)
-    if answer and answer.is_throttled:
+    if answer and (answer.status in _THROTTLED or answer.is_slow_down):
         return "throttled"
     if is_timeout(error):
         return "timeout"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,7 @@ __all__ = [
     "HierarchicalNamespace",
     "HostsPerBucket",
     "IgnoresRanges",
+    "Late",
     "OtherRegion",
     "PartsWithoutTags",
     "ShortPages",
@@ -70,6 +72,24 @@ class Fixed(Dialect):
     def answer(self, call: Call) -> Answer | None:
         """Return the answer."""
         return self._make() if self._where(call) else None
+
+
+class Late(Dialect):
+    """A server that takes two seconds more for some requests.
+
+    Parameters
+    ----------
+    where : callable
+        Returns True for these.
+    """
+
+    def __init__(self, where: Callable[[Call], bool]) -> None:
+        self._where = where
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Hold an answer back."""
+        if self._where(call):
+            time.sleep(2.0)
 
 
 class EqualParts(Dialect):

@@ -1,4 +1,4 @@
-"""Requests that take longer than usual are made a second time, a few of them, and the first wins."""
+"""Requests that take longer than usual are made a second time, and the faster one wins."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_a_part_of_the_budget_is_kept_for_what_is_lost() -> None:
         await link.race()
         return link
 
-    link, seconds = run(many)
+    _, seconds = run(many)
     assert seconds < 20 * USUAL
 
 
@@ -270,7 +270,7 @@ def test_nothing_is_hedged_while_the_storage_throttles(error: ClientError) -> No
         with pytest.raises(ClientError):
             await link.race()
         link.next = [8.0]
-        assert await link.race() == 2
+        assert await link.race() == 2  # seen when this one begins
         await asyncio.sleep(3)
         link.next = [LOST]
         assert await link.race() == 4
@@ -311,7 +311,7 @@ def test_hedges_hold_no_more_than_they_may() -> None:
     """The others go on alone."""
 
     async def bounded(link: Link) -> Link:
-        link.next = [30 * USUAL] * 6
+        link.next = [30 * USUAL] * 8
         await asyncio.gather(*(link.race(room=2 * MIB) for _ in range(6)))
         return link
 
@@ -321,7 +321,7 @@ def test_hedges_hold_no_more_than_they_may() -> None:
         return link
 
     link, _ = run(bounded)
-    assert link.hedges() >= 2
+    assert link.hedges() == 2
     assert run(none)[0].hedges() == 0
 
 

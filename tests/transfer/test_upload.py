@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from pathlib import Path
 from threading import Event
@@ -23,13 +23,18 @@ from fsspill import (
     StorageRefusedError,
     StorageUnavailableError,
 )
+from fsspill.metrics import Stats
+from fsspill.storage import hedging
 from fsspill.testing.filesystems import CountingFileSystem, register
 from fsspill.transfer import part_source
 from tests.at_rest import files, keys, open_uploads
+from tests.faults.dialects import Late
+from tests.faults.fault_proxy import Answer, Call, Dialect, Fault, FaultProxy, is_part
 from tests.running import PATIENCE
-from tests.timeouts import FORGIVING, SLOW, limited_attempts
+from tests.timeouts import FORGIVING, PATIENT, SLOW, limited_attempts
 
 MIB = 2**20
+Spill = Callable[[], Stats]
 
 
 class Directories(LocalFileSystem):  # type: ignore[misc]
@@ -242,6 +247,86 @@ def test_a_failed_multipart_upload_is_aborted(
     # A probe of the unhealthy URI may be writing its own file.
     assert [key for key in keys(s3_bucket) if "fsspill-check" not in key] == []
     storage.destroy_external_storage()
+
+
+@pytest.fixture
+def parts(
+    proxy: FaultProxy, store: InMemoryObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Spill]:
+    """Yield a function that spills an object in parts, of which it is known what they take.
+
+    Each request may be hedged, so that none lacks a budget that a busy machine has used up.
+    """
+    monkeypatch.setattr(hedging, "SHARE", 1.0)
+    monkeypatch.setattr(hedging, "_ENOUGH", 8)
+    monkeypatch.setattr(hedging, "_STEP", 1)
+    # S3 takes none under 5 MiB but the last, and puts nothing together of equal parts alone.
+    monkeypatch.setattr(part_source, "PART_SIZE", 5 * MIB)
+    storage = ExternalStorage("s3://bucket/x", object_store=store, stall_timeout=PATIENT)
+    data = bytearray(range(256)) * (40 * MIB // 256)
+
+    def spill() -> Stats:
+        store.put(b"x", data)
+        urls = storage.spill_objects([b"x"])
+        store.delete(b"x")
+        data.append(0)  # raises BufferError while anybody holds a view
+        data.pop()
+        storage.restore_spilled_objects([b"x"], urls)
+        assert store.get(b"x") == data
+        store.delete(b"x")
+        storage.delete_spilled_objects(urls)
+        return storage.stats()
+
+    for _ in range(2):
+        spill()
+    yield spill
+    storage.destroy_external_storage()
+
+
+def test_a_lost_answer_to_a_part_is_asked_for_a_second_time(
+    proxy: FaultProxy, parts: Spill
+) -> None:
+    """Long before the stall timeout: no retry, the same bytes, and nothing is left or held."""
+    with proxy.inject(Fault.STALL, count=1, where=is_part):
+        stats = parts()
+    assert stats.total("fsspill_hedges", operation="put_part", winner="second") >= 1
+    assert stats.total("fsspill_retries") == 0
+    outcomes = {each.labels["outcome"] for each in stats if each.name == "fsspill_requests"}
+    assert outcomes == {"success", "superseded"}
+    assert stats.total("fsspill_requests_in_flight") == 0
+    assert open_uploads("bucket") == []
+
+
+class NoDigests(Dialect):
+    """S3 with keys of KMS, where each request that stores a part gives it another ETag."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, bytes] = {}
+
+    def answer(self, call: Call) -> Answer | None:
+        """Complete an upload from the ETags that the server behind knows."""
+        for tag, digest in self._digests.items():
+            call.body = call.body.replace(tag, digest) if call.method == "POST" else call.body
+        return None
+
+    def alter(self, call: Call, answer: Answer) -> None:
+        """Replace the ETag of a part."""
+        if is_part(call.path) and answer.status == 200:
+            tag = uuid.uuid4().hex
+            self._digests[tag.encode()] = answer.headers["ETag"].strip('"').encode()
+            answer.headers.replace_header("ETag", f'"{tag}"')
+
+
+def test_parts_are_sent_once_where_their_etags_are_no_digests(
+    proxy: FaultProxy, request: pytest.FixtureRequest
+) -> None:
+    """A file is completed from the ETags that its parts have then: those of the second requests."""
+    with proxy.speak(NoDigests()):
+        spill: Spill = request.getfixturevalue("parts")
+        with proxy.speak(Late(lambda call: call.query.get("partNumber") == ["3"])):
+            stats = spill()
+    assert stats.total("fsspill_requests", operation="put_part", outcome="success") == 24
+    assert stats.total("fsspill_requests", operation="put_part") == 24
 
 
 class Slow(Directories):
