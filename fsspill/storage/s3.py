@@ -24,7 +24,7 @@ from fsspill.storage.s3_requests import BodySender
 from fsspill.storage.s3_versions import ObjectVersions
 from fsspill.storage.upload_body import UploadBody
 
-__all__ = ["DIRECTORY_BUCKET", "MAX_PARTS", "PART_SIZE", "S3Client", "S3Upload"]
+__all__ = ["DIRECTORY_BUCKET", "MAX_PARTS", "PART_SIZE", "PartTags", "S3Client", "S3Upload"]
 
 logger = get_logger(__name__)
 

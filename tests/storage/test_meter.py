@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 import fsspill
 from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
 from fsspill.metrics import Metrics
-from fsspill.storage.meter import _S3_OPERATIONS, Meter
+from fsspill.storage.meter import _S3_OPERATIONS, Meter, superseded
 from fsspill.storage.range_reader import ENGINES
 from tests.faults.fault_proxy import Fault, FaultProxy
 from tests.recording import RequestRecorder
@@ -81,6 +81,18 @@ def outcome_of(error: BaseException | None) -> str:
 def test_outcome_of_a_request(error: BaseException | None, outcome: str) -> None:
     """It tells what an operator has to look for, and what is in flight is so no more."""
     assert outcome_of(error) == outcome
+
+
+def test_of_two_requests_for_the_same_bytes_the_other_is_superseded() -> None:
+    """It is cancelled, and tells nothing of the storage; one that fails by itself does."""
+
+    async def outcome(error: BaseException) -> str:
+        superseded.set(lambda: True)
+        return outcome_of(error)
+
+    assert asyncio.run(outcome(asyncio.CancelledError())) == "superseded"
+    assert asyncio.run(outcome(TimeoutError())) == "timeout"
+    assert outcome_of(asyncio.CancelledError()) == "cancelled"
 
 
 def counted(storage: ExternalStorage) -> Counter[str]:

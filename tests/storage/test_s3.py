@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import md5
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from fsspill import (
 )
 from fsspill.format.digest import Digests
 from fsspill.storage.client_pool import open_client
+from fsspill.storage.s3 import PartTags
+from fsspill.storage.upload_body import UploadBody
 from fsspill.testing.contract import split_url
 from fsspill.testing.s3_server import S3Server
 from tests.altered_answers import alter_s3_answers
@@ -26,6 +29,16 @@ from tests.timeouts import IMPATIENT, cleanup_limit
 from tests.users import only_user
 
 KIB, MIB = 2**10, 2**20
+
+
+@pytest.mark.parametrize(("tag", "are"), [(f'"{md5(b"abcd").hexdigest()}"', True), ("x-1", False)])
+def test_the_first_part_tells_whether_etags_are_digests(tag: str, are: bool) -> None:
+    """Of the bytes alone: then a part may be sent twice. No other part is read for that."""
+    tags = PartTags()
+    assert not tags.are_digests
+    tags.note(tag, UploadBody([b"ab", b"cd"]))
+    tags.note('"another"', UploadBody([b"x"]))
+    assert tags.are_digests == are
 
 
 def test_creating_a_storage_makes_no_request(
