@@ -57,7 +57,8 @@ class RemoteTransfer(Transfer):
     Notes
     -----
     *Requests.* A file is one request, one above 16 MiB (on S3, 32 MiB elsewhere) several; a
-    frame is one per range; a deletion is one bulk request per bucket where the filesystem has them.
+    frame is one per range; up to 5 % more for parts and ranges that take longer than usual
+    (`fsspill.storage.hedging`); a deletion is one bulk request per bucket where the filesystem has them.
     Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
     failed). Failures that may pass are retried; see `fsspill.storage.retry`.
 
