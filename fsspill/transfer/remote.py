@@ -57,10 +57,10 @@ class RemoteTransfer(Transfer):
     Notes
     -----
     *Requests.* A file is one request, one above 16 MiB (on S3, 32 MiB elsewhere) several; a
-    frame is one per range; up to 5 % more for parts and ranges that take longer than usual
-    (`fsspill.storage.hedging`); a deletion is one bulk request per bucket where the filesystem has them.
-    Never a listing or a HEAD to write, read or delete (but one HEAD to explain a read that
-    failed). Failures that may pass are retried; see `fsspill.storage.retry`.
+    frame is one per range, and up to 5 % of parts and ranges, those that take longer than usual,
+    are asked for twice (`fsspill.storage.hedging`); a deletion is one bulk request per bucket where
+    the filesystem has them. Never a listing or a HEAD to write, read or delete (but one HEAD to
+    explain a read that failed). Failures that may pass are retried; see `fsspill.storage.retry`.
 
     *Memory.* At most ``limits.max_bytes_in_flight`` of copies. Writing to S3 copies nothing but
     what is compressed; other filesystems want the body of a request as one `bytes`, which copies

@@ -60,11 +60,9 @@ class _Restorer:
         self.hedged = hedged
         self.seconds: list[float] = []
         self.requests = 0
-        self.storage = ExternalStorage("s3://bucket/tail", object_store=InMemoryObjectStore())
-        self._spill()
-
-    def _spill(self) -> None:
-        self.storage.object_store.put(b"ref", os.urandom(SIZE))
+        store = InMemoryObjectStore()
+        store.put(b"ref", os.urandom(SIZE))
+        self.storage = ExternalStorage("s3://bucket/tail", object_store=store)
         self._urls = self.storage.spill_objects([b"ref"])
 
     def restore(self, server: LinkServer, *, measured: bool) -> None:

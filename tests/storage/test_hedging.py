@@ -154,6 +154,7 @@ def test_nothing_is_hedged_before_the_usual_time_is_known(known: int) -> None:
         link.hedging._budget = 8
         link.next = [100 * USUAL]
         await link.race()
+        assert link.made == 1
         await link.learn(100)
         link.next = [100 * USUAL]
         await link.race(4 * MIB)
@@ -174,8 +175,11 @@ def test_a_failure_of_one_leaves_the_other() -> None:
         link.next = [8 * USUAL]
         return await link.hedging.race(link.request, MIB, failing(USUAL, error))
 
-    assert run(first_fails) == (1, pytest.approx(5.2 * USUAL, rel=0.1))
-    assert run(second_fails) == (1, pytest.approx(8 * USUAL))
+    number, seconds = run(first_fails)
+    assert (number, seconds > 4 * USUAL) == (1, True)
+    number, seconds = run(second_fails)
+    assert number == 1
+    assert seconds == pytest.approx(8 * USUAL)
 
 
 def test_of_two_failures_the_first_is_raised() -> None:
@@ -210,7 +214,8 @@ def test_a_failure_before_the_delay_is_raised_at_once() -> None:
         return link
 
     link, seconds = run(fail)
-    assert (link.made, seconds) == (1, pytest.approx(USUAL))
+    assert link.made == 1
+    assert seconds == pytest.approx(USUAL)
 
 
 def test_a_cancelled_race_leaves_nothing() -> None:
