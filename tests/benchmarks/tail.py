@@ -88,7 +88,8 @@ def measure(server: LinkServer, link: str, count: int) -> Iterator[Restores]:
         storages.callback(server.set_link, LATENCY, BANDWIDTH)
         server.set_link(LATENCY, BANDWIDTH, **LINKS[link])
         for turn in range(-_UNMEASURED, count):
-            for each in restorers:
+            # Each of them is as often the one that follows a restore of the other.
+            for each in restorers[:: 1 if turn % 2 else -1]:
                 each.restore(server, measured=turn >= 0)
     for each in restorers:
         yield Restores(link, each.hedged, sorted(each.seconds), each.requests)
