@@ -253,7 +253,7 @@ class PartTags:
     A file is completed from the ETags that its parts have then. They are no digests where S3
     encrypts with keys of KMS or of the customer, and in directory buckets: there a part that is
     sent twice may get another ETag after its answer. One part is read to tell, the first of the
-    process (measured: 14 ms for 8 MiB).
+    process, on the event loop (8 MiB in 14 ms, at the 1.8 CPU seconds per GiB of `BodySender`).
     """
 
     def __init__(self) -> None:

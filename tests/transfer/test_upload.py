@@ -260,7 +260,7 @@ def parts(
     monkeypatch.setattr(hedging, "SHARE", 1.0)
     monkeypatch.setattr(hedging, "_ENOUGH", 8)
     monkeypatch.setattr(hedging, "_STEP", 1)
-    # S3 takes none under 5 MiB but the last, and puts nothing together of equal parts alone.
+    # Eight parts: S3 takes none under 5 MiB but the last.
     monkeypatch.setattr(part_source, "PART_SIZE", 5 * MIB)
     storage = ExternalStorage("s3://bucket/x", object_store=store, stall_timeout=PATIENT)
     data = bytearray(range(256)) * (40 * MIB // 256)
