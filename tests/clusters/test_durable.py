@@ -27,6 +27,20 @@ def test_objects_survive_their_node_if_they_are_durable(
     assert ("durable: each object" in said) == (durable == "true")
 
 
+@pytest.mark.parametrize("durable", ["true", pytest.param("false", marks=pytest.mark.nightly)])
+def test_objects_survive_a_drained_node_if_they_are_durable(
+    environment: dict[str, str], durable: str
+) -> None:
+    """An autoscaler drains a node and removes it. Without `durable` its objects go with it."""
+    arguments = ("s3://bucket/x", durable, "1", "drain")
+    with Program("survivors.py", *arguments, environment=environment) as program:
+        program.expect("drained a node")
+        expected = "stored 20 lost 0" if durable == "true" else "stored 0 lost 20"
+        assert expected in program.expect("killed:")
+        program.output()
+    poll(lambda: not keys(), "all files to be deleted")
+
+
 def test_an_outage_delays_no_durable_object(s3_bucket: str, proxy: FaultProxy) -> None:
     """Objects are made in memory meanwhile, and stored when the storage answers again."""
     params = {"uri": "s3://bucket/x", "durable": True, "stall_timeout": FORGIVING}
