@@ -1,15 +1,16 @@
 """Ways to move files into a bucket and back, each in a process of its own.
 
-``python -m tests.benchmarks.movers NAME DIRECTORY`` moves the files of ``DIRECTORY/source``: it reads
-``upload`` or ``download`` from its standard input, does that, compares what it downloaded with the
-source, and prints what it took, as JSON. The environment names the endpoint, and the certificates
-that are trusted.
+``python -m tests.benchmarks.movers NAME DIRECTORY`` moves the files of ``DIRECTORY/source``: it
+reads ``upload`` or ``download`` from its standard input, does that, compares what it downloaded
+with the source, and prints what it took, as JSON. The environment names the endpoint, and the
+certificates that are trusted.
 
 It imports little itself: the memory of a command that it starts begins with its own.
 """
 
 from __future__ import annotations
 
+import filecmp
 import importlib.util
 import json
 import os
@@ -45,11 +46,7 @@ class Mover(ABC):
         The files.
     target : Path
         Directory of the files that come back.
-    held : int
-        Bytes of objects in the memory of this process.
     """
-
-    held = 0
 
     def __init__(self, directory: Path) -> None:
         self.sources = sorted((directory / "source").iterdir())
@@ -63,14 +60,22 @@ class Mover(ABC):
     def download(self) -> None:
         """Move all files back."""
 
-    def start(self) -> None:
-        """Start and end what every operation starts, without moving a byte."""
+    def overhead(self) -> tuple[float, float]:
+        """Return the seconds and CPU seconds of what each operation starts and ends."""
+        return 0.0, 0.0
+
+    @property
+    def peak(self) -> int:
+        """Peak of resident memory in bytes, without that of objects."""
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(kib) * 1024
 
     def verify(self) -> None:
         """Compare all files with their source, and remove them; ValueError if they differ."""
         for source in self.sources:
             path = self.target / source.name
-            if path.read_bytes() != source.read_bytes():
+            if not filecmp.cmp(path, source, shallow=False):
                 raise ValueError(f"{path} has other bytes than {source}")
         shutil.rmtree(self.target)
 
@@ -89,13 +94,19 @@ class Command(Mover):
     """
 
     def __init__(
-        self, directory: Path, program: Sequence[str], copy: Sequence[str], remote: str, pattern: str
+        self,
+        directory: Path,
+        program: Sequence[str],
+        copy: Sequence[str],
+        remote: str,
+        pattern: str,
     ) -> None:
         super().__init__(directory)
         self._program = program
         self._copy = copy
         self._remote = f"{remote}{BUCKET}/files/"
         self._pattern = pattern
+        self._peak = 0
 
     def upload(self) -> None:
         """Copy all files with one call."""
@@ -106,12 +117,23 @@ class Command(Mover):
         """Copy all files with one call."""
         self._call(*self._copy, f"{self._remote}{self._pattern}", f"{self.target}/")
 
-    def start(self) -> None:
-        """Start the program and end it."""
-        self._call("version")
+    def overhead(self) -> tuple[float, float]:
+        """Return the seconds and CPU seconds in which the program starts and ends."""
+        return _time(lambda: self._call("version"))
+
+    @property
+    def peak(self) -> int:
+        """Peak of resident memory of the last call, at least that of this process."""
+        return self._peak
 
     def _call(self, *arguments: str) -> None:
-        subprocess.run([*self._program, *arguments], check=True, stdout=subprocess.DEVNULL)
+        with subprocess.Popen([*self._program, *arguments], stdout=subprocess.DEVNULL) as process:
+            # Not getrusage, which has the most of all processes before.
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{self._program[0]} failed with exit code {process.returncode}")
+        self._peak = usage.ru_maxrss * 1024
 
 
 class Crt(Mover):
@@ -263,24 +285,25 @@ def main() -> None:
 
 def _measure(mover: Mover, operation: str) -> dict[str, float]:
     """Return seconds, CPU seconds and the peak of memory of one operation."""
+    overhead = mover.overhead()
     _forget_peak()
-    start = _times()
-    mover.start()
-    started = _times()
-    mover.upload() if operation == "upload" else mover.download()
-    moved = _times()
-    peak = _peak(mover)
+    taken = _time(mover.upload if operation == "upload" else mover.download)
+    peak = mover.peak
     if operation == "download":
         mover.verify()
-    seconds, cpu_seconds = (
-        (after - between) - (between - before)
-        for before, between, after in zip(start, started, moved, strict=True)
-    )
+    seconds, cpu_seconds = (both - one for both, one in zip(taken, overhead, strict=True))
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak}
 
 
+def _time(work: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds of a call, and the CPU seconds of this process and of those it starts."""
+    before = _times()
+    work()
+    seconds, cpu_seconds = (now - then for now, then in zip(_times(), before, strict=True))
+    return seconds, cpu_seconds
+
+
 def _times() -> tuple[float, float]:
-    """Return the time, and the CPU time of this process and of those that it started."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter(), time.process_time() + usage.ru_utime + usage.ru_stime
 
@@ -288,15 +311,6 @@ def _times() -> tuple[float, float]:
 def _forget_peak() -> None:
     # proc(5): 5 sets the peak of resident memory to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak(mover: Mover) -> int:
-    """Return the peak of resident memory in bytes, of the command or else of this process."""
-    if isinstance(mover, Command):
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(kib) * 1024 - mover.held
 
 
 if __name__ == "__main__":

