@@ -36,11 +36,19 @@ from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.movers import BUCKET, FSSPILL, MOVERS, is_installed
 from tests.benchmarks.table import aligned, shown_requests, shown_size, shown_speed
 
-__all__ = ["MoverProcess", "PeerRow", "Sample", "compare", "installed"]
+__all__ = [
+    "OPERATIONS",
+    "MoverProcess",
+    "PeerRow",
+    "Sample",
+    "compare",
+    "installed",
+    "write_files",
+]
 
 _ROOT = Path(__file__).parents[2]
 _MEMORY = "/dev/shm"
-_OPERATIONS = ("upload", "download")
+OPERATIONS = ("upload", "download")
 _BATCHES = (Batch(10, 20 * MIB), Batch(1, 200 * MIB), Batch(200, MIB))
 
 
@@ -171,11 +179,12 @@ class MoverProcess(AbstractContextManager["MoverProcess"]):
             The process ended.
         """
         try:
-            return [self._move(operation) for operation in _OPERATIONS]
+            return [self.do(operation) for operation in OPERATIONS]
         finally:
             self._server.reset()
 
-    def _move(self, operation: str) -> Sample:
+    def do(self, operation: str) -> Sample:
+        """Upload or download all files; RuntimeError if the process ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         before = self._server.stats()
@@ -217,7 +226,7 @@ def compare(
     with ExitStack() as stack:
         parent = _MEMORY if Path(_MEMORY).is_dir() else None
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent)))
-        _write_files(directory / "source", batch)
+        write_files(directory / "source", batch)
         server.set_link(0, None)
         processes = {}
         for name in names:
@@ -232,13 +241,14 @@ def compare(
                 processes[name] = process
         server.set_link(*link)
         measured = [{name: each.move() for name, each in processes.items()} for _ in range(rounds)]
-    for index, operation in enumerate(_OPERATIONS):
+    for index, operation in enumerate(OPERATIONS):
         samples = {name: [moved[name][index] for moved in measured] for name in processes}
         for name, of_tool in samples.items():
             yield PeerRow.of(batch, operation, name, of_tool, samples[FSSPILL])
 
 
-def _write_files(directory: Path, batch: Batch) -> None:
+def write_files(directory: Path, batch: Batch) -> None:
+    """Make a directory with files of random bytes."""
     directory.mkdir()
     for number in range(batch.count):
         (directory / f"{number:05d}").write_bytes(random_bytes(batch.size))

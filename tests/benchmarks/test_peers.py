@@ -9,8 +9,8 @@ import pytest
 
 from fsspill.bench.measure import Batch
 from fsspill.settings import MIB
-from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks import peers
+from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.movers import BUCKET, FSSPILL, MOVERS, Mover, is_installed
 from tests.benchmarks.peers import PeerRow, compare
 
