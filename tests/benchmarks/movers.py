@@ -25,10 +25,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BUCKET", "FSSPILL", "MOVERS", "Command", "Crt", "Mover", "is_installed"]
+__all__ = [
+    "BUCKET",
+    "FSSPILL",
+    "FSSPILL_KEEPS",
+    "MOVERS",
+    "Command",
+    "Crt",
+    "Mover",
+    "is_installed",
+]
 
 BUCKET = "benchmarks"
 FSSPILL = "fsspill"
+FSSPILL_KEEPS = "fsspill, pages kept"
 _REGION = "us-east-1"
 
 
@@ -200,10 +210,10 @@ class Crt(Mover):
         return {"tls_mode": mode.ENABLED, "tls_connection_options": connection}
 
 
-def _objects(name: str, workers: int, directory: Path) -> Mover:
+def _objects(name: str, directory: Path, **options: Any) -> Mover:
     from tests.benchmarks.object_mover import ObjectMover
 
-    return ObjectMover(directory, _endpoint(), name, workers)
+    return ObjectMover(directory, _endpoint(), name, **options)
 
 
 def _s5cmd(options: Sequence[str], directory: Path) -> Mover:
@@ -251,18 +261,19 @@ _RECOMMENDED = {
 }
 
 MOVERS: Mapping[str, Callable[[Path], Mover]] = {
-    FSSPILL: partial(_objects, FSSPILL, 1),
-    "fsspill, 4 at a time": partial(_objects, FSSPILL, 4),
+    FSSPILL: partial(_objects, FSSPILL),
+    FSSPILL_KEEPS: partial(_objects, FSSPILL, keep=True),
+    "fsspill, 4 at a time": partial(_objects, FSSPILL, workers=4),
     "awscrt": Crt,
     "awscrt, 100 Gbit/s": partial(Crt, throughput=100.0),
     "s5cmd": partial(_s5cmd, ()),
     "s5cmd, recommended": partial(_s5cmd, _RECOMMENDED["s5cmd"]),
     "rclone": partial(_rclone, ()),
     "rclone, recommended": partial(_rclone, _RECOMMENDED["rclone"]),
-    "smart_open": partial(_objects, "smart_open", 1),
-    "s3fs": partial(_objects, "s3fs", 1),
-    "pyarrow": partial(_objects, "pyarrow", 1),
-    "obstore": partial(_objects, "obstore", 1),
+    "smart_open": partial(_objects, "smart_open"),
+    "s3fs": partial(_objects, "s3fs"),
+    "pyarrow": partial(_objects, "pyarrow"),
+    "obstore": partial(_objects, "obstore"),
 }
 """All ways by name; after a comma, what differs from the defaults."""
 

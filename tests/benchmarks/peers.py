@@ -79,8 +79,9 @@ class PeerRow:
     Attributes
     ----------
     ratio, cpu_ratio : float
-        Speed relative to fsspill, and CPU time of fsspill relative to this one: medians of the
-        rounds' ratios, in which temporary load on this machine cancels out. Above 1 it is better.
+        Speed relative to the first, which is fsspill, and CPU time of fsspill relative to
+        this one: medians of the rounds' ratios, in which temporary load on this machine cancels
+        out. Above 1 it is better.
     peak : float
         Bytes of resident memory.
     """
@@ -215,7 +216,7 @@ def compare(
     batch : Batch
         Number and size of the files.
     names : sequence of str
-        The tools, fsspill first.
+        The tools; all are relative to the first.
     rounds : int
         Number of times that each of them uploads and downloads, after one that is not counted.
     server : LinkServer
@@ -234,7 +235,7 @@ def compare(
             try:
                 process.move()
             except RuntimeError as error:
-                if name == FSSPILL:
+                if name == names[0]:
                     raise
                 print(f"{name} is left out: {error}", file=sys.stderr)  # noqa: T201
             else:
@@ -244,7 +245,7 @@ def compare(
     for index, operation in enumerate(OPERATIONS):
         samples = {name: [moved[name][index] for moved in measured] for name in processes}
         for name, of_tool in samples.items():
-            yield PeerRow.of(batch, operation, name, of_tool, samples[FSSPILL])
+            yield PeerRow.of(batch, operation, name, of_tool, samples[names[0]])
 
 
 def write_files(directory: Path, batch: Batch) -> None:

@@ -20,7 +20,7 @@ from typing import ClassVar
 from fsspill.bench.measure import GIB, Batch
 from fsspill.settings import MIB
 from tests.benchmarks.link_server import LinkServer
-from tests.benchmarks.movers import BUCKET, FSSPILL
+from tests.benchmarks.movers import BUCKET, FSSPILL_KEEPS
 from tests.benchmarks.peers import OPERATIONS, MoverProcess, compare, write_files
 from tests.benchmarks.table import aligned, shown_size, shown_speed
 
@@ -88,7 +88,7 @@ def measure_processes(
         server.create_bucket(BUCKET)
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_files(directory / "source", batch)
-        opened = (MoverProcess(FSSPILL, directory, server) for _ in range(max(counts)))
+        opened = (MoverProcess(FSSPILL_KEEPS, directory, server) for _ in range(max(counts)))
         processes = [stack.enter_context(process) for process in opened]
         _move_all(processes)
         server.set_link(latency, bandwidth)
@@ -147,7 +147,7 @@ def measure_cores(batch: Batch, rounds: int) -> Iterator[CoresRow]:
     for scheme in ("http", "https"):
         with LinkServer(0, None, tls=scheme == "https") as server:
             server.create_bucket(BUCKET)
-            for row in compare(batch, [FSSPILL], rounds, server, (0, 0)):
+            for row in compare(batch, [FSSPILL_KEEPS], rounds, server, (0, 0)):
                 yield CoresRow(f"{row.operation}, {scheme}", row.cpu_seconds_per_gib)
 
 
