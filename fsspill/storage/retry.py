@@ -17,6 +17,7 @@ from fsspill.errors import (
     translate,
 )
 from fsspill.storage.deadline import cancel
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["Progress", "RequestSkippedError", "Retrier", "backoff"]
 
@@ -134,6 +135,7 @@ class Retrier:
         location: object,
         timed_out: Callable[[], None] = lambda: None,
         retrying: Callable[[], None] = lambda: None,
+        throttle: Throttle | None = None,
     ) -> T:
         """Make a request, and retry it if it fails for reasons that may pass.
 
@@ -149,6 +151,8 @@ class Retrier:
             Called after each attempt that has timed out, before the next one.
         retrying : callable, optional
             Called before each further attempt.
+        throttle : Throttle, optional
+            Limit of the node's requests; each attempt waits for its turn.
 
         Raises
         ------
@@ -163,6 +167,11 @@ class Retrier:
         began = self._silence.total
         answered: FsspillError | None = None
         for attempts, pause in enumerate(backoff(), 1):
+            if throttle and throttle.is_limited and not await self._take_turn(
+                throttle, since=began, retried=answered is not None
+            ):
+                assert answered is not None
+                raise _final_error(answered, attempts - 1)
             try:
                 result = await self._watch(request())
             except Exception as error:
@@ -184,6 +193,25 @@ class Retrier:
             self._advance(pause)
             retrying()
         raise AssertionError("backoff never ends")
+
+    async def _take_turn(self, throttle: Throttle, *, since: float, retried: bool) -> bool:
+        """Wait for the turn of an attempt, which is not silent meanwhile.
+
+        Returns False if there may be no other attempt. The clocks go on: where nothing gets through
+        the turns are rare, and the call has to end nonetheless.
+        """
+        turn = asyncio.ensure_future(throttle.turn())
+        try:
+            while not (await asyncio.wait({turn}, timeout=_TICK))[0]:
+                self.require()
+                self.wait_in_turn()
+                self._advance(_TICK)
+                if retried and (self._check_abandoned() or not self._allows(0.0, since=since)):
+                    return False
+            turn.result()
+        finally:
+            cancel(turn)
+        return True
 
     def _advance(self, waited: float) -> None:
         """Advance the clocks of the call after a wait of so many seconds.

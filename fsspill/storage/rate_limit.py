@@ -1,0 +1,154 @@
+"""The arithmetic of a limit of requests per second: halved by refusals, growing back like TCP's.
+
+Numbers of one moment, and how they change. `fsspill.storage.throttle` shares them between processes
+and waits.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from struct import Struct
+from typing import NamedTuple
+
+__all__ = ["RateLimit"]
+
+FLOOR = 4.0
+"""Requests per second of a node that are sent in any case: one each 2 s from each of 8 processes,
+which all fail within the stall timeout where nothing gets through."""
+
+_CEILING = 1e5
+"""Requests per second that need no limit: no node asks for more."""
+
+_SHARE = 0.7
+"""Part of the rate that is left by a decrease, as of CUBIC (RFC 9438)."""
+
+_RETURN = 2.0
+"""Seconds in which the rate is back at that of the last refusal. Simulated with 8 processes, N of 50
+to 3,000: 93 to 97 % of N is used, 0.3 to 2 % is refused."""
+
+_STEEPNESS = (1 - _SHARE) / _RETURN**3
+
+_DOUBLING = 0.25
+"""Seconds in which the rate doubles until it is known where it is refused: from a tenth to all of N
+in 0.8 s."""
+
+_WINDOW = 0.25
+"""Seconds in which answers are counted; also those after a decrease in which the storage still
+refuses what was sent before it, and what the answers of others leave no room for."""
+
+_SLACK = 0.05
+"""Seconds by which a request may be late without loss: event loops of a busy machine wake late."""
+
+_KEPT = 120.0
+"""Seconds after the last refusal for which a limit is kept: without it a burst is refused first."""
+
+_LONGEST_WAIT = 10.0
+"""Seconds beyond which no request is scheduled: 40 processes at the lowest rate."""
+
+
+class RateLimit(NamedTuple):
+    """A limit of the requests per second of a node, as of one moment. Times are in seconds.
+
+    Each request gets the next free time, 1 / `rate` after that of the one before. So less than one
+    request per process can be in flight, and nobody holds what another one waits for.
+
+    Attributes
+    ----------
+    free : float
+        The next free time.
+    base : float
+        Rate after a decrease from which it doubles, as TCP's slow start; 0 while `peak` is known.
+    peak : float
+        Rate that was answered before the last decrease. The rate returns to it in 2 seconds, stays
+        near it, then goes beyond it, along the curve of CUBIC. 0 while it is not known.
+    decreased : float
+        Time of the last decrease.
+    grown : float
+        Seconds since then in which requests had to wait: an unused rate does not grow.
+    scheduled : float
+        Time at which the last request was scheduled.
+    since, answers : float
+        Begin of a window, and the requests answered in it.
+    answered : float
+        Requests per second that were answered in the window before.
+    """
+
+    free: float = 0.0
+    base: float = 0.0
+    peak: float = 0.0
+    decreased: float = 0.0
+    grown: float = 0.0
+    scheduled: float = 0.0
+    since: float = 0.0
+    answers: float = 0.0
+    answered: float = 0.0
+
+    @classmethod
+    def begin(cls, now: float, answered: float) -> RateLimit:
+        """Return the limit after the first refusal, half of the rate that was answered before."""
+        return cls(now, max(FLOOR, answered / 2), decreased=now, scheduled=now, since=now)
+
+    @classmethod
+    def unpack(cls, data: bytes, now: float) -> RateLimit:
+        """Return the limit that `pack` has made bytes of; none of bytes that make no sense."""
+        if len(data) != _FORMAT.size:
+            return cls()
+        limit = cls(*_FORMAT.unpack(data))
+        # Times after now are of another clock, or of before a restart of the machine.
+        is_sound = all(map(isfinite, limit)) and limit.decreased <= now + 1
+        return limit if is_sound else cls()
+
+    def pack(self) -> bytes:
+        """Return it as bytes of a fixed length."""
+        return _FORMAT.pack(*self)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        if self.base:
+            return min(_CEILING, self.base * 2 ** min(self.grown / _DOUBLING, 30))
+        beyond = self.grown - _RETURN
+        return min(_CEILING, max(FLOOR, self.peak * (1 + _STEEPNESS * beyond**3)))
+
+    def is_active(self, now: float) -> bool:
+        """Return True from the first refusal until there was none for two minutes."""
+        return bool(self.base or self.peak) and now - self.decreased < _KEPT
+
+    def schedule(self, now: float, *, queued: bool) -> tuple[RateLimit, float]:
+        """Return the limit after one more request, and the time at which that may be sent.
+
+        `queued` is true if others of the process wait, so that all of the rate is used.
+        """
+        grown = self.grown
+        if queued or self.free > now:
+            grown += min(max(0.0, now - self.scheduled), 1 / FLOOR)
+        due = min(max(self.free, now - _SLACK), now + _LONGEST_WAIT)
+        changed = self._replace(grown=grown, scheduled=now)
+        return changed._replace(free=due + 1 / changed.rate), due
+
+    def count(self, now: float, answers: int) -> RateLimit:
+        """Return the limit after some more answers."""
+        answers_now, seconds = self.answers + answers, now - self.since
+        if seconds < _WINDOW:
+            return self._replace(answers=answers_now)
+        return self._replace(since=now, answers=0.0, answered=answers_now / seconds)
+
+    def decrease(self, now: float, sent: float) -> RateLimit:
+        """Return the limit after the refusal of a request that was sent at a time.
+
+        The same if that was sent before the last decrease had come into effect.
+        """
+        if sent < self.decreased + _WINDOW:
+            return self
+        seconds = now - self.since
+        counted = self.answers / seconds if seconds >= _WINDOW else 0.0
+        answered = min(self.rate, max(counted, self.answered))
+        # Where nothing was answered nothing is known but that the storage does not work.
+        base = 0.0 if answered else FLOOR
+        peak = max(FLOOR, answered) if answered else 0.0
+        return self._replace(
+            base=base, peak=peak, decreased=now, grown=0.0, since=now, answers=0.0, answered=0.0
+        )
+
+
+_FORMAT = Struct(f"={len(RateLimit._fields)}d")
