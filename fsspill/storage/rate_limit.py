@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 __all__ = ["RateLimit"]
 
-FLOOR = 4.0
-"""Requests per second of a node that are sent in any case: one each 2 s from each of 8 processes,
-which all fail within the stall timeout where nothing gets through."""
+FLOOR = 2.0
+"""Requests per second of a node that are sent in any case: one each 4 s from each of 8 processes."""
+
+_START = 32.0
+"""Requests per second from which the rate doubles, at least: one of each of 8 processes within the
+time of a doubling, so that it does not double unseen."""
 
 _CEILING = 1e5
 """Requests per second that need no limit: no node asks for more."""
@@ -32,9 +35,12 @@ _DOUBLING = 0.25
 """Seconds in which the rate doubles until it is known where it is refused: from a tenth to all of N
 in 0.8 s."""
 
-_WINDOW = 0.25
-"""Seconds in which answers are counted; also those after a decrease in which the storage still
-refuses what was sent before it, and what the answers of others leave no room for."""
+_WINDOW, _SAMPLE = 0.25, 10
+"""Seconds in which answers are counted, and the answers that it takes to tell a rate."""
+
+_SETTLE = 0.25
+"""Seconds after a decrease in which the storage may still refuse what is sent: a round trip, and the
+time in which it has room again."""
 
 _SLACK = 0.05
 """Seconds by which a request may be late without loss: event loops of a busy machine wake late."""
@@ -63,10 +69,10 @@ class RateLimit(NamedTuple):
         near it, then goes beyond it, along the curve of CUBIC. 0 while it is not known.
     decreased : float
         Time of the last decrease.
+    settled : float
+        Time from which requests are sent at the rate after it, and may decrease it again.
     grown : float
-        Seconds since then in which requests had to wait: an unused rate does not grow.
-    scheduled : float
-        Time at which the last request was scheduled.
+        Seconds since the decrease in which the rate was used and answered: else it does not grow.
     since, answers : float
         Begin of a window, and the requests answered in it.
     answered : float
@@ -77,8 +83,8 @@ class RateLimit(NamedTuple):
     base: float = 0.0
     peak: float = 0.0
     decreased: float = 0.0
+    settled: float = 0.0
     grown: float = 0.0
-    scheduled: float = 0.0
     since: float = 0.0
     answers: float = 0.0
     answered: float = 0.0
@@ -86,7 +92,8 @@ class RateLimit(NamedTuple):
     @classmethod
     def begin(cls, now: float, answered: float) -> RateLimit:
         """Return the limit after the first refusal, half of the rate that was answered before."""
-        return cls(now, max(FLOOR, answered / 2), decreased=now, scheduled=now, since=now)
+        base = max(_START, answered / 2)
+        return cls(now, base, decreased=now, settled=now + _SETTLE, since=now)
 
     @classmethod
     def unpack(cls, data: bytes, now: float) -> RateLimit:
@@ -114,41 +121,37 @@ class RateLimit(NamedTuple):
         """Return True from the first refusal until there was none for two minutes."""
         return bool(self.base or self.peak) and now - self.decreased < _KEPT
 
-    def schedule(self, now: float, *, queued: bool) -> tuple[RateLimit, float]:
-        """Return the limit after one more request, and the time at which that may be sent.
-
-        `queued` is true if others of the process wait, so that all of the rate is used.
-        """
-        grown = self.grown
-        if queued or self.free > now:
-            grown += min(max(0.0, now - self.scheduled), 1 / FLOOR)
+    def schedule(self, now: float) -> tuple[RateLimit, float]:
+        """Return the limit after one more request, and the time at which that may be sent."""
         due = min(max(self.free, now - _SLACK), now + _LONGEST_WAIT)
-        changed = self._replace(grown=grown, scheduled=now)
-        return changed._replace(free=due + 1 / changed.rate), due
+        return self._replace(free=due + 1 / self.rate), due
 
-    def count(self, now: float, answers: int) -> RateLimit:
-        """Return the limit after some more answers."""
-        answers_now, seconds = self.answers + answers, now - self.since
-        if seconds < _WINDOW:
-            return self._replace(answers=answers_now)
-        return self._replace(since=now, answers=0.0, answered=answers_now / seconds)
+    def count(self, now: float, answers: int, *, queued: bool) -> RateLimit:
+        """Return the limit after some more answers.
+
+        `queued` is true if other requests of the process wait, so that the rate is used.
+        """
+        is_used = queued or self.free > now
+        grown = self.grown + (answers / self.rate if is_used else 0.0)
+        counted, seconds = self.answers + answers, now - self.since
+        if seconds < _WINDOW or counted < _SAMPLE:
+            return self._replace(grown=grown, answers=counted)
+        return self._replace(grown=grown, since=now, answers=0.0, answered=counted / seconds)
 
     def decrease(self, now: float, sent: float) -> RateLimit:
         """Return the limit after the refusal of a request that was sent at a time.
 
-        The same if that was sent before the last decrease had come into effect.
+        The same if the last decrease had not come into effect then.
         """
-        if sent < self.decreased + _WINDOW:
+        if sent < self.settled:
             return self
         seconds = now - self.since
         counted = self.answers / seconds if seconds >= _WINDOW else 0.0
         answered = min(self.rate, max(counted, self.answered))
         # Where nothing was answered nothing is known but that the storage does not work.
-        base = 0.0 if answered else FLOOR
-        peak = max(FLOOR, answered) if answered else 0.0
-        return self._replace(
-            base=base, peak=peak, decreased=now, grown=0.0, since=now, answers=0.0, answered=0.0
-        )
+        base, peak = (0.0, max(FLOOR, answered)) if answered else (_START, 0.0)
+        settled = max(now + _SETTLE, self.free)
+        return RateLimit(self.free, base, peak, now, settled, since=now)
 
 
 _FORMAT = Struct(f"={len(RateLimit._fields)}d")

@@ -111,7 +111,7 @@ class Throttle:
             self._limit = self._adjust(RateLimit.unpack(data, now), now)
             if not self._limit.is_active(now):
                 return data
-            self._limit, due = self._limit.schedule(now, queued=self._queued > 1)
+            self._limit, due = self._limit.schedule(now)
             return self._limit.pack()
 
         await self._record.change(change)
@@ -122,7 +122,7 @@ class Throttle:
         answers, refused = self._answers, self._refused
         self._answers, self._refused = 0, None
         if limit.is_active(now):
-            limit = limit.count(now, answers)
+            limit = limit.count(now, answers, queued=self._queued > 1)
             return limit if refused is None else limit.decrease(now, refused)
         if refused is None:
             return limit
