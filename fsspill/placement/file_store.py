@@ -114,13 +114,15 @@ class FileStore:
         self._on_failover = on_failover or _log_failover
         self.metrics = Metrics()
         self._activity = Activity(self.metrics)
-        self._clients = ClientPool(settings.storage_options or {}, settings.engine, self.metrics)
+        self._state = SharedState(session_name, node_id)
+        self._clients = ClientPool(
+            settings.storage_options or {}, settings.engine, self.metrics, self._state.open_file
+        )
         self.pending_deletions = PendingDeletions()
         # Not a method, which would keep the store, and with it its threads, from being collected.
         report = partial(_report_refusal, self._activity, on_refusal or _log_refusal)
         self.refusals = Refusals(report)
         self._deleting = BackgroundTask(self._delete_pending, "fsspill-delete")
-        self._state = SharedState(session_name, node_id)
         self.copies = _make_copies(
             settings,
             session_name,

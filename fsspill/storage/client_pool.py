@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from fsspill.storage.meter import Meter
 from fsspill.storage.range_reader import ObstoreReader, RangeReader, make_reader
 from fsspill.storage.retry import Retrier
 from fsspill.storage.s3 import S3Client
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["ClientPool", "Location", "open_client"]
 
@@ -38,6 +40,13 @@ class Location(Protocol):
         """True if it is a directory in this machine's own tree of files."""
 
 
+class OpenShared(Protocol):
+    """A function that opens a file of the node; see `SharedState.open_file`."""
+
+    def __call__(self, kind: str, key: str, *, create: bool) -> int:
+        """Return a descriptor for reading and writing, or raise OSError."""
+
+
 class ClientPool:
     """Clients by configured URI.
 
@@ -49,6 +58,8 @@ class ClientPool:
         Library that issues ranged reads; see `fsspill.storage.range_reader`.
     metrics : Metrics, optional
         Counts the requests of all clients.
+    open_shared : callable, optional
+        Opens files in which the processes of the node share the limits of their requests.
 
     Notes
     -----
@@ -61,10 +72,13 @@ class ClientPool:
         storage_options: Mapping[str, Any],
         engine: str = "auto",
         metrics: Metrics | None = None,
+        open_shared: OpenShared | None = None,
     ) -> None:
         self._storage_options = storage_options
         self._engine = engine
         self._metrics = metrics
+        self._open_shared = open_shared
+        self._meters: dict[str, Meter] = {}
         self._clients: dict[str, StorageClient] = {}
         self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
@@ -76,8 +90,19 @@ class ClientPool:
         return self._clients[location.uri]
 
     def _open(self, uri: str, *, renew: bool = False) -> StorageClient:
-        meter = Meter(self._metrics, uri)
-        return open_client(uri, self._storage_options, meter, renew=renew)
+        return open_client(uri, self._storage_options, self.meter(uri), renew=renew)
+
+    def meter(self, uri: str) -> Meter:
+        """Return the meter of all clients that a URI has had."""
+        if uri not in self._meters:
+            reads, writes = (self._throttle(uri, each) for each in ("reads", "writes"))
+            self._meters[uri] = Meter(self._metrics, uri, reads, writes)
+        return self._meters[uri]
+
+    def _throttle(self, uri: str, direction: str) -> Throttle:
+        share = self._open_shared
+        open_file = share and partial(share, f"throttle-{direction}", uri)
+        return Throttle(f"{direction} of {uri}", open_file)
 
     def reader(self, location: Location) -> RangeReader:
         """Return the reader of ranges of a URI's files."""

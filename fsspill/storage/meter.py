@@ -7,17 +7,27 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from fsspill.errors import StorageNotFoundError, is_timeout, is_transient, translate
-from fsspill.http_answer import HttpAnswer
+from fsspill.errors import (
+    StorageNotFoundError,
+    is_throttled,
+    is_timeout,
+    is_transient,
+    translate,
+)
 from fsspill.metrics import Metrics, Series
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["Meter", "MeteredFileSystem"]
 
-_THROTTLED = frozenset({429, 503})
+_READS = frozenset({"get", "head", "list"})
+"""Operations that storage limits apart from all others, as S3 and Google's do."""
+
+_WITHOUT_RETRIER = frozenset({"delete", "delete_many"})
+"""Operations that wait for their turn here; `fsspill.storage.retry` does so for others."""
 
 
 class Meter:
-    """Metrics of one URI.
+    """Metrics of one URI, and the limits of its requests that their outcomes set.
 
     Parameters
     ----------
@@ -25,9 +35,19 @@ class Meter:
         Counts its events; nobody reads them if not given.
     uri : str
         The URI.
+    reads, writes : Throttle, optional
+        Limits of the node's requests; of this process alone if not given. Attributes too.
     """
 
-    def __init__(self, metrics: Metrics | None = None, uri: str = "") -> None:
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        uri: str = "",
+        reads: Throttle | None = None,
+        writes: Throttle | None = None,
+    ) -> None:
+        self.reads = reads or Throttle(uri)
+        self.writes = writes or Throttle(uri)
         self._metrics = metrics or Metrics()
         self._uri = uri
         self._requests = Series("fsspill_requests_in_flight", (uri,))
@@ -37,15 +57,21 @@ class Meter:
     def request(self, operation: str, nbytes: int = 0) -> Iterator[None]:
         """Count a request that is made in the block, and the `nbytes` that it moves while it is."""
         self._metrics.change((self._requests, 1), (self._bytes, nbytes))
-        outcome = "success"
+        throttle, outcome = self.throttle(operation), "success"
+        sent = throttle.clock()
         try:
             yield
         except BaseException as error:
             outcome = _outcome(error)
             raise
         finally:
+            throttle.note(outcome, sent)
             ended = Series("fsspill_requests", (self._uri, operation, outcome))
             self._metrics.change((self._requests, -1), (self._bytes, -nbytes), (ended, 1))
+
+    def throttle(self, operation: str) -> Throttle:
+        """Return the limit of an operation."""
+        return self.reads if operation in _READS else self.writes
 
     def count_retry(self) -> None:
         """Count a request that is made again after a failure."""
@@ -60,8 +86,7 @@ def _outcome(error: BaseException) -> str:
     """Return the outcome of a request that raised."""
     if not isinstance(error, Exception):
         return "cancelled"
-    answer = HttpAnswer.of(error)
-    if answer and (answer.status in _THROTTLED or answer.is_slow_down):
+    if is_throttled(error):
         return "throttled"
     if is_timeout(error):
         return "timeout"
@@ -72,7 +97,7 @@ def _outcome(error: BaseException) -> str:
 
 
 class MeteredFileSystem:
-    """A filesystem that counts the requests made through it.
+    """A filesystem that counts the requests made through it; deletions wait for their turn.
 
     A call of the filesystem's counts as one request, of s3fs each request of S3 by itself.
 
@@ -95,13 +120,19 @@ class MeteredFileSystem:
 
     async def _call(self, operation: str, function: Any, *arguments: Any, **options: Any) -> Any:
         nbytes = sum(map(_length, arguments[1:])) if operation == "put" else 0
+        await self._take_turn(operation)
         with self._meter.request(operation, nbytes):
             return await function(*arguments, **options)
 
     async def _call_s3(self, method: str, **options: Any) -> Any:
         operation = _S3_OPERATIONS.get(method, method)
+        await self._take_turn(operation)
         with self._meter.request(operation, _length(options.get("Body", b""))):
             return await self._fs._call_s3(method, **options)
+
+    async def _take_turn(self, operation: str) -> None:
+        if operation in _WITHOUT_RETRIER and (throttle := self._meter.throttle(operation)).is_limited:
+            await throttle.turn()
 
 
 _OPERATIONS: Mapping[str, str] = {
