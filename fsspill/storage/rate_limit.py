@@ -131,8 +131,9 @@ class RateLimit(NamedTuple):
 
         `queued` is true if other requests of the process wait, so that the rate is used.
         """
-        is_used = queued or self.free > now
-        grown = self.grown + (answers / self.rate if is_used else 0.0)
+        if not queued and self.free <= now:
+            return self._replace(since=now, answers=0.0)
+        grown = self.grown + answers / self.rate
         counted, seconds = self.answers + answers, now - self.since
         if seconds < _WINDOW or counted < _SAMPLE:
             return self._replace(grown=grown, answers=counted)
@@ -147,9 +148,9 @@ class RateLimit(NamedTuple):
             return self
         seconds = now - self.since
         counted = self.answers / seconds if seconds >= _WINDOW else 0.0
-        answered = min(self.rate, max(counted, self.answered))
+        answered = min(self.rate, max(counted, self.answered) or self.rate)
         # Where nothing was answered nothing is known but that the storage does not work.
-        base, peak = (0.0, max(FLOOR, answered)) if answered else (_START, 0.0)
+        base, peak = (0.0, max(FLOOR, answered)) if self.grown else (_START, 0.0)
         settled = max(now + _SETTLE, self.free)
         return RateLimit(self.free, base, peak, now, settled, since=now)
 

@@ -11,6 +11,7 @@ from fsspill.errors import (
     FsspillError,
     StorageRefusedError,
     format_seconds,
+    is_throttled,
     is_timeout,
     is_transient,
     original_cause,
@@ -185,6 +186,8 @@ class Retrier:
                 answered = failure if not is_timeout(error) else answered
                 if self._check_abandoned() or not self._allows(pause, since=began):
                     raise _final_error(answered or failure, attempts) from error
+                if throttle and is_throttled(error):
+                    pause = next(backoff())  # its turn is the pause that others need
             else:
                 self._timed_out = False
                 self.progress()
