@@ -16,8 +16,8 @@ SMALLEST_RANGE, LARGEST_RANGE = 2**20, 2**22
 takes, and storage bills and throttles by the request; coarser ones leave connections idle."""
 
 _NODE_BANDWIDTH = 640_000_000
-"""Bytes per second that 8 processes of a node move over one connection each, of 80 MB/s as S3 grants
-one: where requests are limited, one costs all of them the time of a request."""
+"""Bytes per second that 8 processes of a node move over one connection each, 80 MB/s as S3 grants
+one. Where requests are limited, each costs all of them the time of one."""
 
 
 def plan_files(frame_sizes: Sequence[int], file_size: int) -> Iterator[slice]:

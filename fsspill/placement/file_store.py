@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import (
@@ -312,6 +313,10 @@ class FileStore:
         for location in self.locations:
             is_open = self.placement.failure(location) is not None
             self.metrics.set("fsspill_circuit_open", is_open, uri=location.uri)
+            if not location.local:
+                rate = self._clients.meter(location.uri).throttle.rate
+                limit = rate if rate < inf else 0
+                self.metrics.set("fsspill_request_rate_limit", limit, uri=location.uri)
         self.metrics.set("fsspill_pending_deletions", len(self.pending_deletions))
         if self.copies and (used := self.copies.used_bytes()) is not None:
             self.metrics.set("fsspill_copy_bytes", used)

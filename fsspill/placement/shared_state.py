@@ -66,9 +66,9 @@ class SharedState:
     that were killed leave their records behind; a later session removes those that were not used
     for a week.
 
-    Nothing but `open_file` raises. Where a record cannot be written or removed (the disk is full or read-only, the
-    directory is gone, or is not the user's own) this process keeps it to itself: it counts until
-    another process has replaced the file that it should have replaced.
+    Nothing raises but `open_file`. Where a record cannot be written or removed (the disk is full or
+    read-only, the directory is gone, or is not the user's own) this process keeps it to itself: it
+    counts until another process has replaced the file that it should have replaced.
     """
 
     def __init__(self, session_name: str, node_id: str) -> None:

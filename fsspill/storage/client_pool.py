@@ -95,14 +95,10 @@ class ClientPool:
     def meter(self, uri: str) -> Meter:
         """Return the meter of all clients that a URI has had."""
         if uri not in self._meters:
-            reads, writes = (self._throttle(uri, each) for each in ("reads", "writes"))
-            self._meters[uri] = Meter(self._metrics, uri, reads, writes)
+            share = self._open_shared
+            open_file = partial(share, "throttle", uri) if share else None
+            self._meters[uri] = Meter(self._metrics, uri, Throttle(uri, open_file))
         return self._meters[uri]
-
-    def _throttle(self, uri: str, direction: str) -> Throttle:
-        share = self._open_shared
-        open_file = share and partial(share, f"throttle-{direction}", uri)
-        return Throttle(f"{direction} of {uri}", open_file)
 
     def reader(self, location: Location) -> RangeReader:
         """Return the reader of ranges of a URI's files."""

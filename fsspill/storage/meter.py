@@ -19,15 +19,12 @@ from fsspill.storage.throttle import Throttle
 
 __all__ = ["Meter", "MeteredFileSystem"]
 
-_READS = frozenset({"get", "head", "list"})
-"""Operations that storage limits apart from all others, as S3 and Google's do."""
-
 _WITHOUT_RETRIER = frozenset({"delete", "delete_many"})
 """Operations that wait for their turn here; `fsspill.storage.retry` does so for others."""
 
 
 class Meter:
-    """Metrics of one URI, and the limits of its requests that their outcomes set.
+    """Metrics of one URI, and the limit of its requests that their outcomes set.
 
     Parameters
     ----------
@@ -35,19 +32,17 @@ class Meter:
         Counts its events; nobody reads them if not given.
     uri : str
         The URI.
-    reads, writes : Throttle, optional
-        Limits of the node's requests; of this process alone if not given. Attributes too.
+    throttle : Throttle, optional
+        Limit of the node's requests; of this process alone if not given. An attribute too.
     """
 
     def __init__(
         self,
         metrics: Metrics | None = None,
         uri: str = "",
-        reads: Throttle | None = None,
-        writes: Throttle | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
-        self.reads = reads or Throttle(uri)
-        self.writes = writes or Throttle(uri)
+        self.throttle = throttle or Throttle(uri)
         self._metrics = metrics or Metrics()
         self._uri = uri
         self._requests = Series("fsspill_requests_in_flight", (uri,))
@@ -57,21 +52,16 @@ class Meter:
     def request(self, operation: str, nbytes: int = 0) -> Iterator[None]:
         """Count a request that is made in the block, and the `nbytes` that it moves while it is."""
         self._metrics.change((self._requests, 1), (self._bytes, nbytes))
-        throttle, outcome = self.throttle(operation), "success"
-        sent = throttle.clock()
+        outcome, sent = "success", self.throttle.clock()
         try:
             yield
         except BaseException as error:
             outcome = _outcome(error)
             raise
         finally:
-            throttle.note(outcome, sent)
+            self.throttle.note(outcome, sent)
             ended = Series("fsspill_requests", (self._uri, operation, outcome))
             self._metrics.change((self._requests, -1), (self._bytes, -nbytes), (ended, 1))
-
-    def throttle(self, operation: str) -> Throttle:
-        """Return the limit of an operation."""
-        return self.reads if operation in _READS else self.writes
 
     def count_retry(self) -> None:
         """Count a request that is made again after a failure."""
@@ -131,8 +121,8 @@ class MeteredFileSystem:
             return await self._fs._call_s3(method, **options)
 
     async def _take_turn(self, operation: str) -> None:
-        if operation in _WITHOUT_RETRIER and (throttle := self._meter.throttle(operation)).is_limited:
-            await throttle.turn()
+        if operation in _WITHOUT_RETRIER and self._meter.throttle.is_limited:
+            await self._meter.throttle.turn()
 
 
 _OPERATIONS: Mapping[str, str] = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["RateLimit"]
 
 FLOOR = 2.0
-"""Requests per second of a node that are sent in any case: one each 4 s from each of 8 processes."""
+"""Requests per second of a node that are sent in any case: one of 8 processes each 4 s."""
 
 _START = 32.0
 """Requests per second from which the rate doubles, at least: one of each of 8 processes within the
@@ -26,8 +26,8 @@ _SHARE = 0.7
 """Part of the rate that is left by a decrease, as of CUBIC (RFC 9438)."""
 
 _RETURN = 2.0
-"""Seconds in which the rate is back at that of the last refusal. Simulated with 8 processes, N of 50
-to 3,000: 93 to 97 % of N is used, 0.3 to 2 % is refused."""
+"""Seconds in which the rate is back at that of the last refusal. Simulated with 8 processes and 50
+to 3,000 requests a second: 98 to 100 % of them are used, and 0.2 to 2 % of all are refused."""
 
 _STEEPNESS = (1 - _SHARE) / _RETURN**3
 
@@ -39,8 +39,8 @@ _WINDOW, _SAMPLE = 0.25, 10
 """Seconds in which answers are counted, and the answers that it takes to tell a rate."""
 
 _SETTLE = 0.25
-"""Seconds after a decrease in which the storage may still refuse what is sent: a round trip, and the
-time in which it has room again."""
+"""Seconds after a decrease in which the storage may still refuse what is sent: a round trip, and
+the time until it has room again."""
 
 _SLACK = 0.05
 """Seconds by which a request may be late without loss: event loops of a busy machine wake late."""
@@ -126,7 +126,7 @@ class RateLimit(NamedTuple):
         due = min(max(self.free, now - _SLACK), now + _LONGEST_WAIT)
         return self._replace(free=due + 1 / self.rate), due
 
-    def count(self, now: float, answers: int, *, queued: bool) -> RateLimit:
+    def add_answers(self, now: float, answers: int, *, queued: bool) -> RateLimit:
         """Return the limit after some more answers.
 
         `queued` is true if other requests of the process wait, so that the rate is used.

@@ -167,12 +167,11 @@ class Retrier:
         self._advance(0.0)
         began = self._silence.total
         answered: FsspillError | None = None
+        failure: FsspillError | None = None
         for attempts, pause in enumerate(backoff(), 1):
-            if throttle and throttle.is_limited and not await self._take_turn(
-                throttle, since=began, retried=answered is not None
-            ):
-                assert answered is not None
-                raise _final_error(answered, attempts - 1)
+            if throttle and throttle.is_limited:
+                final = failure and _final_error(answered or failure, attempts - 1)
+                await self._take_turn(throttle, began, final)
             try:
                 result = await self._watch(request())
             except Exception as error:
@@ -197,24 +196,26 @@ class Retrier:
             retrying()
         raise AssertionError("backoff never ends")
 
-    async def _take_turn(self, throttle: Throttle, *, since: float, retried: bool) -> bool:
+    async def _take_turn(
+        self, throttle: Throttle, since: float, failure: FsspillError | None
+    ) -> None:
         """Wait for the turn of an attempt, which is not silent meanwhile.
 
-        Returns False if there may be no other attempt. The clocks go on: where nothing gets through
-        the turns are rare, and the call has to end nonetheless.
+        The clocks go on: where nothing gets through turns are rare, and the call has to end. Then
+        this raises `failure`, that of the attempts before; the first one is made in any case.
         """
         turn = asyncio.ensure_future(throttle.turn())
         try:
             while not (await asyncio.wait({turn}, timeout=_TICK))[0]:
-                self.require()
                 self.wait_in_turn()
                 self._advance(_TICK)
-                if retried and (self._check_abandoned() or not self._allows(0.0, since=since)):
-                    return False
+                if failure is None:
+                    self.require()
+                elif self._check_abandoned() or not self._allows(0.0, since=since):
+                    raise failure
             turn.result()
         finally:
             cancel(turn)
-        return True
 
     def _advance(self, waited: float) -> None:
         """Advance the clocks of the call after a wait of so many seconds.

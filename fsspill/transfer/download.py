@@ -79,7 +79,7 @@ class RemoteFrameStream(BlockStream):
     ) -> None:
         super().__init__()
         plan = plan_ranges(
-            frame.blocks, limits.range_size, reader.bytes_per_request, client.meter.reads.rate
+            frame.blocks, limits.range_size, reader.bytes_per_request, client.meter.throttle.rate
         )
         self._fetcher = _RangeFetcher(client, reader, frame, limits)
         self._loop = client.connection.fs.loop
@@ -186,7 +186,7 @@ class _RangeFetcher:
             self._client.place(self._url),
             self._reader.window.shrink,
             self._client.meter.count_retry,
-            self._client.meter.reads,
+            self._client.meter.throttle,
         )
 
     async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:

@@ -120,7 +120,7 @@ class FileUpload:
             self._place,
             client.window.shrink,
             meter.count_retry,
-            meter.writes,
+            meter.throttle,
         )
 
     def _room(self, nbytes: int) -> AbstractAsyncContextManager[int]:

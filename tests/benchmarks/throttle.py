@@ -94,7 +94,7 @@ def measure(rate: float, seconds: float, *, throttle: bool = True) -> Throttled:
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, *arguments]
+    command = [sys.executable, "-m", "tests.benchmarks.throttle", *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -112,8 +112,9 @@ def _split(stats: Stats) -> tuple[int, int]:
 
 
 class _Worker:
-    """One process, which moves objects from one line of its input to the third, and counts them
-    from the second.
+    """One process: it moves objects from one line of its input to the third.
+
+    It counts them from the second.
     """
 
     def __init__(self, endpoint_url: str, session_name: str) -> None:
@@ -160,8 +161,8 @@ class _Worker:
 def main() -> None:
     """Print the table, or work as one of the processes that are measured."""
     if len(sys.argv) > 1:
-        endpoint_url, session_name, throttle = sys.argv[1:]
-        if throttle == "0":
+        endpoint_url, session_name, is_on = sys.argv[1:]
+        if is_on == "0":
             Throttle.is_limited = property(lambda self: False)  # type: ignore[assignment, method-assign]
         print(json.dumps(_Worker(endpoint_url, session_name).run()))  # noqa: T201
         return
