@@ -9,7 +9,10 @@ from fsspill.monitoring.expressions import dollars, quantile, rate, series
 
 __all__ = ["NOT_SHOWN", "ROWS", "Panel", "Query"]
 
-NOT_SHOWN = {"fsspill_copy_evictions": "the bytes that were evicted are shown"}
+NOT_SHOWN = {
+    "fsspill_copy_evictions": "the bytes that were evicted are shown",
+    "fsspill_request_rate_limit": "requests are shown, with those that were refused",
+}
 """Metrics without a panel, and the reason."""
 
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 __all__ = ["OpenFile", "SharedRecord"]
@@ -62,7 +63,8 @@ class SharedRecord:
             self._store()
         finally:
             if locked:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                with suppress(OSError):
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, which the next use opens."""
@@ -86,10 +88,8 @@ class SharedRecord:
         return data if len(data) == self._size else self._own
 
     def _store(self) -> None:
-        try:
+        with suppress(OSError):  # the disk is full: this process has its own record
             os.pwrite(self._fd, self._own, 0)
-        except OSError:
-            pass  # the disk is full: the file is empty, and this process has its own record
 
     async def _lock(self) -> bool:
         for _ in range(_LOCK_ATTEMPTS):
