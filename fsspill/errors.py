@@ -414,7 +414,7 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Return True if `error` is the answer of a storage that refuses requests as too many."""
+    """Return True if `error` is the answer of a storage that throttles."""
     answer = HttpAnswer.of(error)
     return answer is not None and answer.is_throttled
 

@@ -72,7 +72,7 @@ METRICS = {
         "gauge",
         "requests/s",
         ("uri",),
-        "Requests per second of all processes of the node, limited after refusals; 0 if not.",
+        "Requests per second of all processes of the node, while it is throttled; else 0.",
     ),
     "fsspill_retries": Metric(
         "counter", "requests", ("uri",), "Requests made again after a failure."

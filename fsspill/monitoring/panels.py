@@ -11,7 +11,7 @@ __all__ = ["NOT_SHOWN", "ROWS", "Panel", "Query"]
 
 NOT_SHOWN = {
     "fsspill_copy_evictions": "the bytes that were evicted are shown",
-    "fsspill_request_rate_limit": "requests are shown, with those that were refused",
+    "fsspill_request_rate_limit": "throttled requests are shown",
 }
 """Metrics without a panel, and the reason."""
 

@@ -220,7 +220,7 @@ def connect(uri: str, storage_options: Mapping[str, Any], *, renew: bool = False
     except Exception as error:
         raise _opening_error(error, uri, cls, given) from error
     if traits.client == "s3":
-        # s3fs would repeat what is refused as too much four times, 0.1 to 0.5 s apart, unseen.
+        # s3fs would repeat a throttled request four times, 0.1 to 0.5 s apart, unseen.
         fs.retries = 1
     asynchronous = isinstance(fs, AsyncFileSystem) and fs.async_impl
     if not asynchronous:

@@ -69,7 +69,7 @@ INTERNALS = (
         "s3fs",
         "fs.retries",
         "tuning",
-        "s3fs repeats refused requests by itself, so a node that is throttled sends too many",
+        "s3fs repeats requests by itself, so a node that is throttled sends too many",
     ),
     Internal("s3fs", "fs.set_session", "obstore", _SLOWER),
     Internal("s3fs", "fs.s3", "obstore", _SLOWER),

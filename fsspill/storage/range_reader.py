@@ -161,8 +161,8 @@ class ObstoreReader:
 
     Notes
     -----
-    A range that obstore cannot read is read by the filesystem, but where the storage refuses
-    requests as too many. obstore is disabled for the process,
+    A range that obstore cannot read is read by the filesystem, unless the storage
+    throttles. obstore is disabled for the process,
     and a line of the log says why, when it does not support a setting of the filesystem, or when it
     fails 3 times where the filesystem does not, before it has ever read anything: then its settings
     are wrong. Failures after that are failures of the storage. Where it does not answer at all, as
@@ -200,7 +200,7 @@ class ObstoreReader:
             return await self._filesystem.read(path, start, stop, moved)
         except Exception as error:
             if is_throttled(error):
-                raise  # the filesystem would be refused too
+                raise  # one request more would be one more that is too much
             return await self._fall_back(path, start, stop, moved, error)
         self._successes += 1
         return data

@@ -1,4 +1,4 @@
-"""The arithmetic of a limit of requests per second: halved by refusals, growing back like TCP's.
+"""The arithmetic of a limit of requests per second: less by throttled answers, growing like TCP's.
 
 Numbers of one moment, and how they change. `fsspill.storage.throttle` shares them between processes
 and waits.
@@ -26,27 +26,28 @@ _SHARE = 0.7
 """Part of the rate that is left by a decrease, as of CUBIC (RFC 9438)."""
 
 _RETURN = 2.0
-"""Seconds in which the rate is back at that of the last refusal. Simulated with 8 processes and 50
-to 3,000 requests a second: 98 to 100 % of them are used, and 0.2 to 2 % of all are refused."""
+"""Seconds in which the rate is back at that of the last throttled answer. Simulated with 8 processes and 50
+to 3,000 requests a second: 98 to 100 % of them are used, 0.2 to 2 % of all are throttled."""
 
 _STEEPNESS = (1 - _SHARE) / _RETURN**3
 
 _DOUBLING = 0.25
-"""Seconds in which the rate doubles until it is known where it is refused: from a tenth to all of N
+"""Seconds in which the rate doubles until it is known where it is throttled: from a tenth to all of N
 in 0.8 s."""
 
 _WINDOW, _SAMPLE = 0.25, 10
 """Seconds in which answers are counted, and the answers that it takes to tell a rate."""
 
 _SETTLE = 0.25
-"""Seconds after a decrease in which the storage may still refuse what is sent: a round trip, and
+"""Seconds after a decrease in which the storage may still throttle what is sent: a round trip, and
 the time until it has room again."""
 
 _SLACK = 0.05
 """Seconds by which a request may be late without loss: event loops of a busy machine wake late."""
 
 _KEPT = 120.0
-"""Seconds after the last refusal for which a limit is kept: without it a burst is refused first."""
+"""Seconds after the last throttled answer for which a limit is kept: without it a burst is throttled
+first."""
 
 _LONGEST_WAIT = 10.0
 """Seconds beyond which no request is scheduled: 40 processes at the lowest rate."""
@@ -91,7 +92,7 @@ class RateLimit(NamedTuple):
 
     @classmethod
     def begin(cls, now: float, answered: float) -> RateLimit:
-        """Return the limit after the first refusal, half of the rate that was answered before."""
+        """Return the limit after the first throttled answer: half of the rate before it."""
         base = max(_START, answered / 2)
         return cls(now, base, decreased=now, settled=now + _SETTLE, since=now)
 
@@ -118,7 +119,7 @@ class RateLimit(NamedTuple):
         return min(_CEILING, max(FLOOR, self.peak * (1 + _STEEPNESS * beyond**3)))
 
     def is_active(self, now: float) -> bool:
-        """Return True from the first refusal until there was none for two minutes."""
+        """Return True from the first throttled answer until there was none for two minutes."""
         return bool(self.base or self.peak) and now - self.decreased < _KEPT
 
     def schedule(self, now: float) -> tuple[RateLimit, float]:
@@ -140,7 +141,7 @@ class RateLimit(NamedTuple):
         return self._replace(grown=grown, since=now, answers=0.0, answered=counted / seconds)
 
     def decrease(self, now: float, sent: float) -> RateLimit:
-        """Return the limit after the refusal of a request that was sent at a time.
+        """Return the limit after a request that was sent at a time was throttled.
 
         The same if the last decrease had not come into effect then.
         """

@@ -1,4 +1,4 @@
-"""Limit of a node's requests to a storage that refuses them as too many.
+"""Limit of a node's requests to a storage that throttles them.
 
 Storage takes so many requests per second, and answers 503 or 429 above, to whichever process it is.
 So from the first of these answers on all processes of a node share one rate for each URI.
@@ -24,7 +24,7 @@ __all__ = ["Throttle"]
 logger = get_logger(__name__)
 
 _LOOK_INTERVAL = 1.0
-"""Seconds between two looks whether another process of the node has been refused."""
+"""Seconds between two looks whether another process of the node was throttled."""
 
 
 class Throttle:
@@ -64,7 +64,7 @@ class Throttle:
         self._queued = 0
         self._answers = 0
         self._since = self._next_look = clock()
-        self._refused: float | None = None
+        self._throttled: float | None = None
 
     @property
     def rate(self) -> float:
@@ -75,9 +75,9 @@ class Throttle:
     def is_limited(self) -> bool:
         """True if requests have to wait for their turn."""
         now = self.clock()
-        if self._refused is None and not self._limit.is_active(now) and now >= self._next_look:
+        if self._throttled is None and not self._limit.is_active(now) and now >= self._next_look:
             self._look(now)
-        return self._refused is not None or self._limit.is_active(now)
+        return self._throttled is not None or self._limit.is_active(now)
 
     def _look(self, now: float) -> None:
         self._limit = RateLimit.unpack(self._record.read(), now)
@@ -91,7 +91,7 @@ class Throttle:
         if outcome == "success":
             self._answers += 1
         elif outcome == "throttled":
-            self._refused = sent
+            self._throttled = sent
 
     async def turn(self) -> None:
         """Wait for the time of one request, in turn with those of all processes of the node."""
@@ -122,17 +122,17 @@ class Throttle:
 
     def _adjust(self, limit: RateLimit, now: float) -> RateLimit:
         """Return the limit after what was answered to this process since the last time."""
-        answers, refused = self._answers, self._refused
-        self._answers, self._refused = 0, None
+        answers, throttled = self._answers, self._throttled
+        self._answers, self._throttled = 0, None
         if limit.is_active(now):
             limit = limit.add_answers(now, answers, queued=self._queued > 1)
-            return limit if refused is None else limit.decrease(now, refused)
-        if refused is None:
+            return limit if throttled is None else limit.decrease(now, throttled)
+        if throttled is None:
             return limit
         limit = RateLimit.begin(now, answers / max(now - self._since, _LOOK_INTERVAL))
         logger.warning(
-            "%s refuses requests as too many: all processes of this node slow down together. If it "
-            "lasts, name more buckets or prefixes in uri, or make file_size and range_size larger.",
+            "%s throttles: all processes of this node send fewer requests from now on. If it lasts, "
+            "name more buckets or prefixes in uri, or make file_size and range_size larger.",
             self._uri,
         )
         return limit

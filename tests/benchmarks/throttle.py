@@ -1,6 +1,6 @@
 """Eight processes of a node on a storage that takes so many requests per second.
 
-``python -m tests.benchmarks.throttle`` prints the table of ``docs/scale.md``.
+``python -m tests.benchmarks.throttle`` prints a table.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class Throttled(NamedTuple):
     failures: int
 
 
-def measure(rate: float, seconds: float, *, throttle: bool = True) -> Throttled:
-    """Spill, restore and delete in all processes, on a server that takes `rate` requests a second.
+def measure(
+    rate: float, seconds: float, *, throttle: bool = True, processes: int = _PROCESSES
+) -> Throttled:
+    """Spill, restore and delete in processes, on a server that takes `rate` requests a second.
 
     `throttle` is false for processes of which each retries by itself.
     """
@@ -64,7 +66,7 @@ def measure(rate: float, seconds: float, *, throttle: bool = True) -> Throttled:
         server.create_bucket(BUCKET)
         server.set_link(0.03, 80e6, requests_per_second=rate)
         arguments = (server.endpoint_url, uuid.uuid4().hex, str(int(throttle)))
-        workers = [_start(*arguments) for _ in range(_PROCESSES)]
+        workers = [_start(*arguments) for _ in range(processes)]
         try:
             for worker in workers:
                 assert worker.stdout is not None

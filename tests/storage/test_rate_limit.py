@@ -1,4 +1,4 @@
-"""The rate of a node whose requests are refused as too many."""
+"""The rate of a node that is throttled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def answered(limit: RateLimit, start: float, seconds: float) -> RateLimit:
     return limit
 
 
-def test_the_first_refusal_halves_the_rate() -> None:
+def test_the_first_throttled_answer_halves_the_rate() -> None:
     """Of what was answered before it, but not to less than is needed to find the rate."""
     assert RateLimit.begin(100.0, 400.0).rate == 200
     assert RateLimit.begin(100.0, 0.0).rate == 32
@@ -44,14 +44,14 @@ def test_an_unused_time_is_lost() -> None:
     assert due == pytest.approx(110 - 0.05)
 
 
-def test_the_rate_doubles_until_it_is_refused() -> None:
+def test_the_rate_doubles_until_it_is_throttled() -> None:
     """Each quarter of a second in which all is answered."""
     limit = RateLimit.begin(100.0, 400.0)
     assert answered(limit, 100.0, 0.25).rate == pytest.approx(400, rel=0.1)
     assert answered(limit, 100.0, 0.5).rate == pytest.approx(800, rel=0.1)
 
 
-def test_a_refusal_leaves_seven_tenths_of_what_was_answered() -> None:
+def test_a_throttled_answer_leaves_seven_tenths_of_what_was_answered() -> None:
     """And in two seconds the rate is back, near which it stays before it goes beyond."""
     limit = answered(RateLimit.begin(100.0, 400.0), 100.0, 0.5)
     limit = limit.decrease(100.51, 100.5)
@@ -62,7 +62,7 @@ def test_a_refusal_leaves_seven_tenths_of_what_was_answered() -> None:
     assert answered(limit, 100.51, 4.5).rate > 1.3 * limit.peak
 
 
-def test_refusals_of_a_round_trip_count_once() -> None:
+def test_throttled_answers_of_a_round_trip_count_once() -> None:
     """Nor do those of requests that were scheduled at the rate before."""
     limit = answered(RateLimit.begin(100.0, 400.0), 100.0, 0.5)
     once = limit.decrease(101.0, 100.9)
@@ -72,7 +72,7 @@ def test_refusals_of_a_round_trip_count_once() -> None:
 
 
 def test_a_rate_that_is_not_used_does_not_grow() -> None:
-    """A burst after a pause would be refused."""
+    """A burst after a pause would be throttled."""
     limit = answered(RateLimit.begin(100.0, 400.0), 100.0, 0.5).decrease(101.0, 100.9)
     rate = limit.rate
     for second in range(102, 150):
@@ -89,7 +89,7 @@ def test_a_storage_that_answers_nothing_gets_few_requests() -> None:
 
 
 def test_the_rate_has_a_floor() -> None:
-    """Whatever is refused."""
+    """However often it is throttled."""
     limit = answered(RateLimit.begin(100.0, 0.0), 100.0, 0.5)
     for second in range(101, 200):
         limit, _ = limit.schedule(second)
@@ -97,8 +97,8 @@ def test_the_rate_has_a_floor() -> None:
     assert limit.rate >= 0.7 * FLOOR
 
 
-def test_a_limit_ends_two_minutes_after_the_last_refusal() -> None:
-    """Until then a burst does not begin with refusals."""
+def test_a_limit_ends_two_minutes_after_the_last_throttled_answer() -> None:
+    """Until then a burst is not throttled first."""
     assert not RateLimit().is_active(100.0)
     limit = RateLimit.begin(100.0, 400.0)
     assert limit.is_active(100.0)

@@ -1,4 +1,4 @@
-"""The processes of a node on a storage that refuses requests as too many."""
+"""The processes of a node on a storage that throttles them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from fsspill import ExternalStorage, InMemoryObjectStore
 from fsspill.errors import StorageUnavailableError
 from fsspill.storage.connection import connect
+from fsspill.storage.meter import Meter
 from fsspill.storage.retry import RequestSkippedError, Retrier
 from fsspill.storage.shared_record import OpenFile
 from fsspill.storage.throttle import Throttle
@@ -33,7 +34,7 @@ STALL_TIMEOUT = 30.0
 LATENCY = 0.03
 
 
-class RefusedError(OSError):
+class BusyError(OSError):
     """An answer of azure.storage's kind."""
 
     status_code = 503
@@ -61,7 +62,7 @@ class Server:
         (self.answered if admitted else self.refused).append(now)
         await asyncio.sleep(LATENCY / 2)
         if not admitted:
-            raise RefusedError
+            raise BusyError
 
 
 class Process:
@@ -178,7 +179,7 @@ def test_a_server_that_takes_less_is_followed(open_file: OpenFile) -> None:
     assert refused < 0.05 * (answered + refused)
 
 
-def test_without_refusals_nothing_waits_and_no_file_is_made(
+def test_without_throttled_answers_nothing_waits_and_no_file_is_made(
     open_file: OpenFile, tmp_path: Path
 ) -> None:
     """A limit begins with the first answer that means too many."""
@@ -197,7 +198,7 @@ def test_without_refusals_nothing_waits_and_no_file_is_made(
 
 
 def test_other_processes_see_a_limit_within_a_second(open_file: OpenFile) -> None:
-    """Before they are refused themselves."""
+    """Before they are throttled themselves."""
 
     async def run() -> None:
         first, other = throttles(2, open_file)
@@ -213,7 +214,7 @@ def test_other_processes_see_a_limit_within_a_second(open_file: OpenFile) -> Non
 
 
 def test_a_limit_ends(open_file: OpenFile) -> None:
-    """Two minutes after the last refusal nothing waits."""
+    """Two minutes after the last throttled answer nothing waits."""
 
     async def run() -> None:
         first, other = throttles(2, open_file)
@@ -332,11 +333,11 @@ def test_the_log_says_what_to_do(open_file: OpenFile, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         virtual_time.run(run())
     [line] = caplog.messages
-    assert line.startswith("s3://b/x refuses requests as too many")
+    assert line.startswith("s3://b/x throttles: all processes")
 
 
-def test_nothing_fails_on_a_server_that_refuses_many(server: LinkServer) -> None:
-    """Spilled, restored and deleted through refusals, and the URI stays healthy."""
+def test_nothing_fails_on_a_server_that_throttles(server: LinkServer) -> None:
+    """Spilled, restored and deleted through many 503s, and the URI stays healthy."""
     server.set_link(0, None, requests_per_second=30)
     options = {"endpoint_url": server.endpoint_url, "key": "any", "secret": "any"}
     storage = ExternalStorage(
@@ -357,7 +358,7 @@ def test_nothing_fails_on_a_server_that_refuses_many(server: LinkServer) -> None
     assert storage.stats().total("fsspill_requests", outcome="throttled") >= 0.9 * refused
 
 
-def test_a_refused_range_is_not_read_by_other_ways(proxy: FaultProxy) -> None:
+def test_a_throttled_range_is_not_read_by_other_ways(proxy: FaultProxy) -> None:
     """Neither through the filesystem, nor is the file's length asked for: that would be more."""
     store = InMemoryObjectStore()
     storage = ExternalStorage("s3://bucket/p", object_store=store, stall_timeout=PATIENT)
@@ -369,6 +370,43 @@ def test_a_refused_range_is_not_read_by_other_ways(proxy: FaultProxy) -> None:
     assert stats.total("fsspill_requests", operation="get", outcome="success") == 1
     assert stats.total("fsspill_requests", operation="head") == 0
     storage.destroy_external_storage()
+
+
+def of_s3() -> Exception:
+    answer = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+    error: Exception = pytest.importorskip("botocore.exceptions").ClientError(answer, "GetObject")
+    return error
+
+
+def of_google() -> Exception:
+    error: Exception = pytest.importorskip("gcsfs.retry").HttpError({"code": 429, "message": "x"})
+    return error
+
+
+def of_azure() -> Exception:
+    error: Exception = pytest.importorskip("azure.core.exceptions").HttpResponseError("busy")
+    return error
+
+
+@pytest.mark.parametrize("make", [of_s3, of_google, of_azure])
+def test_each_storage_says_it_in_its_way(make: Callable[[], Exception]) -> None:
+    """S3 by 503 SlowDown, Google's by 429, Azure's by 503 ServerBusy: each begins a limit."""
+    error = make()
+    if make is of_azure:
+        error.status_code, error.error_code = 503, "ServerBusy"  # type: ignore[attr-defined]
+    meter = Meter()
+    with pytest.raises(type(error)), meter.request("get"):
+        raise error
+    assert meter.throttle.is_limited
+
+
+def test_other_failures_begin_no_limit() -> None:
+    """Such as a lost connection, or missing permissions."""
+    meter = Meter()
+    for error in (ConnectionResetError(), PermissionError(), TimeoutError()):
+        with pytest.raises(type(error)), meter.request("get"):
+            raise error
+    assert not meter.throttle.is_limited
 
 
 def test_s3fs_makes_one_attempt_of_each_request(s3_bucket: str) -> None:
