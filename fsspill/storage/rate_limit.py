@@ -26,14 +26,13 @@ _SHARE = 0.7
 """Part of the rate that is left by a decrease, as of CUBIC (RFC 9438)."""
 
 _RETURN = 2.0
-"""Seconds in which the rate is back at that of the last throttled answer. Simulated with 8 processes and 50
-to 3,000 requests a second: 98 to 100 % of them are used, 0.2 to 2 % of all are throttled."""
+"""Seconds in which the rate is back at that of the last throttled answer. Simulated for 8 processes
+and 50 to 3,000 requests a second: 98 to 100 % of those are used, and 0.2 to 2 % are throttled."""
 
 _STEEPNESS = (1 - _SHARE) / _RETURN**3
 
 _DOUBLING = 0.25
-"""Seconds in which the rate doubles until it is known where it is throttled: from a tenth to all of N
-in 0.8 s."""
+"""Seconds in which the rate doubles until it is throttled: in 0.8 s from a tenth to the whole."""
 
 _WINDOW, _SAMPLE = 0.25, 10
 """Seconds in which answers are counted, and the answers that it takes to tell a rate."""
@@ -46,8 +45,8 @@ _SLACK = 0.05
 """Seconds by which a request may be late without loss: event loops of a busy machine wake late."""
 
 _KEPT = 120.0
-"""Seconds after the last throttled answer for which a limit is kept: without it a burst is throttled
-first."""
+"""Seconds after the last throttled answer for which a limit is kept: without one the first requests
+of a burst are throttled."""
 
 _LONGEST_WAIT = 10.0
 """Seconds beyond which no request is scheduled: 40 processes at the lowest rate."""

@@ -131,7 +131,7 @@ class Throttle:
             return limit
         limit = RateLimit.begin(now, answers / max(now - self._since, _LOOK_INTERVAL))
         logger.warning(
-            "%s throttles: all processes of this node send fewer requests from now on. If it lasts, "
+            "%s throttles: all processes of this node send fewer requests from now on. If it lasts "
             "name more buckets or prefixes in uri, or make file_size and range_size larger.",
             self._uri,
         )

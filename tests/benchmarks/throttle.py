@@ -28,7 +28,11 @@ _OBJECTS, _SIZE = 32, 100 * 2**10
 the processors of this machine."""
 
 _WARM_UP = 4.0
-"""Seconds for finding the rate: the first requests of all processes come at once."""
+"""Seconds from the first throttled answer for finding the rate: the first requests of all processes
+come at once."""
+
+_PATIENCE = 60.0
+"""Seconds in which processes of a busy machine begin."""
 
 
 class Throttled(NamedTuple):
@@ -41,7 +45,7 @@ class Throttled(NamedTuple):
     refused : float
         Requests that were refused, as a part of all.
     at_first : int
-        Requests that were refused in the first 4 seconds, which do not count for the others.
+        Requests that were refused until 4 seconds after the first one, which count for nothing else.
     slowest : float
         Objects moved by the slowest process, as a part of the mean.
     failures : int
@@ -73,6 +77,7 @@ def measure(
                 assert worker.stdout.readline() == "ready\n"
             before = server.stats()
             _tell_all(workers)
+            _await_throttling(server)
             time.sleep(_WARM_UP)
             _tell_all(workers)
             warm, began = server.stats(), time.monotonic()
@@ -105,6 +110,12 @@ def _tell_all(workers: list[subprocess.Popen[str]]) -> None:
         assert worker.stdin is not None
         worker.stdin.write("\n")
         worker.stdin.flush()
+
+
+def _await_throttling(server: LinkServer) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not server.stats().requests["SlowDown"] and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def _split(stats: Stats) -> tuple[int, int]:
