@@ -45,7 +45,7 @@ class Throttled(NamedTuple):
     refused : float
         Requests that were refused, as a part of all.
     at_first : int
-        Requests that were refused until 4 seconds after the first one, which count for nothing else.
+        Requests that were refused until 4 seconds after the first one, which do not count above.
     slowest : float
         Objects moved by the slowest process, as a part of the mean.
     failures : int
