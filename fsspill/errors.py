@@ -46,6 +46,7 @@ __all__ = [
     "clear_traceback",
     "format_seconds",
     "is_missing",
+    "is_throttled",
     "is_timeout",
     "is_transient",
     "original_cause",
@@ -410,6 +411,12 @@ def is_transient(error: FsspillError) -> bool:
 def is_timeout(error: BaseException) -> bool:
     """Return True if `error` means that something took too long, here or in a filesystem."""
     return is_named(error, _TIMED_OUT_BY_NAME)
+
+
+def is_throttled(error: BaseException) -> bool:
+    """Return True if `error` is the answer of a storage that throttles."""
+    answer = HttpAnswer.of(error)
+    return answer is not None and answer.is_throttled
 
 
 def is_missing(error: BaseException, path: str) -> bool:

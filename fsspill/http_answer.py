@@ -31,6 +31,8 @@ _OF_GCSFS = {"Forbidden: ": (OSError, 403), "Bad Request: ": (ValueError, 400)}
 _TEMPORARY = frozenset({408, 423, 425, 429})
 """Statuses of 400 to 499 that another attempt may change; 423 is a lock of WebDAV."""
 
+_THROTTLED = frozenset({429, 503})
+
 _PERMANENT_BEYOND = frozenset({301, 302, 303, 305, 308, 501, 505, 507, 511})
 """Statuses outside of 400 to 499 that another attempt does not change."""
 
@@ -104,6 +106,11 @@ class HttpAnswer(NamedTuple):
     def is_slow_down(self) -> bool:
         """True if the same request may be made again after a pause, whatever the status."""
         return bool(re.fullmatch(_SLOW_DOWN, self.code))
+
+    @property
+    def is_throttled(self) -> bool:
+        """True if the server has too much to do, or too much for this client."""
+        return self.status in _THROTTLED or self.is_slow_down
 
     @property
     def is_permanent(self) -> bool:

@@ -68,6 +68,12 @@ METRICS = {
     "fsspill_bytes_in_flight": Metric(
         "gauge", "bytes", ("uri",), "Bytes of the bodies and ranges of requests in flight."
     ),
+    "fsspill_request_rate_limit": Metric(
+        "gauge",
+        "requests/s",
+        ("uri",),
+        "Requests per second of all processes of the node, while it is throttled; else 0.",
+    ),
     "fsspill_retries": Metric(
         "counter", "requests", ("uri",), "Requests made again after a failure."
     ),

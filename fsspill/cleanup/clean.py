@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from fsspill.cleanup.evidence import Suspect, reason_to_keep
-from fsspill.cleanup.listing import Listing, Target, take_listing
+from fsspill.cleanup.listing import Listing, take_listing
 from fsspill.cleanup.sessions import (
     DAY,
     STALE_AFTER,
@@ -22,6 +22,7 @@ from fsspill.cleanup.sessions import (
     Node,
     Session,
 )
+from fsspill.cleanup.target import Target
 from fsspill.error_chain import redact_errors
 from fsspill.errors import ConfigError, FsspillError, format_seconds, translate
 from fsspill.progress import Progress, ignore_progress

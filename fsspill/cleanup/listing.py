@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, TypeVar
 
 from fsspill.cleanup.sessions import (
@@ -28,6 +29,7 @@ from fsspill.cleanup.sessions import (
     Session,
     classify_session,
 )
+from fsspill.cleanup.target import Target
 from fsspill.error_chain import redact_errors
 from fsspill.errors import (
     ConfigError,
@@ -38,7 +40,6 @@ from fsspill.errors import (
 )
 from fsspill.log import get_logger
 from fsspill.storage.client import StorageClient
-from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.layout import (
     CHECK_PREFIX,
     HEAD,
@@ -47,14 +48,18 @@ from fsspill.storage.layout import (
     is_valid_component,
     versioned_path,
 )
+from fsspill.storage.retry import Retrier
 from fsspill.storage.s3_versions import OLD_SIZE
-from fsspill.storage.uri import check_uri, is_local
+from fsspill.storage.uri import is_local
 
-__all__ = ["Listing", "Target", "list_directory", "scan", "take_listing"]
+__all__ = ["Listing", "list_directory", "scan", "take_listing"]
 
 logger = get_logger(__name__)
 Info = Mapping[str, Any]
 T = TypeVar("T")
+
+_SECONDS = 10.0
+"""Time limit for the removal of the file of 1 byte: it should not stay."""
 
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
@@ -181,38 +186,6 @@ class Listing:
         return self.sessions.setdefault(name, Session(name))
 
 
-class Target:
-    """A URI that is listed and cleaned, with credentials that are renewed where they are refused.
-
-    Parameters
-    ----------
-    uri, storage_options
-        As for `scan`.
-    """
-
-    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None) -> None:
-        self.uri = check_uri(uri)
-        self.local = is_local(self.uri)
-        self._clients = ClientPool(storage_options or {})
-
-    @property
-    def client(self) -> StorageClient:
-        """The client with the newest credentials."""
-        return self._clients.client(self)
-
-    def call(self, call: Callable[[StorageClient], T], action: str) -> T:
-        """Make a call; see `fsspill.storage.client_pool.ClientPool.retry_if_refused`."""
-        return self._clients.retry_if_refused(self, call, action, self.uri)
-
-    def remove(
-        self, remove: Callable[[StorageClient], dict[str, FsspillError]]
-    ) -> dict[str, FsspillError]:
-        """Make a call that removes files and returns its failures; again if it was refused."""
-        failures = remove(self.client)
-        refused = any(isinstance(error, StoragePermissionError) for error in failures.values())
-        return remove(self.client) if refused and self._clients.renew(self) else failures
-
-
 def take_listing(
     uri: str, storage_options: Mapping[str, Any] | None, older_than: float, stale_after: float
 ) -> tuple[Target, Listing]:
@@ -267,7 +240,9 @@ async def _temporary_file(client: StorageClient, path: str) -> AsyncIterator[Non
     finally:
         await asyncio.wait({creation})
         if not creation.exception():
-            await client.delete_file(versioned_path(path, creation.result()))
+            written = versioned_path(path, creation.result())
+            remove = partial(client.delete_file, written)
+            await Retrier(_SECONDS).attempt(remove, "cannot delete", path)
 
 
 async def _list_entries(client: StorageClient) -> dict[str, Info]:

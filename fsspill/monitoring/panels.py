@@ -9,7 +9,10 @@ from fsspill.monitoring.expressions import FAILED, dollars, quantile, rate, seri
 
 __all__ = ["NOT_SHOWN", "ROWS", "Panel", "Query"]
 
-NOT_SHOWN = {"fsspill_copy_evictions": "the bytes that were evicted are shown"}
+NOT_SHOWN = {
+    "fsspill_copy_evictions": "the bytes that were evicted are shown",
+    "fsspill_request_rate_limit": "throttled requests are shown",
+}
 """Metrics without a panel, and the reason."""
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 
 from fsspill.child_process import is_interpreter_exiting, run_in_child
 from fsspill.errors import (
@@ -119,7 +120,8 @@ class FileStore:
             settings.storage_options or {},
             settings.engine,
             self.metrics,
-            partial(is_circuit_open, self._state),
+            is_unhealthy=partial(is_circuit_open, self._state),
+            open_shared=self._state.open_file,
         )
         self.pending_deletions = PendingDeletions()
         # Not a method, which would keep the store, and with it its threads, from being collected.
@@ -315,6 +317,10 @@ class FileStore:
         for location in self.locations:
             is_open = self.placement.failure(location) is not None
             self.metrics.set("fsspill_circuit_open", is_open, uri=location.uri)
+            if not location.local:
+                rate = self._clients.meter(location.uri).throttle.rate
+                limit = rate if rate < inf else 0
+                self.metrics.set("fsspill_request_rate_limit", limit, uri=location.uri)
         self.metrics.set("fsspill_pending_deletions", len(self.pending_deletions))
         if self.copies and (used := self.copies.used_bytes()) is not None:
             self.metrics.set("fsspill_copy_bytes", used)

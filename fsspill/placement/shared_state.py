@@ -32,6 +32,8 @@ _LOCK_INTERVAL = 0.002
 _RETRY_LOCK_SECONDS = 60.0
 """Seconds without another wait for a lock that could not be had: every spill would wait."""
 
+_IN_PLACE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 Record = dict[str, Any]
 Version = tuple[int, int]
 """Inode and time of the last write of a file, by which one that replaced it is told from it."""
@@ -64,9 +66,9 @@ class SharedState:
     that were killed leave their records behind; a later session removes those that were not used
     for a week.
 
-    Nothing raises. Where a record cannot be written or removed (the disk is full or read-only, the
-    directory is gone, or is not the user's own) this process keeps it to itself: it counts until
-    another process has replaced the file that it should have replaced.
+    Nothing raises but `open_file`. Where a record cannot be written or removed (the disk is full or
+    read-only, the directory is gone, or is not the user's own) this process keeps it to itself: it
+    counts until another process has replaced the file that it should have replaced.
     """
 
     def __init__(self, session_name: str, node_id: str) -> None:
@@ -143,10 +145,8 @@ class SharedState:
             minute.
         """
         name = _name(kind, key) + ".lock"
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with self._make() as directory:
-                fd = os.open(name, flags, 0o600, dir_fd=directory.fd)
+            fd = self._open_in_place(name, create=True)
         except OSError:
             yield True
             return
@@ -165,6 +165,15 @@ class SharedState:
                 break
             time.sleep(_LOCK_INTERVAL)
         return locked
+
+    def open_file(self, kind: str, key: str, *, create: bool) -> int:
+        """Return the descriptor of a file that processes change in place. Raises OSError."""
+        return self._open_in_place(_name(kind, key), create=create)
+
+    def _open_in_place(self, name: str, *, create: bool) -> int:
+        with self._make() if create else self._open() as directory:
+            flags = _IN_PLACE | (os.O_CREAT if create else 0)
+            return os.open(name, flags, 0o600, dir_fd=directory.fd)
 
     def discard(self) -> None:
         """Remove all records of this node, and the directories above them once they are empty."""

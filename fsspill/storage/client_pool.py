@@ -18,6 +18,7 @@ from fsspill.storage.meter import Meter
 from fsspill.storage.range_reader import ObstoreReader, RangeReader, make_reader
 from fsspill.storage.retry import Retrier
 from fsspill.storage.s3 import S3Client
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["ClientPool", "Location", "open_client"]
 
@@ -39,6 +40,13 @@ class Location(Protocol):
         """True if it is a directory in this machine's own tree of files."""
 
 
+class OpenShared(Protocol):
+    """A function that opens a file of the node; see `SharedState.open_file`."""
+
+    def __call__(self, kind: str, key: str, *, create: bool) -> int:
+        """Return a descriptor for reading and writing, or raise OSError."""
+
+
 class ClientPool:
     """Clients by configured URI.
 
@@ -52,6 +60,8 @@ class ClientPool:
         Counts the requests of all clients.
     is_unhealthy : callable, optional
         Returns True for a URI whose circuit is open: reads from it are not hedged.
+    open_shared : callable, optional
+        Opens files in which the processes of the node share the limits of their requests.
 
     Notes
     -----
@@ -65,11 +75,14 @@ class ClientPool:
         engine: str = "auto",
         metrics: Metrics | None = None,
         is_unhealthy: Callable[[str], bool] = lambda uri: False,
+        open_shared: OpenShared | None = None,
     ) -> None:
         self._storage_options = storage_options
         self._engine = engine
         self._metrics = metrics
         self._is_unhealthy = is_unhealthy
+        self._open_shared = open_shared
+        self._meters: dict[str, Meter] = {}
         self._clients: dict[str, StorageClient] = {}
         self._readers: dict[str, RangeReader] = {}
         self._renewed: dict[str, float] = {}
@@ -81,8 +94,15 @@ class ClientPool:
         return self._clients[location.uri]
 
     def _open(self, uri: str, *, renew: bool = False) -> StorageClient:
-        meter = Meter(self._metrics, uri)
-        return open_client(uri, self._storage_options, meter, renew=renew)
+        return open_client(uri, self._storage_options, self.meter(uri), renew=renew)
+
+    def meter(self, uri: str) -> Meter:
+        """Return the meter of all clients that a URI has had."""
+        if uri not in self._meters:
+            share = self._open_shared
+            open_file = partial(share, "throttle", uri) if share else None
+            self._meters[uri] = Meter(self._metrics, uri, Throttle(uri, open_file))
+        return self._meters[uri]
 
     def reader(self, location: Location) -> RangeReader:
         """Return the reader of ranges of a URI's files."""

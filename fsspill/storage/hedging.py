@@ -45,9 +45,6 @@ _KEPT, _ENOUGH, _STEP = 256, 32, 16
 """Last requests of a size whose durations are kept, those before which nothing is known, and those
 after which the delay is computed again."""
 
-_QUIET = 10.0
-"""Seconds without hedges after a throttled answer: more requests are what the storage refuses."""
-
 _PUNCTUAL = 0.01
 """Seconds by which a wait may end late. More tells that the process was busy."""
 
@@ -65,7 +62,7 @@ class Hedging:
     window : CongestionWindow
         Window of the same requests. While it is not open the link is slow, not a request of it.
     meter : Meter
-        Counts the hedges, and has counted the answers that throttle.
+        Counts the hedges, and has the limit of a storage that throttles.
 
     Attributes
     ----------
@@ -74,9 +71,9 @@ class Hedging:
 
     Notes
     -----
-    At most 5 % of requests are hedged, and none within 10 seconds of an answer that throttles, or
-    before 32 requests of a size were answered. The delay is that of the last 256 of the size, by
-    powers of two, and at least three times their median and 10 ms.
+    At most 5 % of requests are hedged, and none while the node's requests are limited because the
+    storage throttles them, or before 32 requests of a size were answered. The delay is that of the
+    last 256 of the size, by powers of two, and at least three times their median and 10 ms.
 
     Belongs to the event loop. Outlives the calls that use it, as their window does.
     """
@@ -88,8 +85,6 @@ class Hedging:
         self._meter = meter
         self._durations: defaultdict[int, _Durations] = defaultdict(_Durations)
         self._budget = 0.0
-        self._throttled = 0
-        self._quiet_until = -inf
         self._held = 0
 
     async def race(
@@ -118,7 +113,6 @@ class Hedging:
         Exception
             Whatever the request raises: the first one, if both do.
         """
-        self._note_throttling()
         self._budget = min(_LONGEST_BURST, self._budget + SHARE)
         durations = self._durations[nbytes.bit_length()]
         clock = asyncio.get_running_loop().time
@@ -181,14 +175,8 @@ class Hedging:
         return False
 
     def _is_calm(self) -> bool:
-        self._note_throttling()
-        quiet = asyncio.get_running_loop().time() < self._quiet_until
-        return self._window.is_open and not quiet and not self.is_unhealthy()
-
-    def _note_throttling(self) -> None:
-        if self._throttled < self._meter.throttled:
-            self._throttled = self._meter.throttled
-            self._quiet_until = asyncio.get_running_loop().time() + _QUIET
+        limited = self._meter.throttle.is_limited
+        return self._window.is_open and not limited and not self.is_unhealthy()
 
 
 def _start(request: Request[T], is_over: asyncio.Event) -> asyncio.Task[T]:

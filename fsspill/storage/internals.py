@@ -65,6 +65,12 @@ INTERNALS = (
         "tuning",
         "messages name no server, and a server without bulk deletion is asked for one by each call",
     ),
+    Internal(
+        "s3fs",
+        "fs.retries",
+        "tuning",
+        "s3fs repeats requests by itself, so a node that is throttled sends too many",
+    ),
     Internal("s3fs", "fs.set_session", "obstore", _SLOWER),
     Internal("s3fs", "fs.s3", "obstore", _SLOWER),
     Internal("s3fs", "fs.session", "obstore", _SLOWER),

@@ -8,13 +8,20 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from fsspill.errors import StorageNotFoundError, is_timeout, is_transient, translate
-from fsspill.http_answer import HttpAnswer
+from fsspill.errors import (
+    StorageNotFoundError,
+    is_throttled,
+    is_timeout,
+    is_transient,
+    translate,
+)
 from fsspill.metrics import Metrics, Series
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["Meter", "MeteredFileSystem", "superseded"]
 
-_THROTTLED = frozenset({429, 503})
+_WITHOUT_RETRIER = frozenset({"delete", "delete_many"})
+"""Operations that wait for their turn here; `fsspill.storage.retry` does so for others."""
 
 superseded: ContextVar[Callable[[], bool]] = ContextVar("superseded", default=lambda: False)
 """Returns True for the requests of a task that is cancelled because another request for the same
@@ -22,7 +29,7 @@ bytes has succeeded: none of them has failed."""
 
 
 class Meter:
-    """Metrics of one URI.
+    """Metrics of one URI, and the limit of its requests that their outcomes set.
 
     Parameters
     ----------
@@ -30,15 +37,17 @@ class Meter:
         Counts its events; nobody reads them if not given.
     uri : str
         The URI.
-
-    Attributes
-    ----------
-    throttled : int
-        Answers that asked for fewer requests.
+    throttle : Throttle, optional
+        Limit of the node's requests; of this process alone if not given. An attribute too.
     """
 
-    def __init__(self, metrics: Metrics | None = None, uri: str = "") -> None:
-        self.throttled = 0
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        uri: str = "",
+        throttle: Throttle | None = None,
+    ) -> None:
+        self.throttle = throttle or Throttle(uri)
         self._metrics = metrics or Metrics()
         self._uri = uri
         self._requests = Series("fsspill_requests_in_flight", (uri,))
@@ -48,14 +57,14 @@ class Meter:
     def request(self, operation: str, nbytes: int = 0) -> Iterator[None]:
         """Count a request that is made in the block, and the `nbytes` that it moves while it is."""
         self._metrics.change((self._requests, 1), (self._bytes, nbytes))
-        outcome = "success"
+        outcome, sent = "success", self.throttle.clock()
         try:
             yield
         except BaseException as error:
             outcome = _outcome(error)
-            self.throttled += outcome == "throttled"
             raise
         finally:
+            self.throttle.note(outcome, sent)
             ended = Series("fsspill_requests", (self._uri, operation, outcome))
             self._metrics.change((self._requests, -1), (self._bytes, -nbytes), (ended, 1))
 
@@ -76,8 +85,7 @@ def _outcome(error: BaseException) -> str:
     """Return the outcome of a request that raised."""
     if not isinstance(error, Exception):
         return "superseded" if superseded.get()() else "cancelled"
-    answer = HttpAnswer.of(error)
-    if answer and (answer.status in _THROTTLED or answer.is_slow_down):
+    if is_throttled(error):
         return "throttled"
     if is_timeout(error):
         return "timeout"
@@ -88,7 +96,7 @@ def _outcome(error: BaseException) -> str:
 
 
 class MeteredFileSystem:
-    """A filesystem that counts the requests made through it.
+    """A filesystem that counts the requests made through it; deletions wait for their turn.
 
     A call of the filesystem's counts as one request, of s3fs each request of S3 by itself.
 
@@ -111,13 +119,19 @@ class MeteredFileSystem:
 
     async def _call(self, operation: str, function: Any, *arguments: Any, **options: Any) -> Any:
         nbytes = sum(map(_length, arguments[1:])) if operation == "put" else 0
+        await self._take_turn(operation)
         with self._meter.request(operation, nbytes):
             return await function(*arguments, **options)
 
     async def _call_s3(self, method: str, **options: Any) -> Any:
         operation = _S3_OPERATIONS.get(method, method)
+        await self._take_turn(operation)
         with self._meter.request(operation, _length(options.get("Body", b""))):
             return await self._fs._call_s3(method, **options)
+
+    async def _take_turn(self, operation: str) -> None:
+        if operation in _WITHOUT_RETRIER and self._meter.throttle.is_limited:
+            await self._meter.throttle.turn()
 
 
 _OPERATIONS: Mapping[str, str] = {

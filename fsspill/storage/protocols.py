@@ -89,7 +89,7 @@ _S3 = ProtocolTraits(
         "use_listings_cache": False,
         "config_kwargs": {
             "max_pool_connections": 64,
-            # fsspill.storage.retry makes the retries, in a limited time; s3fs adds a few in 2 s.
+            # fsspill.storage.retry makes the retries, in a limited time; see connect for s3fs's.
             "retries": {"max_attempts": 0},
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": READ_TIMEOUT,

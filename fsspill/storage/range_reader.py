@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
-from fsspill.errors import ConfigError, MissingPackageError
+from fsspill.errors import ConfigError, MissingPackageError, is_throttled
 from fsspill.http_answer import HttpAnswer
 from fsspill.log import get_logger
 from fsspill.process_local import ProcessLocal
@@ -166,7 +166,8 @@ class ObstoreReader:
 
     Notes
     -----
-    A range that obstore cannot read is read by the filesystem. obstore is disabled for the process,
+    A range that obstore cannot read is read by the filesystem, unless the storage
+    throttles. obstore is disabled for the process,
     and a line of the log says why, when it does not support a setting of the filesystem, or when it
     fails 3 times where the filesystem does not, before it has ever read anything: then its settings
     are wrong. Failures after that are failures of the storage. Where it does not answer at all, as
@@ -204,6 +205,8 @@ class ObstoreReader:
             self._disable(_SILENCE_PAUSE, "it does not answer")
             return await self._filesystem.read(path, start, stop, moved)
         except Exception as error:
+            if is_throttled(error):
+                raise  # one request more would be one more that is too much
             return await self._fall_back(path, start, stop, moved, error)
         self._successes += 1
         return data

@@ -11,12 +11,14 @@ from fsspill.errors import (
     FsspillError,
     StorageRefusedError,
     format_seconds,
+    is_throttled,
     is_timeout,
     is_transient,
     original_cause,
     translate,
 )
 from fsspill.storage.deadline import cancel
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["Progress", "RequestSkippedError", "Retrier", "backoff"]
 
@@ -134,6 +136,7 @@ class Retrier:
         location: object,
         timed_out: Callable[[], None] = lambda: None,
         retrying: Callable[[], None] = lambda: None,
+        throttle: Throttle | None = None,
     ) -> T:
         """Make a request, and retry it if it fails for reasons that may pass.
 
@@ -149,6 +152,8 @@ class Retrier:
             Called after each attempt that has timed out, before the next one.
         retrying : callable, optional
             Called before each further attempt.
+        throttle : Throttle, optional
+            Limit of the node's requests; each attempt waits for its turn.
 
         Raises
         ------
@@ -162,7 +167,11 @@ class Retrier:
         self._advance(0.0)
         began = self._silence.total
         answered: FsspillError | None = None
+        failure: FsspillError | None = None
         for attempts, pause in enumerate(backoff(), 1):
+            if throttle and throttle.is_limited:
+                final = failure and _final_error(answered or failure, attempts - 1)
+                await self._take_turn(throttle, began, final)
             try:
                 result = await self._watch(request())
             except Exception as error:
@@ -176,6 +185,8 @@ class Retrier:
                 answered = failure if not is_timeout(error) else answered
                 if self._check_abandoned() or not self._allows(pause, since=began):
                     raise _final_error(answered or failure, attempts) from error
+                if throttle and is_throttled(error):
+                    pause = next(backoff())  # its turn is the pause that others need
             else:
                 self._timed_out = False
                 self.progress()
@@ -184,6 +195,27 @@ class Retrier:
             self._advance(pause)
             retrying()
         raise AssertionError("backoff never ends")
+
+    async def _take_turn(
+        self, throttle: Throttle, since: float, failure: FsspillError | None
+    ) -> None:
+        """Wait for the turn of an attempt, which is not silent meanwhile.
+
+        The clocks go on: where nothing gets through turns are rare, and the call has to end. Then
+        this raises `failure`, that of the attempts before; the first one is made in any case.
+        """
+        turn = asyncio.ensure_future(throttle.turn())
+        try:
+            while not (await asyncio.wait({turn}, timeout=_TICK))[0]:
+                self.wait_in_turn()
+                self._advance(_TICK)
+                if failure is None:
+                    self.require()
+                elif self._check_abandoned() or not self._allows(0.0, since=since):
+                    raise failure
+            turn.result()
+        finally:
+            cancel(turn)
 
     def _advance(self, waited: float) -> None:
         """Advance the clocks of the call after a wait of so many seconds.

@@ -12,6 +12,7 @@ from itertools import cycle, islice
 from fsspill.errors import (
     StorageNotFoundError,
     StorageUnavailableError,
+    is_throttled,
     translate,
 )
 from fsspill.format.compression import INLINE_DECOMPRESS_BYTES, Compression
@@ -81,7 +82,9 @@ class RemoteFrameStream(BlockStream):
         first_block: int = 0,
     ) -> None:
         super().__init__()
-        plan = plan_ranges(frame.blocks, limits.range_size, reader.bytes_per_request)
+        plan = plan_ranges(
+            frame.blocks, limits.range_size, reader.bytes_per_request, client.meter.throttle.rate
+        )
         self._fetcher = _RangeFetcher(client, reader, frame, limits)
         self._loop = client.connection.fs.loop
         self._blocks = deque(islice(enumerate(plan), first_block, None))
@@ -188,6 +191,7 @@ class _RangeFetcher:
             self._client.place(self._url),
             self._reader.window.shrink,
             self._client.meter.count_retry,
+            self._client.meter.throttle,
         )
 
     async def _read_next(self, read: Read, start: int, stop: int) -> Buffer:
@@ -202,7 +206,7 @@ class _RangeFetcher:
             data = await read(self._path, start, stop, self._moved)
         except Exception as error:
             failure = translate(error, "cannot restore", str(self._client.place(self._url)))
-            if isinstance(failure, StorageUnavailableError):
+            if isinstance(failure, StorageUnavailableError) and not is_throttled(error):
                 await self._check_length(stop)
             if isinstance(failure, StorageNotFoundError) and await self._client.is_bucket_missing():
                 raise bucket_missing_error(failure, self._client.bucket) from error

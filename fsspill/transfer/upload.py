@@ -113,9 +113,14 @@ class FileUpload:
         return min(self._client.single_put_size, room)
 
     async def _attempt(self, request: Callable[[], Awaitable[T]]) -> T:
-        client = self._client
+        client, meter = self._client, self._client.meter
         return await self._retrier.attempt(
-            request, "cannot write", self._place, client.window.shrink, client.meter.count_retry
+            request,
+            "cannot write",
+            self._place,
+            client.window.shrink,
+            meter.count_retry,
+            meter.throttle,
         )
 
     def _room(self, nbytes: int) -> AbstractAsyncContextManager[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +88,17 @@ def test_a_given_range_size_is_used(size: int, ranges: int) -> None:
     for bytes_per_request in (0, 10**6):
         blocks = plan_ranges(plan_blocks(0, 20 * MIB, 3), size, bytes_per_request)
         assert sum(map(len, blocks)) == ranges
+
+
+def test_ranges_are_coarser_where_requests_are_limited() -> None:
+    """Up to whole blocks; a limit that hardly matters changes little, and a given size nothing."""
+    plan = plan_blocks(0, 40 * MIB, count_blocks(40 * MIB))
+    per_request = ObstoreReader.bytes_per_request
+
+    def count(rate: float, size: int | None = None) -> int:
+        return sum(map(len, plan_ranges(plan, size, per_request, rate)))
+
+    assert count(inf) == 40
+    assert count(200.0) == len(plan) == 5
+    assert 5 < count(3000.0) < 20
+    assert count(200.0, MIB) == count(inf, MIB) == 40
