@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from fsspill.errors import FsspillError, StorageRefusedError, is_missing, translate
+from fsspill.http_answer import HttpAnswer
 from fsspill.log import get_logger
 from fsspill.storage.internals import s3_client_meta
 from fsspill.storage.s3_versions import ObjectVersions
@@ -102,8 +103,10 @@ class BulkDeletion:
             {"Key": key, "VersionId": version} if version else {"Key": key}
             for key, version in batch
         ]
+        throttle = self._fs.meter.throttle
         try:
             async with slots:
+                sent = throttle.clock()
                 answer = await self._fs._call_s3(
                     "delete_objects", Bucket=bucket, Delete={"Objects": objects}
                 )
@@ -113,6 +116,8 @@ class BulkDeletion:
             failure = translate(error, "cannot delete files of", bucket)
             self._is_doubtful |= isinstance(failure, StorageRefusedError)
             return set(batch.values())
+        if any(map(_is_slow_down, answer.get("Errors") or [])):
+            throttle.note("throttled", sent)  # each file counts as a request
         hidden = self._note(answer, batch)
         if any(
             version and self._versions.is_denied(error) for (_, version), error in refused.items()
@@ -182,6 +187,10 @@ def _parse(
         refused[named] = _refusal_error(refusal)
     keys = {entry["Key"] for entry in answer.get("Deleted") or []}
     return {named for named in batch if named[0] in keys} - refused.keys(), refused
+
+
+def _is_slow_down(refusal: Mapping[str, str]) -> bool:
+    return HttpAnswer(200, str(refusal.get("Code"))).is_slow_down
 
 
 def _refusal_error(refusal: Mapping[str, str]) -> Exception:

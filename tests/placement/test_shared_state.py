@@ -443,3 +443,20 @@ def test_a_lock_that_is_never_released_is_waited_for_once(
         holder.wait()
     with state.lock("kind", "key", wait=True) as held:
         assert held
+
+
+def test_a_file_is_changed_in_place(directory: Path) -> None:
+    """By all processes of the node; without `create` it has to be there."""
+    state = SharedState("session", "node")
+    with pytest.raises(FileNotFoundError):
+        state.open_file("kind", "key", create=False)
+    assert list(directory.iterdir()) == []
+    made = state.open_file("kind", "key", create=True)
+    found = SharedState("session", "node").open_file("kind", "key", create=False)
+    os.pwrite(made, b"data", 0)
+    assert os.pread(found, 4, 0) == b"data"
+    assert stat.S_IMODE(os.fstat(found).st_mode) == 0o600
+    os.close(made)
+    os.close(found)
+    state.discard()
+    assert list(directory.iterdir()) == []

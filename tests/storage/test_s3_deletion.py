@@ -74,6 +74,23 @@ def test_refusals_of_single_files_are_reported(s3_answers: dict[str, Any]) -> No
     }
 
 
+def test_a_file_that_is_refused_as_too_much_slows_down(s3_answers: dict[str, Any]) -> None:
+    """Each file of a bulk deletion counts as a request, though the answer is a success."""
+    put("bucket", "p/a")
+    code = "AccessDenied"
+
+    def refuse(answer: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {"Errors": [{"Key": "p/a", "Code": code, "Message": "m"}]}
+
+    s3_answers["delete_objects"] = refuse
+    client = open_client("s3://bucket/p", {})
+    client.run(client.delete, ["bucket/p/a"], 8)
+    assert not client.meter.throttle.is_limited
+    code = "SlowDown"
+    client.run(client.delete, ["bucket/p/a"], 8)
+    assert client.meter.throttle.is_limited
+
+
 @pytest.mark.parametrize(
     "errors",
     [
