@@ -105,12 +105,12 @@ class MeteredFileSystem:
     fs : fsspec.asyn.AsyncFileSystem
         The filesystem.
     meter : Meter
-        Counts them; an attribute too.
+        Counts them.
     """
 
     def __init__(self, fs: Any, meter: Meter) -> None:
         self._fs = fs
-        self.meter = meter
+        self._meter = meter
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._fs, name)
@@ -120,18 +120,18 @@ class MeteredFileSystem:
     async def _call(self, operation: str, function: Any, *arguments: Any, **options: Any) -> Any:
         nbytes = sum(map(_length, arguments[1:])) if operation == "put" else 0
         await self._take_turn(operation)
-        with self.meter.request(operation, nbytes):
+        with self._meter.request(operation, nbytes):
             return await function(*arguments, **options)
 
     async def _call_s3(self, method: str, **options: Any) -> Any:
         operation = _S3_OPERATIONS.get(method, method)
         await self._take_turn(operation)
-        with self.meter.request(operation, _length(options.get("Body", b""))):
+        with self._meter.request(operation, _length(options.get("Body", b""))):
             return await self._fs._call_s3(method, **options)
 
     async def _take_turn(self, operation: str) -> None:
-        if operation in _WITHOUT_RETRIER and self.meter.throttle.is_limited:
-            await self.meter.throttle.turn()
+        if operation in _WITHOUT_RETRIER and self._meter.throttle.is_limited:
+            await self._meter.throttle.turn()
 
 
 _OPERATIONS: Mapping[str, str] = {

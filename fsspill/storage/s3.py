@@ -62,7 +62,7 @@ class S3Client(StorageClient):
         super().__init__(connection, meter)
         self._versions = ObjectVersions(self._fs)
         self._sender = BodySender(self._fs)
-        self._deletion = BulkDeletion(self._fs, self._versions)
+        self._deletion = BulkDeletion(self._fs, self._versions, self.meter.throttle)
         self._rewritten: dict[str, str] = {}
         self._part_tags = PartTags()
 

@@ -14,6 +14,7 @@ from fsspill.http_answer import HttpAnswer
 from fsspill.log import get_logger
 from fsspill.storage.internals import s3_client_meta
 from fsspill.storage.s3_versions import ObjectVersions
+from fsspill.storage.throttle import Throttle
 
 __all__ = ["BulkDeletion"]
 
@@ -40,10 +41,13 @@ class BulkDeletion:
         The filesystem.
     versions : ObjectVersions
         The versions that a deletion has to name.
+    throttle : Throttle
+        Limit of the node's requests, which files that are refused as too many set.
     """
 
-    def __init__(self, fs: Any, versions: ObjectVersions) -> None:
+    def __init__(self, fs: Any, versions: ObjectVersions, throttle: Throttle) -> None:
         self._fs = fs
+        self._throttle = throttle
         self._versions = versions
         self._is_doubtful = False
 
@@ -103,10 +107,9 @@ class BulkDeletion:
             {"Key": key, "VersionId": version} if version else {"Key": key}
             for key, version in batch
         ]
-        throttle = self._fs.meter.throttle
         try:
             async with slots:
-                sent = throttle.clock()
+                sent = self._throttle.clock()
                 answer = await self._fs._call_s3(
                     "delete_objects", Bucket=bucket, Delete={"Objects": objects}
                 )
@@ -117,7 +120,7 @@ class BulkDeletion:
             self._is_doubtful |= isinstance(failure, StorageRefusedError)
             return set(batch.values())
         if any(map(_is_slow_down, answer.get("Errors") or [])):
-            throttle.note("throttled", sent)  # each file counts as a request
+            self._throttle.note("throttled", sent)  # each file counts as a request
         hidden = self._note(answer, batch)
         if any(
             version and self._versions.is_denied(error) for (_, version), error in refused.items()
