@@ -70,6 +70,7 @@ class Cluster:
         failed = files // 9 if fails else self._random.randint(0, 2)
         self._request(node, FIRST, "put_part", "timeout" if fails else "throttled", failed)
         self._add(node, "retries_total", failed, uri=FIRST)
+        self._add(node, "hedges_total", files // 40, uri=FIRST, operation="get", winner="second")
         for each in (FIRST, SECOND):
             used = each == uri
             self._set(node, "circuit_open", int(fails and not used), uri=each)
