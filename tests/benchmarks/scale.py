@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-from unittest.mock import NamedTuple, patch
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore
 from fsspill.external_storage import ExternalStorage
