@@ -23,7 +23,9 @@ from tests.benchmarks.memory import measure_memory
 from tests.benchmarks.suite import FULL, QUICK, count_requests, run_copies, run_local, run_s3
 from tests.benchmarks.table import TableRow, aligned, shown_size
 
-_SECTIONS = ("local", "s3", "copy", "cpu", "requests", "memory", "ray", "ray-copy")
+_SECTIONS = (
+    "local", "s3", "s3-tls", "copy", "cpu", "cpu-tls", "requests", "memory", "ray", "ray-copy"
+)  # fmt: skip
 _PACKAGES = ("fsspill", "ray", "s3fs", "smart-open", "pyarrow", "obstore")
 
 Section = tuple[str, Callable[[], Iterable[TableRow]]]
@@ -109,11 +111,19 @@ def _sections(arguments: argparse.Namespace) -> Mapping[str, Section]:
             lambda: run_local(suite.local, rounds, arguments.directory),
         ),
         "s3": (f"S3, {_link(arguments)}", lambda: run_s3(suite.s3, rounds, *link)),
+        "s3-tls": (
+            f"S3 with https, {_link(arguments)}",
+            lambda: run_s3(suite.s3, rounds, *link, tls=True),
+        ),
         "copy": (
             f"S3 with local copies, {_link(arguments)}; Ray's own is on the disk of the copies",
             lambda: run_copies(suite.copy, rounds, *link, arguments.directory),
         ),
         "cpu": ("S3 without a link: what the CPU allows", lambda: run_s3(suite.cpu, rounds, 0, 0)),
+        "cpu-tls": (
+            "S3 with https, without a link",
+            lambda: run_s3(suite.cpu, rounds, 0, 0, tls=True),
+        ),
         "requests": ("Requests to S3", lambda: count_requests(suite.files)),
         "memory": (
             "Private memory of a process that spills to S3, above that after setup",

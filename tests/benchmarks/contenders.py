@@ -16,6 +16,7 @@ __all__ = [
     "BUCKET",
     "ENGINES",
     "copy_contenders",
+    "fsspill_contenders",
     "local_contenders",
     "s3_contenders",
 ]
@@ -49,7 +50,7 @@ def s3_contenders(server: LinkServer, store: ReusedStore) -> list[Contender]:
     rays = ExternalStorageSmartOpenImpl(_NODE_ID, f"s3://{BUCKET}")
     location = (BUCKET, store, server.endpoint_url)
     return [
-        *_fsspill_contenders(server, store),
+        *fsspill_contenders(server, store),
         Contender(RAY, with_store(rays, store)),
         Contender("s3fs", S3fsStorage(*location)),
         Contender("pyarrow.fs", PyarrowStorage(*location)),
@@ -71,7 +72,8 @@ def copy_contenders(server: LinkServer, store: ReusedStore, directory: str) -> l
     ]
 
 
-def _fsspill_contenders(server: LinkServer, store: ReusedStore) -> Iterator[Contender]:
+def fsspill_contenders(server: LinkServer, store: ReusedStore) -> Iterator[Contender]:
+    """Yield fsspill on a bucket of `server`, with each of `ENGINES`."""
     for engine in ENGINES:
         default = engine == "auto"
         options: dict[str, Any] = {} if default else {"engine": engine}

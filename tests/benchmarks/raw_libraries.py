@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fsspill.bench.reused_store import ReusedStore
@@ -21,7 +24,7 @@ from fsspill.format.planning import plan_files
 from fsspill.format.url import create_url_with_offset, parse_url_with_offset
 from fsspill.settings import MIB
 
-__all__ = ["LibraryStorage", "ObstoreStorage", "PyarrowStorage", "S3fsStorage"]
+__all__ = ["LibraryStorage", "ObstoreStorage", "PyarrowStorage", "S3fsStorage", "client_options"]
 
 _MAX_SIZE = 8 * MIB
 """Maximum bytes of a fused file, and of one range where the library takes a list of ranges."""
@@ -121,9 +124,14 @@ class PyarrowStorage(LibraryStorage):
         from pyarrow.fs import S3FileSystem
 
         super().__init__(bucket, store)
-        address = urlsplit(endpoint_url).netloc
-        # A given region saves the request for that of the bucket.
-        self._fs = S3FileSystem(endpoint_override=address, scheme="http", region="us-east-1")
+        url = urlsplit(endpoint_url)
+        self._fs = S3FileSystem(
+            endpoint_override=url.netloc,
+            scheme=url.scheme,
+            # A given region saves the request for that of the bucket.
+            region="us-east-1",
+            tls_ca_file_path=_bundle(),
+        )
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write files from Python's default number of threads."""
@@ -158,7 +166,7 @@ class ObstoreStorage(LibraryStorage):
             bucket,
             endpoint=endpoint_url,
             region="us-east-1",
-            client_options={"allow_http": True},
+            client_options=client_options(),
         )
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -179,6 +187,17 @@ class ObstoreStorage(LibraryStorage):
 
     def _key(self, path: str) -> str:
         return path.removeprefix(f"{self._bucket}/")
+
+
+def client_options() -> dict[str, Any]:
+    """Return obstore's options for the server of the environment; it reads no variable for them."""
+    bundle = _bundle()
+    trust = {"root_certificate": Path(bundle).read_bytes()} if bundle else {}
+    return {"allow_http": True, **trust}
+
+
+def _bundle() -> str | None:
+    return os.environ.get("AWS_CA_BUNDLE")
 
 
 def _chunks(frames: Sequence[Frame]) -> list[bytes | memoryview]:

@@ -116,7 +116,9 @@ def run_local(cases: Sequence[Case], rounds: int, directory: str | None = None) 
             yield from run_case(case, contenders, store, rounds)
 
 
-def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float) -> Iterator[Row]:
+def run_s3(
+    cases: Sequence[Case], rounds: int, latency: float, bandwidth: float, *, tls: bool = False
+) -> Iterator[Row]:
     """Compare fsspill with Ray's smart_open storage and with bare libraries.
 
     Parameters
@@ -127,9 +129,11 @@ def run_s3(cases: Sequence[Case], rounds: int, latency: float, bandwidth: float)
         Number of rounds.
     latency, bandwidth : float
         Latency of the link in seconds, bandwidth in bytes per second; 0 for none and unlimited.
+    tls : bool
+        With https.
     """
     store = _store_for(cases)
-    with LinkServer(latency, bandwidth) as server, environment(server.environment):
+    with LinkServer(latency, bandwidth, tls=tls) as server, environment(server.environment):
         contenders = s3_contenders(server, store)
         for case in cases:
             # Without the link, over which small objects would take minutes one by one.
