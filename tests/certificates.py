@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 __all__ = ["Certificate", "make_certificate"]
 
-_HOST = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+_HOST = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:tunnel.test"
 
 
 class Certificate(NamedTuple):
@@ -34,7 +34,7 @@ class Certificate(NamedTuple):
         return context
 
 
-def make_certificate(directory: Path, *, own: bool = False) -> Certificate:
+def make_certificate(directory: Path, *, own: bool = False, signs: bool = False) -> Certificate:
     """Make a certificate in a directory, signed by an authority of its own.
 
     Parameters
@@ -42,13 +42,14 @@ def make_certificate(directory: Path, *, own: bool = False) -> Certificate:
     directory : Path
         Directory that exists.
     own : bool
-        Sign it with its own key, as MinIO's documentation does: it is then the bundle too, and no
-        certificate of an authority.
+        Sign it with its own key, as MinIO's documentation does: it is then the bundle too.
+    signs : bool
+        Make it one that may sign others, as openssl does by default.
     """
     authority, authority_key = directory / "authority.pem", directory / "authority-key.pem"
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    leaf = ["-addext", _HOST, "-addext", "basicConstraints=critical,CA:FALSE"]
+    leaf = ["-addext", _HOST, "-addext", f"basicConstraints=critical,CA:{str(signs).upper()}"]
     files = ["-keyout", str(key), "-out", str(certificate)]
     if own:
         _openssl(*new, *leaf, "-subj", "/CN=server", *files)

@@ -90,13 +90,19 @@ class ClientPool:
     def check_engine(self, location: Location, path: str, stall_timeout: float) -> None:
         """Raise FsspillError if an engine that was asked for by name cannot read a file.
 
-        One request if it is obstore, else none: the filesystem was checked by itself.
+        One request if it is obstore: the filesystem was checked by itself. Otherwise none, or one
+        where certificates are named, which obstore may not accept: a line of the log says so.
         """
         reader = self.reader(location)
-        if self._engine == "obstore" and isinstance(reader, ObstoreReader):
+        if not isinstance(reader, ObstoreReader):
+            return
+        client = self.client(location)
+        if self._engine == "obstore":
             retrier = Retrier(stall_timeout)
             context = ("cannot read through obstore (engine='obstore') from", location.uri)
-            self.client(location).run(retrier.attempt, lambda: reader.check(path), *context)
+            client.run(retrier.attempt, lambda: reader.check(path), *context)
+        else:
+            client.run(reader.open, path)
 
     def renew(self, location: Location) -> bool:
         """Renew the credentials of a URI, after they were refused.

@@ -11,6 +11,7 @@ log says, and ``engine="obstore"`` is refused (`fsspill.storage.obstore.open_buc
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ __all__ = [
     "known_config",
     "missing",
     "s3_client_meta",
+    "s3_verify",
     "soft_delete_days",
     "stop_automatic_md5",
 ]
@@ -140,6 +142,7 @@ INTERNALS = (
     Internal("adlfs", "fs.location_mode", "obstore", _SLOWER),
     Internal("obstore", "obstore.get_range_async", "obstore", _SLOWER),
     Internal("obstore", "obstore.get_async", "obstore", _SLOWER),
+    Internal("obstore", "obstore.head_async", "obstore", _SLOWER),
     Internal("obstore", "obstore.store.S3Store", "obstore", _SLOWER),
     Internal("obstore", "obstore.store.GCSStore", "obstore", _SLOWER),
     Internal("obstore", "obstore.store.AzureStore", "obstore", _SLOWER),
@@ -215,6 +218,16 @@ def known_config(options: Mapping[str, Any]) -> dict[str, Any]:
 def s3_client_meta(fs: Any) -> Any:
     """Return endpoint and region of botocore's client, or None until s3fs has made it."""
     return getattr(getattr(fs, "_s3", None), "meta", None)
+
+
+def s3_verify(fs: Any) -> bool | str:
+    """Return the certificates that s3fs trusts: the path of a file, its package's own, or all."""
+    verify = fs.client_kwargs.get("verify")
+    if verify is None:
+        verify = fs.session.get_config_variable("ca_bundle")
+    if verify is None:
+        verify = os.environ.get("REQUESTS_CA_BUNDLE")
+    return True if verify is None else verify
 
 
 def endpoint_url(fs: Any, kind: str | None) -> str:

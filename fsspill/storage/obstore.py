@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fsspill.storage.internals import describe_versions, missing
+from fsspill.storage.deadline import within
+from fsspill.storage.internals import describe_versions, missing, s3_verify
 from fsspill.storage.protocols import CONNECT_TIMEOUT, READ_TIMEOUT
-from fsspill.storage.proxies import (
-    environment_proxy,
-    obstore_proxy,
-    proxy_of_aiohttp,
-    with_scheme,
-)
+from fsspill.storage.proxies import obstore_proxy, proxy_of_aiohttp, proxy_of_botocore
 
 __all__ = ["UnsupportedByObstoreError", "open_bucket"]
 
 _OF_GET_OBJECT = ("SSECustomer", "ExpectedBucketOwner", "VersionId", "IfMatch")
 _AZURE_SCOPE = "https://storage.azure.com/.default"
 _NO_TIMEOUT = "1day"
+
+_ANY_KEY = "fsspill"
+_TRIAL_SECONDS = 2.0
+
+# Names of rustls in the text of obstore's errors, which have no other trace of the cause.
+_OF_CERTIFICATES, _OF_AUTHORITY = "InvalidCertificate", "CaUsedAsEndEntity"
 
 
 class UnsupportedByObstoreError(Exception):
@@ -59,8 +61,9 @@ async def open_bucket(fs: Any, kind: str, bucket: str, *, asked: bool = False) -
 
     Notes
     -----
-    Makes no request to the storage, or one with `asked`. Looking for credentials may make some, as
-    the filesystem's own first operation does. Belongs to the event loop of the filesystem.
+    Makes no request to the storage; one with `asked`, and one where S3's certificates are named.
+    Looking for credentials may make some, as the filesystem's own first operation does. Belongs to
+    the event loop of the filesystem.
     """
     packages = (*_PACKAGES[kind], "obstore")
     if lacking := missing("obstore", "obstore"):
@@ -96,11 +99,12 @@ async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = ""
     config = client.meta.config
     _check_s3(fs, config, bucket)
     style = (config.s3 or {}).get("addressing_style")
-    proxy = _s3_proxy(client.meta.endpoint_url, config.proxies)
+    proxy = proxy_of_botocore(client.meta.endpoint_url, config.proxies)
+    trust = await _s3_trust(fs)
     endpoint = endpoint or client.meta.endpoint_url
     if style == "virtual":
         endpoint = endpoint.replace("://", f"://{bucket}.", 1)
-    return S3Store(
+    store = S3Store(
         bucket,
         endpoint=endpoint,
         # AWS_ENDPOINT_URL_S3 would override an endpoint that the options of the filesystem set.
@@ -110,11 +114,33 @@ async def _open_s3(fs: Any, bucket: str, *, region: str = "", endpoint: str = ""
         skip_signature=bool(fs.anon),
         request_payer=bool(fs.req_kw or fs.s3_additional_kwargs.get("RequestPayer")),
         credential_provider=None if fs.anon else await _s3_credentials(fs),
-        client_options=_client_options(
-            proxy, config.connect_timeout, config.read_timeout, await _s3_trust(fs)
-        ),
+        client_options=_client_options(proxy, config.connect_timeout, config.read_timeout, trust),
         retry_config=_NO_RETRIES,
     )
+    if "root_certificate" in trust and endpoint.startswith("https:"):
+        await _require_accepted_certificate(store)
+    return store
+
+
+async def _require_accepted_certificate(store: Any) -> None:
+    """Raise UnsupportedByObstoreError if obstore does not accept the certificate of the server.
+
+    The filesystem may accept it: rustls takes no certificate of an authority from a server. One
+    request, for a file that need not be there: whatever else becomes of it is left to the reads.
+    """
+    import obstore
+
+    try:
+        await within(_TRIAL_SECONDS, obstore.head_async(store, _ANY_KEY))
+    except Exception as error:
+        if _OF_AUTHORITY in str(error):
+            raise UnsupportedByObstoreError(
+                "the server's certificate may sign others, as one made by openssl's defaults may. "
+                "Make it with basicConstraints=critical,CA:FALSE: reads through s3fs take twice "
+                "the CPU time"
+            ) from error
+        if _OF_CERTIFICATES in str(error):
+            raise UnsupportedByObstoreError("it refuses the server's certificate") from error
 
 
 def _check_s3(fs: Any, config: Any, bucket: str) -> None:
@@ -129,14 +155,6 @@ def _check_s3(fs: Any, config: Any, bucket: str) -> None:
         "cache_regions": fs.cache_regions,
     }
     _require_none(reasons)
-
-
-def _s3_proxy(endpoint: str, proxies: Mapping[str, str] | None) -> str | None:
-    """Return the proxy of botocore's client, which decides when it is made."""
-    if proxies is None:
-        return environment_proxy(endpoint)
-    proxy = proxies.get(urlsplit(endpoint).scheme)
-    return with_scheme(proxy) if proxy else None
 
 
 async def _s3_credentials(fs: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
@@ -175,10 +193,8 @@ def _s3_credential(
 
 async def _s3_trust(fs: Any) -> dict[str, Any]:
     """Return obstore's options for the certificates that are trusted."""
-    verify = fs.client_kwargs.get("verify")
-    if verify is None:
-        verify = fs.session.get_config_variable("ca_bundle")
-    if verify is False or fs.client_kwargs.get("verify") is False:
+    verify = s3_verify(fs)
+    if verify is False:
         return {"allow_invalid_certificates": True}
     if isinstance(verify, str):
         return {"root_certificate": await asyncio.to_thread(Path(verify).read_bytes)}

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-__all__ = ["environment_proxy", "gcs_session", "obstore_proxy", "proxy_of_aiohttp", "with_scheme"]
+__all__ = ["gcs_session", "obstore_proxy", "proxy_of_aiohttp", "proxy_of_botocore"]
 
 _DIRECT = {
     # Only an explicit proxy keeps obstore from the environment; this one is asked for nothing.
@@ -25,13 +25,21 @@ _DIRECT = {
 }
 
 
-def environment_proxy(url: str) -> str | None:
+def proxy_of_botocore(endpoint: str, proxies: Mapping[str, str] | None) -> str | None:
+    """Return the proxy of botocore's client, which decides when it is made; None if none."""
+    if proxies is None:
+        return _environment_proxy(endpoint)
+    proxy = proxies.get(urlsplit(endpoint).scheme)
+    return _with_scheme(proxy) if proxy else None
+
+
+def _environment_proxy(url: str) -> str | None:
     """Return the proxy that the environment names for a URL, as botocore decides; None if none."""
     parts = urlsplit(url)
     if _is_bypassed(parts.netloc):
         return None
     proxy = getproxies().get(parts.scheme)
-    return with_scheme(proxy) if proxy else None
+    return _with_scheme(proxy) if proxy else None
 
 
 def proxy_of_aiohttp(url: str) -> str | None:
@@ -53,7 +61,7 @@ def _is_bypassed(host: str) -> bool:
         return False  # as botocore: a name that cannot be resolved, where the system resolves it
 
 
-def with_scheme(proxy: str) -> str:
+def _with_scheme(proxy: str) -> str:
     """Return the URL of a proxy, which may be written without ``http://``."""
     return proxy if "://" in proxy else f"http://{proxy.removeprefix('//')}"
 
@@ -71,7 +79,7 @@ def gcs_session(options: Mapping[str, Any]) -> dict[str, Any]:
         The user's options for the filesystem. Nothing is added to a proxy of their own.
     """
     given = options.get("session_kwargs") or {}
-    proxy = environment_proxy(options.get("endpoint_url") or _gcs_endpoint())
+    proxy = _environment_proxy(options.get("endpoint_url") or _gcs_endpoint())
     if proxy is None or {"proxy", "trust_env", "connector"} & set(given):
         return {}
     return {"proxy": proxy} if _sessions_have_proxies() else {"trust_env": True}

@@ -24,6 +24,7 @@ from fsspill.secrets import redact
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
+from fsspill.storage.internals import s3_verify
 from fsspill.storage.meter import Meter
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
 from fsspill.storage.protocols import OBSTORE_PROTOCOLS, traits_of
@@ -226,8 +227,21 @@ class ObstoreReader:
                 "out: the filesystem reads what obstore cannot."
             ) from error
 
-    async def _read(self, path: str, start: int, stop: int, moved: Moved) -> bytes | memoryview:
+    async def open(self, path: str) -> None:
+        """Open the bucket of a file where obstore may not accept the server's certificate.
 
+        A line of the log says so if it does not, before anything is restored. No request where
+        certificates are those of the system.
+        """
+        try:
+            if self._kind == "s3" and isinstance(s3_verify(self._fs), str):
+                await asyncio.shield(self._open(path.partition("/")[0]))
+        except UnsupportedByObstoreError as error:
+            self._disable(inf, str(error))
+        except Exception as error:
+            logger.debug("obstore cannot open the bucket of %s: %s", path, redact(str(error)))
+
+    async def _read(self, path: str, start: int, stop: int, moved: Moved) -> bytes | memoryview:
         bucket, _, key = path.partition("/")
         opening = self._open(bucket)
         store = await asyncio.shield(opening)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from fsspill import (
 from fsspill.cleanup import scan
 from fsspill.testing.s3_server import S3Server
 from tests.at_rest import keys
+from tests.certificates import make_certificate
 from tests.faults.dialects import (
     DemandsHeaders,
     DirectoryBucket,
@@ -177,19 +177,19 @@ def test_parts_without_a_tag_are_named(
 
 
 @pytest.fixture
-def tls(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the endpoint of a server that speaks TLS, and the file of its own certificate."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"]
-    of_host = ["/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*new, *of_host, *files], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+def tls(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[str, Path]]:
+    """Yield the endpoint of a server that speaks TLS, and the file of its own certificate.
+
+    The parameter is true for one that may sign others.
+    """
+    certificate = make_certificate(tmp_path, own=True, signs=getattr(request, "param", False))
     with ForwardProxy(urlsplit(s3_server.endpoint_url).port or 0) as terminator:
         server = terminator._server
+        context = certificate.server_context()
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        yield f"https://127.0.0.1:{server.server_address[1]}", certificate
+        yield f"https://127.0.0.1:{server.server_address[1]}", certificate.bundle
 
 
 def refusal(endpoint: str, expected: type[FsspillError], **options: Any) -> str:
@@ -224,6 +224,48 @@ def test_certificates_that_nobody_trusts_are_named(
     assert "a file of certificates: correct" in refusal(endpoint, ConfigError)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
     round_trip("s3://bucket/x", endpoint_url=endpoint)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("tls", [True], indirect=True, ids=["may sign others"])
+def test_a_certificate_that_obstore_refuses_is_named_once(
+    tls: tuple[str, Path],
+    checked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the start, or by a worker before its first restore, whose ranges obstore is not asked for.
+
+    The line says what to do about it.
+    """
+    endpoint, certificate = tls
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    monkeypatch.setattr("obstore.get_range_async", None)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    options = {"endpoint_url": endpoint}
+    storage = make("s3://bucket/x", store := InMemoryObjectStore(), storage_options=options)
+    with caplog.at_level(logging.WARNING):
+        if checked:
+            storage.check()
+        assert len(caplog.records) == checked
+        store.put(b"ref", data := bytes(SIZES[-1]))
+        urls = storage.spill_objects([b"ref"])
+        store.delete(b"ref")
+        storage.restore_spilled_objects([b"ref"], urls)
+    assert store.get(b"ref") == data
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "Make it with basicConstraints=critical,CA:FALSE" in line
+    storage.destroy_external_storage()
+
+
+def test_obstore_accepts_a_certificate_of_its_own_that_may_not_sign(
+    tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the line asks for."""
+    endpoint, certificate = tls
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    round_trip("s3://bucket/x", "obstore", endpoint_url=endpoint)
 
 
 def test_https_to_a_port_of_http_is_named(s3_server: S3Server, s3_bucket: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from fsspill import ExternalStorage, FsspillError, InMemoryObjectStore
 from fsspill.storage import proxies
 from fsspill.storage.connection import connect
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
-from fsspill.storage.proxies import environment_proxy, obstore_proxy, proxy_of_aiohttp, with_scheme
+from fsspill.storage.proxies import obstore_proxy, proxy_of_aiohttp, proxy_of_botocore
 from fsspill.testing.s3_server import S3Server
 from tests import emulators
+from tests.certificates import make_certificate
 from tests.forward_proxy import ForwardProxy
 from tests.timeouts import IMPATIENT, PATIENT, limited_attempts
 
@@ -178,19 +177,11 @@ def tls_endpoint(
     s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[int]:
     """Yield the port of a server that speaks TLS in front of the S3 server, with AWS_CA_BUNDLE."""
-    ca, key, certificate = (tmp_path / name for name in ("ca.pem", "key.pem", "certificate.pem"))
-    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    of_ca = ["-subj", "/CN=ca", "-keyout", str(tmp_path / "ca-key.pem"), "-out", str(ca)]
-    subprocess.run([*new, *of_ca], check=True, capture_output=True)
-    leaf = ["-CA", str(ca), "-CAkey", str(tmp_path / "ca-key.pem"), "-subj", "/CN=tunnel.test"]
-    leaf += ["-addext", "subjectAltName=DNS:tunnel.test", "-addext", "basicConstraints=CA:FALSE"]
-    leaf += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*new, *leaf], check=True, capture_output=True)
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(ca))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate.bundle))
     with ForwardProxy(urlsplit(s3_server.endpoint_url).port or 0) as terminator:
         server = terminator._server
+        context = certificate.server_context()
         server.socket = context.wrap_socket(server.socket, server_side=True)
         yield server.server_address[1]
 
@@ -232,7 +223,7 @@ def test_the_decision_is_that_of_botocore_and_of_aiohttp(
     monkeypatch.setenv("HTTPS_PROXY", "http://b.test:2")
     monkeypatch.setenv("ALL_PROXY", "http://c.test:3")
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    assert environment_proxy(url) == get_environ_proxies(url).get(urlsplit(url).scheme)
+    assert proxy_of_botocore(url, None) == get_environ_proxies(url).get(urlsplit(url).scheme)
     try:
         expected = str(get_env_proxy_for_url(URL(url))[0]).rstrip("/")
     except LookupError:
@@ -242,8 +233,8 @@ def test_the_decision_is_that_of_botocore_and_of_aiohttp(
 
 def test_the_url_of_a_proxy_gets_a_scheme() -> None:
     """As botocore does, where other clients take the host for a scheme."""
-    assert with_scheme("proxy:3128") == with_scheme("//proxy:3128") == "http://proxy:3128"
-    assert with_scheme("http://proxy:3128") == "http://proxy:3128"
+    for proxy in ("proxy:3128", "//proxy:3128", "http://proxy:3128"):
+        assert proxy_of_botocore("http://x.test", {"http": proxy}) == "http://proxy:3128"
     assert obstore_proxy("http://proxy:3128") == {"proxy_url": "http://proxy:3128"}
 
 

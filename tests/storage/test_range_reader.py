@@ -206,7 +206,7 @@ def silent_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Route only obstore through a proxy that accepts and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         proxy = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr("fsspill.storage.obstore._s3_proxy", lambda *arguments: proxy)
+        monkeypatch.setattr("fsspill.storage.obstore.proxy_of_botocore", lambda *arguments: proxy)
         yield
 
 
