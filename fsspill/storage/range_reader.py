@@ -24,7 +24,6 @@ from fsspill.secrets import redact
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
-from fsspill.storage.hedging import Hedging
 from fsspill.storage.internals import s3_verify
 from fsspill.storage.meter import Meter
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
@@ -242,10 +241,9 @@ class ObstoreReader:
         A line of the log says so if it does not, before anything is restored. No request where
         certificates are those of the system.
         """
-        if self._kind != "s3" or not isinstance(s3_verify(self._fs), str):
-            return
         try:
-            await asyncio.shield(self._open(path.partition("/")[0]))
+            if self._kind == "s3" and isinstance(s3_verify(self._fs), str):
+                await asyncio.shield(self._open(path.partition("/")[0]))
         except UnsupportedByObstoreError as error:
             self._disable(inf, str(error))
         except Exception as error:

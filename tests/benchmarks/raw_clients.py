@@ -1,4 +1,4 @@
-"""CPU time of the fastest ways to move bytes to and from S3, with http and with https.
+"""CPU time of bare clients of S3 beside that of fsspill, with http and with https.
 
 ``python -m tests.benchmarks.raw_clients`` uploads and downloads with bare clients and spills and
 restores with fsspill, by turns, and prints a table: what TLS costs, and how far fsspill is above
@@ -63,6 +63,9 @@ class RawClient(ABC):
     def download(self) -> None:
         """Read all files."""
 
+    def close(self) -> None:  # noqa: B027 (not all have something to close)
+        """Close connections and threads."""
+
 
 class ObstoreClient(RawClient):
     """obstore, all requests at once from asyncio."""
@@ -107,13 +110,14 @@ class Boto3Client(RawClient):
         super().__init__(server, pieces)
         self._client = boto3_client(server)
         self._threads = ThreadPoolExecutor(_THREADS)
+        self._bodies = list(map(bytes, pieces))  # it takes no view
 
     def upload(self) -> None:
         """Store each piece as a file of its own."""
-        list(self._threads.map(self._put, self._keys, self._pieces))
+        list(self._threads.map(self._put, self._keys, self._bodies))
 
-    def _put(self, key: str, piece: memoryview) -> None:
-        self._client.put_object(Bucket=BUCKET, Key=key, Body=bytes(piece))
+    def _put(self, key: str, body: bytes) -> None:
+        self._client.put_object(Bucket=BUCKET, Key=key, Body=body)
 
     def download(self) -> None:
         """Read all files."""
@@ -121,6 +125,11 @@ class Boto3Client(RawClient):
 
     def _get(self, key: str) -> None:
         self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def close(self) -> None:
+        """Close connections and threads."""
+        self._threads.shutdown()
+        self._client.close()
 
 
 class HttpClient(RawClient):
@@ -164,6 +173,12 @@ class HttpClient(RawClient):
             received += count
         assert received == _PIECE
         self._idle.put((connection, buffer))
+
+    def close(self) -> None:
+        """Close connections and threads."""
+        self._threads.shutdown()
+        while not self._idle.empty():
+            self._idle.get()[0].close()
 
     def _signed(self, operation: str) -> list[str]:
         places = [{"Bucket": BUCKET, "Key": key} for key in self._keys]
@@ -269,14 +284,16 @@ def compare(
     for tls in (False, True):
         with LinkServer(latency, bandwidth, tls=tls) as server, environment(server.environment):
             server.create_bucket(BUCKET)
-            clients: dict[str, tuple[Work, Work]] = {}
-            for client in RAW_CLIENTS:
-                raw = client(server, pieces)
-                clients[client.name] = (raw.upload, raw.download)
+            raws = [client(server, pieces) for client in RAW_CLIENTS]
+            clients: dict[str, tuple[Work, Work]] = {
+                raw.name: (raw.upload, raw.download) for raw in raws
+            }
             for contender in fsspill_contenders(server, store):
                 spilling = _Spilling(contender, store, len(data))
                 clients[contender.name] = (spilling.upload, spilling.download)
             measured = [_measure(clients, server, len(data)) for _ in range(1 + rounds)][1:]
+            for raw in raws:
+                raw.close()
             yield from _rows(urlsplit(server.endpoint_url).scheme, list(clients), measured)
 
 

@@ -101,6 +101,15 @@ def test_the_command_prints_and_draws_a_row_per_operation_and_contender(
     assert len(bars) == 2 * len(S3_CONTENDERS)
 
 
+def test_every_row_of_s3_exists_with_https(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All contenders trust the server's certificate."""
+    lines = run_command(monkeypatch, capsys, "--only", "s3-tls", "cpu-tls")
+    assert [row[1] for row in rows_of(lines, "8 x 100 KiB")] == S3_CONTENDERS
+    assert [row[1] for row in rows_of(lines, "3 x 5 MiB")] == 2 * S3_CONTENDERS
+
+
 def rows_of(lines: list[str], first: str) -> list[list[str]]:
     """Return the remaining cells of the rows whose first cell is `first`."""
     rows = [re.split(" {2,}", line) for line in lines]
