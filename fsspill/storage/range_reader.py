@@ -24,6 +24,7 @@ from fsspill.secrets import redact
 from fsspill.storage.congestion_window import CongestionWindow
 from fsspill.storage.connection import Connection
 from fsspill.storage.deadline import within
+from fsspill.storage.hedging import Hedging
 from fsspill.storage.internals import s3_verify
 from fsspill.storage.meter import Meter
 from fsspill.storage.obstore import UnsupportedByObstoreError, open_bucket
