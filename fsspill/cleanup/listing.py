@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from fsspill.cleanup.sessions import (
@@ -29,13 +29,14 @@ from fsspill.cleanup.sessions import (
     Session,
     classify_session,
 )
-from fsspill.cleanup.target import Target
+from fsspill.cleanup.target import RETRIES, Target
 from fsspill.error_chain import redact_errors
 from fsspill.errors import (
     ConfigError,
     FsspillError,
     StoragePermissionError,
     StorageUnavailableError,
+    is_throttled,
     translate,
 )
 from fsspill.log import get_logger
@@ -48,7 +49,7 @@ from fsspill.storage.layout import (
     is_valid_component,
     versioned_path,
 )
-from fsspill.storage.retry import Retrier
+from fsspill.storage.retry import backoff
 from fsspill.storage.s3_versions import OLD_SIZE
 from fsspill.storage.uri import is_local
 
@@ -57,9 +58,6 @@ __all__ = ["Listing", "list_directory", "scan", "take_listing"]
 logger = get_logger(__name__)
 Info = Mapping[str, Any]
 T = TypeVar("T")
-
-_SECONDS = 10.0
-"""Time limit for the removal of the file of 1 byte: it should not stay."""
 
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
@@ -241,8 +239,19 @@ async def _temporary_file(client: StorageClient, path: str) -> AsyncIterator[Non
         await asyncio.wait({creation})
         if not creation.exception():
             written = versioned_path(path, creation.result())
-            remove = partial(client.delete_file, written)
-            await Retrier(_SECONDS).attempt(remove, "cannot delete", path)
+            await _delete(client, written)
+
+
+async def _delete(client: StorageClient, path: str) -> None:
+    """Delete a file, and again if the storage throttled that: it should not stay."""
+    for pause in islice(backoff(), RETRIES):
+        try:
+            return await client.delete_file(path)
+        except Exception as error:
+            if not is_throttled(error):
+                raise
+        await asyncio.sleep(pause)
+    return await client.delete_file(path)
 
 
 async def _list_entries(client: StorageClient) -> dict[str, Info]:

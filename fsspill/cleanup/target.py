@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
-from fsspill.errors import FsspillError, StoragePermissionError, is_transient
+from fsspill.errors import FsspillError, StoragePermissionError, is_throttled
 from fsspill.storage.client import StorageClient
 from fsspill.storage.client_pool import ClientPool
 from fsspill.storage.retry import backoff
 from fsspill.storage.uri import check_uri, is_local
 
-__all__ = ["Target"]
+__all__ = ["RETRIES", "Target"]
 
 T = TypeVar("T")
 
-_RETRIES = 4
-"""Further attempts of a call whose failure may pass, in up to 1.5 s: a storage that throttles
-refuses single requests. An outage is told to whoever waits for the command."""
+RETRIES = 4
+"""Further attempts of a call that was throttled, in up to 1.5 s: single requests are refused then.
+An outage is told to whoever waits for the command."""
 
 
 class Target:
@@ -42,15 +42,15 @@ class Target:
         return self._clients.client(self)
 
     def call(self, call: Callable[[StorageClient], T], action: str) -> T:
-        """Make a call, and again up to 4 times if it failed for a reason that may pass.
+        """Make a call, and again up to 4 times if the storage throttled it.
 
         As `fsspill.storage.client_pool.ClientPool.retry_if_refused` else.
         """
-        for pause in islice(backoff(), _RETRIES):
+        for pause in islice(backoff(), RETRIES):
             try:
                 return self._clients.retry_if_refused(self, call, action, self.uri)
             except FsspillError as error:
-                if not is_transient(error):
+                if not is_throttled(error):
                     raise
             time.sleep(pause)
         return self._clients.retry_if_refused(self, call, action, self.uri)
@@ -60,11 +60,11 @@ class Target:
     ) -> dict[str, FsspillError]:
         """Make a call that removes files and returns its failures.
 
-        Again if it was refused, and up to 4 times if it failed for reasons that may pass.
+        Again if it was refused, and up to 4 times if the storage throttled it.
         """
         failures = remove(self.client)
-        for pause in islice(backoff(), _RETRIES):
-            if not any(map(is_transient, failures.values())):
+        for pause in islice(backoff(), RETRIES):
+            if not any(map(is_throttled, failures.values())):
                 break
             time.sleep(pause)
             failures = remove(self.client)

@@ -167,8 +167,21 @@ class SharedState:
         return locked
 
     def open_file(self, kind: str, key: str, *, create: bool) -> int:
-        """Return the descriptor of a file that processes change in place. Raises OSError."""
-        return self._open_in_place(_name(kind, key), create=create)
+        """Return the descriptor of a file that processes change in place. Raises OSError.
+
+        Also where there is no room for it: the file that was created then is removed.
+        """
+        name = _name(kind, key)
+        fd = self._open_in_place(name, create=create)
+        try:
+            if create and not os.fstat(fd).st_size:
+                os.pwrite(fd, b"\0", 0)
+        except OSError:
+            os.close(fd)
+            with suppress(OSError), self._open() as directory:
+                os.unlink(name, dir_fd=directory.fd)
+            raise
+        return fd
 
     def _open_in_place(self, name: str, *, create: bool) -> int:
         with self._make() if create else self._open() as directory:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -195,7 +196,10 @@ def diagnose_cluster(
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Connect to a cluster during a block."""
+    """Connect to a cluster during a block.
+
+    Ray prints what the cluster tells its drivers to standard output, which has the result.
+    """
     try:
         import ray
     except ImportError as error:
@@ -203,19 +207,21 @@ def _connected(address: str) -> Iterator[Any]:
             "cannot check a cluster: expected the package ray. Install it: "
             'pip install "fsspill[ray]"'
         ) from error
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-    except FsspillError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"cannot connect to the cluster {address!r}: {_last_line(error)}. Expected a Ray "
-            "that runs: name host:port of its head, in the Python and with the version of its Ray."
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except FsspillError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"cannot connect to the cluster {address!r}: {_last_line(error)}. Expected a Ray "
+                "that runs: name host:port of its head, in the Python and with the version of its "
+                "Ray."
+            ) from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def _config_of_cluster(ray: Any) -> Mapping[str, Any]:

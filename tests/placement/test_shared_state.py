@@ -217,7 +217,19 @@ def a_file(directory: Path) -> Iterator[None]:
         directory.unlink()
 
 
+def test_a_file_without_room_is_not_left(directory: Path) -> None:
+    """Nothing could be changed in it, and nobody would remove it."""
+    state = SharedState("session", "node")
+    state.write("kind", "key", {})  # its directories
+    before = sorted(directory.rglob("*"))
+    with no_room(directory), pytest.raises(OSError, match="large"):
+        state.open_file("kind", "other", create=True)
+    assert sorted(directory.rglob("*")) == before
+
+
 Fault = Callable[[Path], AbstractContextManager[None]]
+
+
 UNWRITABLE = [no_room, full, read_only, gone, a_file]
 
 

@@ -105,6 +105,22 @@ def test_every_node_that_is_alive_is_checked(cluster: Cluster, memory_uri: str) 
     assert not cluster.connected
 
 
+def test_what_ray_prints_is_not_in_the_result(
+    cluster: Cluster, memory_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray prints what the cluster tells its drivers, at any time, to standard output."""
+
+    def say() -> dict[str, Any]:
+        print("(raylet) fsspill: node 10.0.0.1 cannot spill")  # noqa: T201
+        return {}
+
+    cluster.outcomes[IDS[0]] = say
+    diagnose_cluster("auto", [memory_uri], speed=False)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "(raylet) fsspill" in captured.err
+
+
 def test_without_a_uri_it_is_that_of_the_cluster(
     cluster: Cluster, memory_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
