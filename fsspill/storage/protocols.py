@@ -96,8 +96,6 @@ _S3 = ProtocolTraits(
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
             "s3": {"payload_signing_enabled": False},
-            # botocore composes its own for each request: 0.7 ms of CPU (measured).
-            "user_agent": "fsspill",
         },
     },
 )

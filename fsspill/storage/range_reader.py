@@ -242,9 +242,10 @@ class ObstoreReader:
         A line of the log says so if it does not, before anything is restored. No request where
         certificates are those of the system.
         """
+        if self._kind != "s3" or not isinstance(s3_verify(self._fs), str):
+            return
         try:
-            if self._kind == "s3" and isinstance(s3_verify(self._fs), str):
-                await asyncio.shield(self._open(path.partition("/")[0]))
+            await asyncio.shield(self._open(path.partition("/")[0]))
         except UnsupportedByObstoreError as error:
             self._disable(inf, str(error))
         except Exception as error:

@@ -396,8 +396,8 @@ CHECKS = {
 }
 
 
-ENGINES = {"s3fs": "fsspill", "obstore": "object_store"}
-"""In the User-Agent of each of the libraries that read from S3."""
+ENGINES = {"s3fs": "Botocore", "obstore": "object_store"}
+"""The User-Agent of each of the libraries that read from S3."""
 
 
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.RESET, Fault.MISSING])
