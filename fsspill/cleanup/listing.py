@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from fsspill.cleanup.sessions import (
     DAY,
@@ -57,7 +57,6 @@ __all__ = ["Listing", "list_directory", "scan", "take_listing"]
 
 logger = get_logger(__name__)
 Info = Mapping[str, Any]
-T = TypeVar("T")
 
 _CHECK = re.compile(CHECK_PREFIX + r"-[0-9a-f]{32}")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "Initiated")
@@ -238,8 +237,7 @@ async def _temporary_file(client: StorageClient, path: str) -> AsyncIterator[Non
     finally:
         await asyncio.wait({creation})
         if not creation.exception():
-            written = versioned_path(path, creation.result())
-            await _delete(client, written)
+            await _delete(client, versioned_path(path, creation.result()))
 
 
 async def _delete(client: StorageClient, path: str) -> None:

@@ -24,7 +24,7 @@ requests for the same bytes one is cancelled."""
 FAILED = f'outcome!~"{"|".join(SUCCESSFUL)}"'
 """The others."""
 
-_CHARGED = "success|missing|superseded|refused"
+_CHARGED = "|".join((*SUCCESSFUL, "refused"))
 """Outcomes of requests that are paid for: answers of the storage that are no error of its own."""
 
 _OPERATIONS = {

@@ -179,7 +179,7 @@ class SharedState:
         except OSError:
             os.close(fd)
             with suppress(OSError), self._open() as directory:
-                os.unlink(name, dir_fd=directory.fd)
+                directory.remove(name)
             raise
         return fd
 

@@ -167,12 +167,12 @@ class ObstoreReader:
 
     Notes
     -----
-    A range that obstore cannot read is read by the filesystem, unless the storage
-    throttles. obstore is disabled for the process,
-    and a line of the log says why, when it does not support a setting of the filesystem, or when it
-    fails 3 times where the filesystem does not, before it has ever read anything: then its settings
-    are wrong. Failures after that are failures of the storage. Where it does not answer at all, as
-    behind a proxy that only obstore obeys, the filesystem reads for a minute.
+    A range that obstore cannot read is read by the filesystem, unless the storage throttles.
+    obstore is disabled for the process, and a line of the log says why, when it does not support a
+    setting of the filesystem, or when it fails 3 times where the filesystem does not, before it has
+    ever read anything: then its settings are wrong. Failures after that are failures of the
+    storage. Where it does not answer at all, as behind a proxy that only obstore obeys, the
+    filesystem reads for a minute.
 
     After a time-out the body is read as a stream, to see the answer begin and its bytes arrive.
     Else it is taken as a whole (measured: 0.7 CPU seconds per GiB, 0.9 as a stream).

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import ClassVar
 
 from fsspill import ExternalStorage
 from fsspill.bench.reused_store import OWNER_ADDRESS, ReusedStore, random_bytes
 from fsspill.settings import MIB
+from tests.benchmarks.answering_process import AnsweringProcess
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.table import aligned, shown_speed
 
 __all__ = ["PackagesRow", "compare"]
 
-_ROOT = Path(__file__).parents[2]
 _BUCKET = "benchmarks"
 _SIZE = 20 * MIB
 _COUNT = 10
@@ -72,44 +69,20 @@ class PackagesRow:
         )
 
 
-class _Process:
+class _Process(AnsweringProcess):
     """A process of a Python that spills and restores once for each line that it is sent."""
 
     def __init__(self, python: str, server: LinkServer, count: int) -> None:
-        command = [python, "-m", "tests.benchmarks.packages", "--count", str(count)]
-        self._process = subprocess.Popen(
-            [*command, "--serve", server.endpoint_url],
-            cwd=_ROOT,
-            env=os.environ | server.environment | {"PYTHONPATH": str(_ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        super().__init__(
+            "tests.benchmarks.packages",
+            *("--count", str(count), "--serve", server.endpoint_url),
+            environment=server.environment,
+            python=python,
         )
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # it has ended
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
 
     def sample(self) -> dict[str, tuple[float, float]]:
         """Return wall and CPU seconds of each operation of one round."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # nothing is read either
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a process ended: its output above names the cause")
-        found: dict[str, tuple[float, float]] = json.loads(line)
+        found: dict[str, tuple[float, float]] = self.ask()
         return found
 
 

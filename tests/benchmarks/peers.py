@@ -15,15 +15,13 @@ call, as to connect, counts.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -32,6 +30,7 @@ from typing import ClassVar
 from fsspill.bench.measure import GIB, Batch
 from fsspill.bench.reused_store import random_bytes
 from fsspill.settings import MIB
+from tests.benchmarks.answering_process import AnsweringProcess
 from tests.benchmarks.link_server import LinkServer
 from tests.benchmarks.movers import BUCKET, FSSPILL, MOVERS, is_installed
 from tests.benchmarks.table import aligned, shown_requests, shown_size, shown_speed
@@ -46,7 +45,6 @@ __all__ = [
     "write_files",
 ]
 
-_ROOT = Path(__file__).parents[2]
 _MEMORY = "/dev/shm"
 OPERATIONS = ("upload", "download")
 _BATCHES = (Batch(10, 20 * MIB), Batch(1, 200 * MIB), Batch(200, MIB))
@@ -139,7 +137,7 @@ class PeerRow:
         )
 
 
-class MoverProcess(AbstractContextManager["MoverProcess"]):
+class MoverProcess(AnsweringProcess):
     """A process that moves the files of a directory with one tool.
 
     Parameters
@@ -154,22 +152,8 @@ class MoverProcess(AbstractContextManager["MoverProcess"]):
 
     def __init__(self, name: str, directory: Path, server: LinkServer) -> None:
         self._server = server
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.movers", name, str(directory)],
-            cwd=_ROOT,
-            env=os.environ | _variables(server),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __exit__(self, *exception: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # it has ended
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+        module = "tests.benchmarks.movers"
+        super().__init__(module, name, str(directory), environment=_variables(server))
 
     def move(self) -> list[Sample]:
         """Upload and download all files, verify them, and empty the server.
@@ -186,21 +170,14 @@ class MoverProcess(AbstractContextManager["MoverProcess"]):
 
     def do(self, operation: str) -> Sample:
         """Upload or download all files; RuntimeError if the process ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         before = self._server.stats()
-        with suppress(BrokenPipeError):  # nothing is read either
-            self._process.stdin.write(operation + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process ended: its output above names the cause")
-        return Sample(**json.loads(line), requests=self._server.stats().since(before).requests)
+        answer = self.ask(operation)
+        return Sample(**answer, requests=self._server.stats().since(before).requests)
 
 
 def _variables(server: LinkServer) -> dict[str, str]:
     """Return the environment of a process that uses the server with any of the tools."""
-    found = {"AWS_REGION": "us-east-1", **server.environment, "PYTHONPATH": str(_ROOT)}
+    found = {"AWS_REGION": "us-east-1", **server.environment}
     if bundle := found.get("AWS_CA_BUNDLE"):
         found["SSL_CERT_FILE"] = bundle  # of what is written in Go
     return found
